@@ -1,0 +1,103 @@
+//! Where packets go.
+
+use crate::keys::{Be16, Be32, Mac};
+
+/// [`Backend::mode`]: the entry is not in use.
+pub const MODE_NONE: u8 = 0;
+/// [`Backend::mode`]: up this node's own stack.
+pub const MODE_LOCAL: u8 = 1;
+/// [`Backend::mode`]: L2 direct routing; only the Ethernet addresses (and the TTL) change.
+pub const MODE_DR: u8 = 2;
+/// [`Backend::mode`]: destination address and port are rewritten, replies pass this node.
+pub const MODE_NAT: u8 = 3;
+
+/// The Ethernet next hop of a backend: its MAC address and the interface it is reached through, packed into
+/// one word so that user space replaces both in one atomic store.
+///
+/// Bytes 0–5 in memory are the MAC, bytes 6–7 the interface slot (host order). Zero: not resolved.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct NextHop(pub u64);
+
+impl NextHop {
+    /// Nobody knows the MAC yet.
+    pub const UNRESOLVED: Self = Self(0);
+
+    /// Packs a MAC address and an interface slot.
+    #[inline(always)]
+    pub const fn new(mac: Mac, slot: u16) -> Self {
+        let (m, s) = (mac.0, slot.to_ne_bytes());
+        Self(u64::from_ne_bytes([m[0], m[1], m[2], m[3], m[4], m[5], s[0], s[1]]))
+    }
+
+    /// The MAC address.
+    #[inline(always)]
+    pub const fn mac(self) -> Mac {
+        let b = self.0.to_ne_bytes();
+        Mac([b[0], b[1], b[2], b[3], b[4], b[5]])
+    }
+
+    /// The index into `INTERFACES` and `EGRESS`.
+    #[inline(always)]
+    pub const fn slot(self) -> u16 {
+        let b = self.0.to_ne_bytes();
+        u16::from_ne_bytes([b[6], b[7]])
+    }
+}
+
+/// The value of `BACKENDS`. An identifier belongs to one backend of one service.
+///
+/// While a ring can name the identifier only `next_hop` may change, by one 8-byte store; anything else is a
+/// new identifier.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Backend {
+    /// The Ethernet next hop; unused by `local`.
+    pub next_hop: NextHop,
+    /// The backend's address; written into the packet by `nat`.
+    pub address: Be32,
+    /// The backend's port; written into the packet by `nat`.
+    pub port: Be16,
+    /// One of the `MODE_*` constants.
+    pub mode: u8,
+    /// Always zero for now.
+    pub reserved: u8,
+}
+
+/// The value of `BACKEND_COUNTERS`, per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendCounters {
+    /// Packets steered to the backend.
+    pub packets: u64,
+    /// Their bytes, Ethernet header included.
+    pub bytes: u64,
+    /// Those of them that open a TCP connection (SYN without ACK).
+    pub connections: u64,
+    /// Always zero; fills half a cache line.
+    pub reserved: u64,
+}
+
+/// The value of `INTERFACES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Interface {
+    /// The kernel's index; 0 for a slot that is not in use.
+    pub ifindex: u32,
+    /// The interface's own address: the source of what leaves through it.
+    pub mac: Mac,
+    /// Always zero.
+    pub reserved: u16,
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{Backend, BackendCounters, Interface};
+
+    // SAFETY: `repr(C)` with explicit padding fields, no pointers, any bit pattern is valid.
+    unsafe impl aya::Pod for Backend {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for BackendCounters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Interface {}
+}

@@ -1,0 +1,77 @@
+//! The contract between the XDP program (`lb-ebpf`) and the control plane (`lb-user`): map keys and
+//! values, limits, the flow hash and the verdicts. Nothing here needs a map or the standard library.
+//!
+//! Byte order: every field that is compared with bytes of a packet is kept **as it stands in the packet**
+//! (network order, loaded natively), and its type says so: [`Be16`], [`Be32`], [`Mac`]. Everything else is
+//! in host order.
+//!
+//! A change of any type, limit or meaning here is a change of [`LAYOUT_VERSION`].
+#![cfg_attr(not(any(test, feature = "user")), no_std)]
+
+mod backend;
+mod flow;
+mod keys;
+mod ownership;
+mod verdict;
+
+pub use backend::{Backend, BackendCounters, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, MODE_NONE, NextHop};
+pub use flow::{Flow, slot};
+pub use keys::{Be16, Be32, Mac, NatReply, NatReplyKey, Service, ServiceKey, Vip};
+pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Ownership, ownership};
+pub use verdict::Verdict;
+
+/// The version of everything in this crate; pinned maps of another version are not adopted.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Ring slots of a service unless its configuration says otherwise (a prime, as Maglev wants it).
+pub const DEFAULT_RING_SIZE: u32 = 65_537;
+
+/// The number of entries of each map, unless the loader overrides it.
+pub mod limits {
+    /// Virtual IP addresses.
+    pub const VIPS: u32 = 1_024;
+    /// Services (VIP address + port + protocol), and so rings.
+    pub const SERVICES: u32 = 4_096;
+    /// Backends of all services together; identifier 0 is never used.
+    pub const BACKENDS: u32 = 131_072;
+    /// Leases, one per virtual router, and number 0 for VIPs without one.
+    pub const LEASES: u32 = 256;
+    /// Network interfaces the program may send through.
+    pub const INTERFACES: u32 = 64;
+    /// Directors that share a service with this node.
+    pub const DIRECTORS: u32 = 256;
+    /// Backends in `nat` mode, whose replies are rewritten.
+    pub const NAT_REPLIES: u32 = 131_072;
+}
+
+/// The names of maps, programs and load-time globals in the eBPF object.
+pub mod names {
+    /// The XDP program.
+    pub const PROGRAM: &str = "lb_xdp";
+    /// `HashMap<Be32, Vip>`: which addresses are ours, and which lease guards each.
+    pub const VIPS: &str = "VIPS";
+    /// `HashMap<ServiceKey, Service>`.
+    pub const SERVICES: &str = "SERVICES";
+    /// `ArrayOfMaps<Array<u32>>`: service ring index → ring of backend identifiers.
+    pub const RINGS: &str = "RINGS";
+    /// `Array<Backend>` (memory-mappable), by backend identifier.
+    pub const BACKENDS: &str = "BACKENDS";
+    /// `PerCpuArray<BackendCounters>`, by backend identifier.
+    pub const BACKEND_COUNTERS: &str = "BACKEND_COUNTERS";
+    /// `PerCpuArray<u64>`, by [`Verdict`](crate::Verdict).
+    pub const VERDICTS: &str = "VERDICTS";
+    /// `Array<u64>` (memory-mappable): lease number → expiry, nanoseconds of CLOCK_MONOTONIC.
+    pub const LEASES: &str = "LEASES";
+    /// `Array<Interface>`, by interface slot.
+    pub const INTERFACES: &str = "INTERFACES";
+    /// `DevMap`, by interface slot.
+    pub const EGRESS: &str = "EGRESS";
+    /// `HashMap<u64, u8>`: the MAC addresses (as [`Mac::key`](crate::Mac::key)) of the other directors.
+    pub const DIRECTORS: &str = "DIRECTORS";
+    /// `HashMap<NatReplyKey, NatReply>`.
+    pub const NAT_REPLIES: &str = "NAT_REPLIES";
+    /// `u8` load-time global: aya-log level of packet debugging, 0 = off (costs nothing).
+    pub const LOG_LEVEL: &str = "LOG_LEVEL";
+    /// `u8` load-time global: 1 when this copy of the program is attached in generic mode.
+    pub const GENERIC_MODE: &str = "GENERIC_MODE";
+}

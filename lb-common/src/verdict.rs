@@ -1,0 +1,85 @@
+//! What the program decided about a packet: one counter each, in the order a packet meets the decisions.
+
+macro_rules! verdicts {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// The decision about one packet. Its discriminant is the index of its counter in `VERDICTS`.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Verdict {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Verdict {
+            /// Every verdict, in the order of the counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The name in `lb status`, metrics and logs.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// One sentence for the operator.
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+)),+ }
+            }
+        }
+    };
+}
+
+verdicts! {
+    /// Nothing to do with any VIP; passed to the stack untouched.
+    NotOurs = "not_ours",
+    /// An ARP request for a VIP this node owns; passed to the stack, which answers.
+    ArpOwner = "arp_owner",
+    /// An ARP request for a VIP this node does not own; dropped, so that only the owner answers.
+    ArpNotOwner = "arp_not_owner",
+    /// An ARP request for a VIP whose lease has run out; dropped, another node answers by now.
+    ArpLeaseExpired = "arp_lease_expired",
+    /// To a VIP but to no service of it, and this node owns the VIP; passed to the stack.
+    VipStack = "vip_stack",
+    /// To a VIP but to no service of it, and this node does not own the VIP; dropped.
+    VipNotOwner = "vip_not_owner",
+    /// To a VIP whose lease has run out; dropped.
+    LeaseExpired = "lease_expired",
+    /// A fragment to a VIP; passed to the stack.
+    Fragment = "fragment",
+    /// To a VIP, but too short or inconsistent to be steered; dropped.
+    Malformed = "malformed",
+    /// Steered here by another director; delivered to this node's own backend.
+    Delivered = "delivered",
+    /// Steered to this node's own backend.
+    Local = "local",
+    /// Forwarded to a backend by L2 direct routing.
+    Dr = "dr",
+    /// Forwarded to a backend with the destination rewritten.
+    Nat = "nat",
+    /// A backend's reply, its source rewritten to the VIP.
+    NatReply = "nat_reply",
+    /// The service has no usable backend; dropped.
+    NoBackend = "no_backend",
+    /// The chosen backend's MAC address is not resolved; dropped.
+    NoNeighbour = "no_neighbour",
+    /// A `nat` reply for which the kernel knows no route or next hop; dropped.
+    NoRoute = "no_route",
+    /// The TTL ran out here; dropped.
+    TtlExpired = "ttl_expired",
+    /// A map that must hold an entry does not: a fault of lb itself; dropped.
+    Internal = "internal",
+}
+
+impl Verdict {
+    /// The number of counters in `VERDICTS`.
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discriminants_are_counter_indexes() {
+        for (index, verdict) in Verdict::ALL.iter().enumerate() {
+            assert_eq!(*verdict as usize, index, "{}", verdict.name());
+        }
+    }
+}

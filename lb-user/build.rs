@@ -1,0 +1,2 @@
+//! Placeholder until the toolchain crate builds the XDP program.
+fn main() {}

@@ -1,0 +1,9 @@
+//! The control plane of `lb`: see `ARCHITECTURE.md` for the shape of the house.
+
+pub mod balance;
+pub mod config;
+pub mod health;
+pub mod net;
+pub mod time;
+pub mod track;
+pub mod vrrp;

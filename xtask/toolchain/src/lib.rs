@@ -1,0 +1,1 @@
+//! Finds the tools that build the XDP program, and builds it.
