@@ -46,8 +46,10 @@ pub mod limits {
 
 /// The names of maps, programs and load-time globals in the eBPF object.
 pub mod names {
-    /// The XDP program.
-    pub const PROGRAM: &str = "lb_xdp";
+    /// The XDP program as attached in native (driver) mode.
+    pub const PROGRAM_NATIVE: &str = "lb_xdp_native";
+    /// The same pipeline, compiled for generic mode, where packets keep their note of a partial checksum.
+    pub const PROGRAM_GENERIC: &str = "lb_xdp_generic";
     /// `HashMap<Be32, Vip>`: which addresses are ours, and which lease guards each.
     pub const VIPS: &str = "VIPS";
     /// `HashMap<ServiceKey, Service>`.
@@ -72,6 +74,4 @@ pub mod names {
     pub const NAT_REPLIES: &str = "NAT_REPLIES";
     /// `u8` load-time global: aya-log level of packet debugging, 0 = off (costs nothing).
     pub const LOG_LEVEL: &str = "LOG_LEVEL";
-    /// `u8` load-time global: 1 when this copy of the program is attached in generic mode.
-    pub const GENERIC_MODE: &str = "GENERIC_MODE";
 }

@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod config;
+pub mod dataplane;
 pub mod health;
 pub mod net;
 pub mod time;

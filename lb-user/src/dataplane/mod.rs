@@ -1,0 +1,126 @@
+//! The edge to the kernel's data plane. The reconciler is the only caller of [`Dataplane`].
+
+use std::{io, path::PathBuf};
+
+use lb_common::{
+    Backend, BackendCounters, Be32, Interface, Mac, NatReply, NatReplyKey, NextHop, Service, ServiceKey, Vip,
+};
+use serde::Serialize;
+
+use crate::config::XdpMode;
+
+/// The maps and attachments of one loaded program. Every operation is idempotent: putting what is there or
+/// deleting what is not is a success.
+pub trait Dataplane: Send {
+    /// Makes `address` one of ours.
+    fn put_vip(&mut self, address: Be32, vip: Vip) -> Result<(), DataplaneError>;
+    /// Forgets it.
+    fn delete_vip(&mut self, address: Be32) -> Result<(), DataplaneError>;
+    /// Creates or atomically replaces a service.
+    fn put_service(&mut self, key: ServiceKey, service: Service) -> Result<(), DataplaneError>;
+    /// Forgets it.
+    fn delete_service(&mut self, key: ServiceKey) -> Result<(), DataplaneError>;
+    /// Replaces the ring at `index` as a whole: a packet meets the old one or the new one. `slots` are backend
+    /// identifiers.
+    fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError>;
+    /// Frees the ring's memory; no service may name it any more.
+    fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError>;
+    /// Writes a backend that no ring names yet.
+    fn put_backend(&mut self, id: u32, backend: Backend) -> Result<(), DataplaneError>;
+    /// Replaces the next hop of a backend in one store.
+    fn set_next_hop(&mut self, id: u32, next_hop: NextHop) -> Result<(), DataplaneError>;
+    /// Sets a lease's expiry (nanoseconds of CLOCK_MONOTONIC, `LEASE_BACKUP` or `LEASE_FOREVER`) in one store.
+    fn set_lease(&mut self, lease: u32, expiry: u64) -> Result<(), DataplaneError>;
+    /// Describes the interface behind a slot.
+    fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError>;
+    /// Notes the MAC address of another director.
+    fn put_director(&mut self, mac: Mac) -> Result<(), DataplaneError>;
+    /// Forgets it.
+    fn delete_director(&mut self, mac: Mac) -> Result<(), DataplaneError>;
+    /// Tells how to rewrite the replies of a `nat` backend.
+    fn put_nat_reply(&mut self, key: NatReplyKey, reply: NatReply) -> Result<(), DataplaneError>;
+    /// Forgets it.
+    fn delete_nat_reply(&mut self, key: NatReplyKey) -> Result<(), DataplaneError>;
+
+    /// Attaches the program to an interface, or replaces atomically what an earlier `lb` left attached there.
+    /// Called once the maps are filled.
+    fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attachment, DataplaneError>;
+    /// Detaches from an interface and removes the pin.
+    fn detach(&mut self, interface: &str) -> Result<(), DataplaneError>;
+
+    /// The verdict counters, summed over CPUs, in the order of `Verdict::ALL`.
+    fn verdicts(&self) -> Result<Vec<u64>, DataplaneError>;
+    /// A backend's counters, summed over CPUs.
+    fn backend_counters(&self, id: u32) -> Result<BackendCounters, DataplaneError>;
+    /// Zeroes them, before an identifier is used again.
+    fn reset_backend_counters(&mut self, id: u32) -> Result<(), DataplaneError>;
+}
+
+/// How an interface is attached, and why so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attachment {
+    /// `native` or `generic`.
+    pub mode: &'static str,
+    /// One sentence for `lb status`.
+    pub reason: String,
+}
+
+/// What can go wrong at the edge to the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum DataplaneError {
+    /// The process lacks a right.
+    #[error("{what} needs {capabilities}; run as root, or give the process these capabilities")]
+    Rights {
+        /// What was attempted.
+        what: &'static str,
+        /// For instance `CAP_BPF and CAP_NET_ADMIN`.
+        capabilities: &'static str,
+    },
+    /// The program did not load.
+    #[error("the XDP program does not load on this kernel ({release}): {source}")]
+    Load {
+        /// `uname -r`.
+        release: String,
+        /// The verifier's or loader's words.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A map operation failed.
+    #[error("map {map}: {operation} {key}: {source}")]
+    Map {
+        /// The map's name.
+        map: &'static str,
+        /// For instance `insert`.
+        operation: &'static str,
+        /// The key, readable.
+        key: String,
+        /// The kernel's answer.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No such interface.
+    #[error("interface {0} does not exist")]
+    NoInterface(String),
+    /// Attaching failed in every allowed mode.
+    #[error("attaching XDP to {interface} in {mode} mode failed: {source}; {remedy}")]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// The mode tried last.
+        mode: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// What the operator can do.
+        remedy: String,
+    },
+    /// The folder for pins is unusable.
+    #[error("{path}: {source}; mount a bpffs there (mount -t bpf bpf /sys/fs/bpf) or set daemon.pin_dir")]
+    Pin {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
