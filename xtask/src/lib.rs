@@ -1,1 +1,4 @@
 //! Library side of xtask.
+
+pub mod lab;
+pub mod play;
