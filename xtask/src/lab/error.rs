@@ -84,12 +84,6 @@ pub enum LabError {
         /// How long it was waited for.
         after: Duration,
     },
-    /// A daemon ended while it was waited for.
-    #[error("the daemon on {node} ended by itself")]
-    DaemonEnded {
-        /// The node.
-        node: String,
-    },
     /// An answer was not of the expected form.
     #[error("{what} is not as expected: {detail}")]
     Unexpected {
