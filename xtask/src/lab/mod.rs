@@ -31,9 +31,10 @@ use std::{
 
 use nix::unistd::{Pid, geteuid, setsid};
 
+pub(crate) use self::args::become_root;
 use self::supervisor::{DETACH, Report};
 pub use self::{
-    args::{LabArgs, main},
+    args::{Options, execute},
     error::LabError,
     node::Node,
     spec::{
