@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(flow(0x0a00_0001, 40_000).hash(), HASH_OF_REFERENCE_FLOW);
     }
 
-    const HASH_OF_REFERENCE_FLOW: u32 = 0;
+    const HASH_OF_REFERENCE_FLOW: u32 = 0x96c1_eb9e;
 
     #[test]
     fn slots_are_evenly_used() {
