@@ -13,9 +13,9 @@ pub mod netlink;
 pub mod sysctl;
 pub mod vrrp_socket;
 
-pub use arp::{AnnounceSchedule, ArpSocket};
+pub use arp::{AnnounceSchedule, ArpError, ArpSocket};
 pub use events::{NetEvent, Snapshot, follow};
-pub use neighbour::{Neighbour, NeighbourKeeper, NextHop};
+pub use neighbour::{Failure, Neighbour, NeighbourKeeper, NextHop, REFRESH};
 pub use netlink::{InterfaceAddress, Link, Netlink, NetlinkError, Route};
 pub use sysctl::{InterfaceSysctl, SysctlError, SysctlGuard};
 pub use vrrp_socket::{VrrpSocket, VrrpSocketError};

@@ -8,7 +8,7 @@ use std::{
 
 use etherparse::Ipv4HeaderSlice;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::vrrp::packet::{Datagram, IP_PROTOCOL, TTL};
 
@@ -121,11 +121,26 @@ impl VrrpSocket {
         }
     }
 
+    /// Waits until a packet may have arrived, then empty the socket by [`try_recv`](Self::try_recv). Cancel safe.
+    pub async fn readable(&self) -> io::Result<()> {
+        let mut ready = self.socket.readable().await?;
+        ready.retain_ready();
+        Ok(())
+    }
+
     /// A packet that has already arrived, if there is one. A node drains the socket by it before it lets a
     /// timeout decide anything.
     pub fn try_recv(&self) -> Result<Option<Datagram>, VrrpSocketError> {
         loop {
-            match read(self.socket.get_ref()) {
+            // The socket itself is asked first: after a freeze the runtime may not have heard of the packet yet.
+            // Asked through the runtime, an empty socket ends the readiness that `readable` waits for.
+            let result = match read(self.socket.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.socket.try_io(Interest::READABLE, read)
+                }
+                result => result,
+            };
+            match result {
                 Ok(Some(datagram)) => return Ok(Some(datagram)),
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
