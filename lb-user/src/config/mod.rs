@@ -24,6 +24,7 @@ pub use report::{ConfigError, ConfigErrors, ConfigReport, Related, Severity};
 
 use report::Problem;
 use text::Text;
+use validate::{Findings, validate};
 
 /// A configuration file is refused beyond this size.
 pub const MAX_FILE_BYTES: u64 = 10_000_000;
@@ -71,9 +72,10 @@ pub fn load(path: &Path) -> Result<Parsed, ConfigErrors> {
         Err(error) => {
             let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let place = good.len()..good.len();
-            let problem = Problem::at(place, format!("byte 0x{:02x} is not UTF-8", bytes[error.valid_up_to()]))
-                .expected("text in UTF-8")
-                .help("convert the file: iconv -t UTF-8");
+            let problem =
+                Problem::at(place, format!("byte 0x{:02x} is not UTF-8", bytes[error.valid_up_to()]))
+                    .expected("text in UTF-8")
+                    .help("convert the file: iconv -t UTF-8");
             Err(ConfigErrors::new(&Arc::new(Text::new(&name, &good)), Severity::Error, vec![problem]))
         }
     }
@@ -105,14 +107,12 @@ pub fn parse(name: &str, text: &str) -> Result<Parsed, ConfigErrors> {
         // What the parser makes of the rest is a guess, so nothing is said about its meaning.
         return Err(refuse(read::syntax_problems(&syntax, text)));
     }
-    let mut problems = Vec::new();
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let raw = raw::read(&table, &mut problems);
-    let mut warnings = Vec::new();
-    match validate::validate(raw, &mut problems, &mut warnings) {
-        Some((config, spans)) if problems.is_empty() => {
-            let warnings = ConfigErrors::new(&source, Severity::Warning, warnings);
-            Ok(Parsed { config, warnings, text: source, spans })
-        }
-        _ => Err(refuse(problems)),
+    let (config, spans) = validate(&raw, &mut Findings { problems: &mut problems, warnings: &mut warnings });
+    if !problems.is_empty() {
+        return Err(refuse(problems));
     }
+    let warnings = ConfigErrors::new(&source, Severity::Warning, warnings);
+    Ok(Parsed { config, warnings, text: source, spans })
 }

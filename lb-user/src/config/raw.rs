@@ -4,7 +4,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    ops::Range,
+    ops::{Range, RangeInclusive},
     path::PathBuf,
     time::Duration,
 };
@@ -26,7 +26,8 @@ const DAY: Duration = Duration::from_hours(24);
 /// Checks and scripts more often than this would load the node more than its traffic.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
-const COUNT: std::ops::RangeInclusive<i64> = 1..=65_535;
+/// Of `rise` and `fall`.
+const COUNT: RangeInclusive<i64> = 1..=65_535;
 
 pub(super) struct RawConfig {
     pub(super) daemon: RawDaemon,
@@ -108,6 +109,7 @@ pub(super) enum RawCheckChoice {
 }
 
 pub(super) struct RawCheck {
+    /// The whole table.
     pub(super) span: Range<usize>,
     pub(super) tcp: Option<Spanned<bool>>,
     pub(super) http: Option<Spanned<String>>,
@@ -115,14 +117,15 @@ pub(super) struct RawCheck {
     pub(super) status: Option<Spanned<Vec<(u16, u16)>>>,
     pub(super) port: Option<Spanned<u16>>,
     pub(super) timing: RawTiming,
+    /// No mistake in it, so what is missing was not written.
+    pub(super) sound: bool,
 }
 
 pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>) -> RawConfig {
     read::table("", document.get_ref(), document.span(), problems, |top| RawConfig {
         daemon: top.table("daemon", "[daemon]", daemon).map(Spanned::into_inner).unwrap_or_default(),
         interfaces: top.named_tables("interface", "[interface.NAME]", |interface| {
-            let modes =
-                [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
+            let modes = [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
             interface.optional("xdp", value::choice(&modes))
         }),
         virtual_routers: top.tables("virtual_router", "[[virtual_router]]", router),
@@ -154,32 +157,38 @@ fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         );
     }
     let unicast = table.table("unicast", "[virtual_router.unicast]", |unicast| RawUnicast {
-        source: unicast.required("source", "this node's address: source = \"192.0.2.2\"", |key, value| {
-            value::ipv4("VRRP")(key, value)
-        }),
+        source: unicast.required(
+            "source",
+            "source = \"192.0.2.2\", this node's address",
+            value::ipv4("VRRP"),
+        ),
         peers: unicast.required_list(
             "peers",
-            "the other nodes' addresses: peers = [\"192.0.2.3\"]",
+            "peers = [\"192.0.2.3\"], the addresses of the other nodes",
             value::ipv4("VRRP"),
         ),
     });
-    if unicast.is_none() && table.value("unicast").is_none() {
-        table.push(
-            Problem::at(table.span(), "[[virtual_router]] has no `unicast`")
-                .help("add [virtual_router.unicast] with `source` and `peers`; multicast is not supported yet"),
+    if table.value("unicast").is_none() {
+        table.missing(
+            "unicast",
+            "[virtual_router.unicast] with `source` and `peers`; multicast is not supported yet",
         );
     }
     RawRouter {
-        name: table.required("name", "a name for logs and status: name = \"VI_1\"", value::name),
-        interface: table.required("interface", "interface = \"eth0\"", value::interface),
+        name: table.required("name", "name = \"VI_1\", for logs and status", value::name),
+        interface: table.required(
+            "interface",
+            "interface = \"eth0\", the one the VIPs belong on",
+            value::interface,
+        ),
         router_id: table.required(
             "router_id",
-            "the number all nodes of this virtual router share: router_id = 33",
+            "router_id = 33, the number that all its nodes share",
             value::number(1..=255),
         ),
         priority: table.required(
             "priority",
-            "the node with the highest one owns the VIPs: priority = 100",
+            "priority = 100; the living node with the highest owns the VIPs",
             value::number(1..=254),
         ),
         preempt: table.optional("preempt", value::boolean),
@@ -194,7 +203,7 @@ fn router(table: &mut Reader<'_, '_>) -> RawRouter {
 
 fn track_script(table: &mut Reader<'_, '_>) -> RawTrackScript {
     RawTrackScript {
-        name: table.required("name", "the name virtual routers use: name = \"chk_nginx\"", value::name),
+        name: table.required("name", "name = \"chk_nginx\", which virtual routers then use", value::name),
         command: table.required("command", "command = \"pidof nginx\"", value::command),
         timing: timing(table),
         weight: table.optional("weight", value::number(-253..=253)),
@@ -215,7 +224,7 @@ fn timing(table: &mut Reader<'_, '_>) -> RawTiming {
 
 fn service(table: &mut Reader<'_, '_>) -> RawService {
     RawService {
-        name: table.required("name", "a name for logs and status: name = \"web\"", value::name),
+        name: table.required("name", "name = \"web\", for logs and status", value::name),
         vip: table.required("vip", "vip = \"192.0.2.4\"", value::ipv4("a VIP")),
         port: table.required("port", "port = 80", value::number(1..=65_535)),
         protocol: table.required(
@@ -238,7 +247,7 @@ fn backend(table: &mut Reader<'_, '_>) -> RawBackend {
         port: table.optional("port", value::number(1..=65_535)),
         mode: table.required(
             "mode",
-            "how packets get there: mode = \"dr\", \"nat\" or \"local\"",
+            "mode = \"dr\", \"nat\" or \"local\": how packets get there",
             value::choice(&modes),
         ),
         weight: table.optional("weight", value::number(0..=65_535)),
@@ -252,7 +261,8 @@ fn check(table: &mut Reader<'_, '_>) -> Option<RawCheckChoice> {
     match value.get_ref() {
         DeValue::Table(inner) => {
             let span = value.span();
-            Some(RawCheckChoice::Check(table.inner("check", inner, span.clone(), |check| RawCheck {
+            let mistakes = table.mistakes();
+            let mut raw = table.inner("check", inner, span.clone(), |check| RawCheck {
                 span,
                 tcp: check.optional("tcp", value::boolean),
                 http: check.optional("http", value::http_path),
@@ -260,7 +270,10 @@ fn check(table: &mut Reader<'_, '_>) -> Option<RawCheckChoice> {
                 status: check.optional("status", value::statuses),
                 port: check.optional("port", value::number(1..=65_535)),
                 timing: timing(check),
-            })))
+                sound: false,
+            });
+            raw.sound = mistakes == table.mistakes();
+            Some(RawCheckChoice::Check(raw))
         }
         DeValue::String(word) if word == "none" => Some(RawCheckChoice::None),
         _ => {

@@ -18,10 +18,13 @@ pub(super) struct Reader<'t, 'p> {
     table: &'t DeTable<'t>,
     span: Range<usize>,
     known: Vec<&'static str>,
+    /// Keys that must be there and are not, each with what to write.
+    missing: Vec<(&'static str, String)>,
     problems: &'p mut Vec<Problem>,
 }
 
-/// Reads `table`, which messages call `what`, by `read`; then reports the keys `read` did not ask for.
+/// Reads `table`, which messages call `what`, by `read`; then reports the keys `read` did not ask for, and those it
+/// asked for in vain.
 pub(super) fn table<'t, T>(
     what: &'t str,
     table: &'t DeTable<'t>,
@@ -29,9 +32,10 @@ pub(super) fn table<'t, T>(
     problems: &mut Vec<Problem>,
     read: impl FnOnce(&mut Reader<'t, '_>) -> T,
 ) -> T {
-    let mut reader = Reader { what, table, span, known: Vec::new(), problems };
+    let mut reader = Reader { what, table, span, known: Vec::new(), missing: Vec::new(), problems };
     let value = read(&mut reader);
-    reader.report_unknown_keys();
+    let misspelt = reader.report_unknown_keys();
+    reader.report_missing_keys(&misspelt);
     value
 }
 
@@ -90,15 +94,21 @@ impl<'t> Reader<'t, '_> {
         Some(Spanned::new(value.span(), list))
     }
 
-    /// As [`list`](Self::list), but a missing key is an error too; `example` is what to write.
+    /// As [`list`](Self::list), but it is an error too if the key is missing or the array empty; `example` is what to
+    /// write.
     pub(super) fn required_list<T>(
         &mut self,
         key: &'static str,
         example: &str,
         parse: impl Fn(&str, &Spanned<DeValue<'t>>) -> Parsed<T>,
     ) -> Option<Spanned<Vec<Spanned<T>>>> {
-        if !self.table.contains_key(key) {
-            self.missing(key, example);
+        match self.table.get(key) {
+            None => self.missing(key, example),
+            Some(value) if value.get_ref().as_array().is_some_and(|array| array.is_empty()) => {
+                let problem = Problem::at(value.span(), format!("`{key}` is empty"));
+                self.problems.push(problem.expected("at least one").help(format!("add {example}")));
+            }
+            Some(_) => {}
         }
         self.list(key, parse)
     }
@@ -197,25 +207,27 @@ impl<'t> Reader<'t, '_> {
         table(what, inner, span, self.problems, read)
     }
 
-    fn missing(&mut self, key: &str, example: &str) {
-        self.problems.push(
-            Problem::at(self.span.clone(), format!("{} has no `{key}`", self.what))
-                .help(format!("add {example}")),
-        );
+    /// Notes that `key` is not there, although it must be.
+    pub(super) fn missing(&mut self, key: &'static str, example: &str) {
+        self.missing.push((key, example.to_owned()));
     }
 
     fn note<T>(&mut self, parsed: Parsed<T>) -> Option<T> {
         parsed.map_err(|problem| self.problems.push(problem)).ok()
     }
 
-    fn report_unknown_keys(&mut self) {
+    /// Returns the known keys that unknown ones were probably meant to be.
+    fn report_unknown_keys(&mut self) -> Vec<&'static str> {
         self.known.sort_unstable();
+        self.known.dedup();
         let list = self.known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        let mut misspelt = Vec::new();
         for key in self.table.keys() {
             if self.known.iter().any(|known| known == key.get_ref()) {
                 continue;
             }
             let nearest = nearest(key.get_ref(), &self.known);
+            misspelt.extend(nearest);
             let hint = nearest.map(|known| format!("did you mean `{known}`? ")).unwrap_or_default();
             let known = match self.what {
                 "" => format!("known at the top level: {list}"),
@@ -223,6 +235,14 @@ impl<'t> Reader<'t, '_> {
             };
             let message = format!("unknown key `{}`", key.get_ref().escape_debug());
             self.problems.push(Problem::at(key.span(), message).help(hint + &known));
+        }
+        misspelt
+    }
+
+    fn report_missing_keys(&mut self, misspelt: &[&str]) {
+        for (key, example) in self.missing.drain(..).filter(|(key, _)| !misspelt.contains(key)) {
+            let message = format!("{} has no `{key}`", self.what);
+            self.problems.push(Problem::at(self.span.clone(), message).help(format!("add {example}")));
         }
     }
 }

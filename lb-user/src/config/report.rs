@@ -231,11 +231,10 @@ impl Diagnostic for Finding {
         let span = self.0.span.clone()?;
         let label = self.0.expected.as_ref().map(|expected| format!("expected {expected}"));
         let primary = LabeledSpan::new_primary_with_span(label, span);
-        let others = self
-            .0
-            .related
-            .iter()
-            .map(|related| LabeledSpan::new_with_span(Some(related.message.clone()), related.span.clone()));
+        let others =
+            self.0.related.iter().map(|related| {
+                LabeledSpan::new_with_span(Some(related.message.clone()), related.span.clone())
+            });
         Some(Box::new(std::iter::once(primary).chain(others)))
     }
 }

@@ -64,9 +64,7 @@ pub(super) fn boolean(key: &str, value: &Value<'_>) -> Parsed<bool> {
 }
 
 /// A whole number in a range.
-pub(super) fn number<T: TryFrom<i64>>(
-    range: RangeInclusive<i64>,
-) -> impl Fn(&str, &Value<'_>) -> Parsed<T> {
+pub(super) fn number<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(&str, &Value<'_>) -> Parsed<T> {
     move |key, value| {
         let fault = || {
             let expected = format!("a number from {} to {}", range.start(), range.end());
@@ -270,8 +268,9 @@ pub(super) fn command(key: &str, value: &Value<'_>) -> Parsed<Vec<String>> {
         _ => return Err(wrong_type(key, value, "a command: a string, or an array of strings")),
     };
     let Some(program) = words.first().filter(|program| !program.is_empty()) else {
-        return Err(Problem::at(value.span(), format!("`{key}` is empty"))
-            .expected("a program and its arguments"));
+        return Err(
+            Problem::at(value.span(), format!("`{key}` is empty")).expected("a program and its arguments")
+        );
     };
     if words.iter().any(|word| word.contains('\0')) {
         return Err(Problem::at(value.span(), format!("`{key}` has a zero byte, which no argument can")));
