@@ -105,7 +105,7 @@ pub(super) enum RawCheckChoice {
     /// `"none"`.
     None,
     /// A table.
-    Check(RawCheck),
+    Check(Box<RawCheck>),
 }
 
 pub(super) struct RawCheck {
@@ -192,8 +192,8 @@ fn router(table: &mut Reader<'_, '_>) -> RawRouter {
             value::number(1..=254),
         ),
         preempt: table.optional("preempt", value::boolean),
-        advert_interval: table
-            .optional("advert_interval", value::duration(SHORTEST_INTERVAL..=Duration::from_secs(255))),
+        // Its range is one of whole numbers, so it is checked with the protocol version.
+        advert_interval: table.optional("advert_interval", value::duration(Duration::ZERO..=Duration::MAX)),
         password: table.optional("password", value::password),
         unicast,
         vips: table.required_list("vips", "vips = [\"192.0.2.4/24\"]", value::vip),
@@ -273,7 +273,7 @@ fn check(table: &mut Reader<'_, '_>) -> Option<RawCheckChoice> {
                 sound: false,
             });
             raw.sound = mistakes == table.mistakes();
-            Some(RawCheckChoice::Check(raw))
+            Some(RawCheckChoice::Check(Box::new(raw)))
         }
         DeValue::String(word) if word == "none" => Some(RawCheckChoice::None),
         _ => {

@@ -181,11 +181,6 @@ impl<'t> Reader<'t, '_> {
         list
     }
 
-    /// Where the table begins, for messages about it as a whole.
-    pub(super) fn span(&self) -> Range<usize> {
-        self.span.clone()
-    }
-
     /// The number of mistakes so far, in all tables; a reader that has not added to it is without any.
     pub(super) fn mistakes(&self) -> usize {
         self.problems.len()
@@ -279,37 +274,47 @@ pub(super) fn describe(value: &DeValue<'_>) -> String {
 
 /// The parser's own errors. Of those on one line only the first, as the others follow from it.
 pub(super) fn syntax_problems(errors: &[SyntaxError], text: &str) -> Vec<Problem> {
+    let mut located: Vec<_> = errors
+        .iter()
+        .map(|error| (error.span().unwrap_or(text.len()..text.len()), error.message()))
+        .collect();
+    located.sort_by_key(|(span, _)| span.start);
     let mut problems = Vec::new();
-    let mut last_line = None;
-    for error in errors {
-        let span = error.span().unwrap_or(text.len()..text.len());
-        let line = text.as_bytes()[..span.start.min(text.len())].iter().filter(|&&b| b == b'\n').count();
-        if last_line.replace(line) == Some(line) {
+    let mut last: Option<usize> = None;
+    for (span, message) in located {
+        let start = span.start.min(text.len());
+        if last.replace(start).is_some_and(|last| !text.as_bytes()[last..start].contains(&b'\n')) {
             continue;
         }
-        let (message, expected) = match error.message().split_once(", expected ") {
-            Some((message, expected)) => (message, Some(expected)),
-            None => (error.message(), None),
-        };
-        let problem = Problem::at(span, message.trim_end());
-        let problem = match expected {
-            Some(expected) => problem.expected(expected),
-            None => problem,
-        };
-        problems.push(match syntax_help(message) {
-            Some(help) => problem.help(help),
-            None => problem,
-        });
+        problems.push(syntax_problem(message, span, text));
     }
     problems
 }
 
-fn syntax_help(message: &str) -> Option<&'static str> {
-    if message.starts_with("duplicate key") {
-        Some("each key stands once in its table; keep one of them")
-    } else if message.contains("string values must be quoted") {
-        Some("put text in double quotes")
-    } else {
-        None
+fn syntax_problem(message: &str, span: Range<usize>, text: &str) -> Problem {
+    let (message, expected) = match message.split_once(", expected ") {
+        Some((message, expected)) => (message.trim_end(), Some(expected)),
+        None => (message.trim_end(), None),
+    };
+    let offending = text.get(span.clone()).unwrap_or_default();
+    match message {
+        "duplicate key" => Problem::at(span, format!("`{}` is there twice", offending.escape_debug()))
+            .help("each key stands once in its table; keep one of them"),
+        "string values must be quoted" if offending.trim().is_empty() => {
+            Problem::at(span, "there is no value").expected("a string, number, true, false, array or table")
+        }
+        "string values must be quoted" => {
+            Problem::at(span, message).expected("text in double quotes, or a number, or true or false")
+        }
+        "invalid basic string" if expected == Some("`\"`") => {
+            Problem::at(span, "the string has no end").expected("a closing double quote")
+        }
+        message => {
+            let problem = Problem::at(span, message);
+            match expected {
+                Some(expected) => problem.expected(expected),
+                None => problem,
+            }
+        }
     }
 }

@@ -207,9 +207,28 @@ impl Diagnostic for ConfigReport {
 }
 
 /// One problem in a report, which shows the place beside the message and not in it.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.message)]
+#[derive(Debug)]
 struct Finding(ConfigError);
+
+impl Finding {
+    /// The text, if the lines at fault can be shown.
+    fn text(&self) -> Option<&Text> {
+        let text = self.0.text.as_deref()?;
+        let others = self.0.related.iter().map(|related| &related.span);
+        self.0.span.iter().chain(others).all(|span| text.showable(span)).then_some(text)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.text(), &self.0.text) {
+            (None, Some(_)) => self.0.fmt(f),
+            _ => f.write_str(&self.0.message),
+        }
+    }
+}
+
+impl std::error::Error for Finding {}
 
 impl Diagnostic for Finding {
     fn severity(&self) -> Option<miette::Severity> {
@@ -224,7 +243,7 @@ impl Diagnostic for Finding {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.0.text.as_deref().map(|text| text as &dyn SourceCode)
+        self.text().map(|text| text as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {

@@ -5,11 +5,14 @@ use std::ops::Range;
 
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
+/// A snippet of more bytes than this would bury the message it belongs to.
+const MOST_SHOWN_BYTES: usize = 4_000;
+
 /// A configuration's text, kept for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text {
     name: String,
-    /// As long as the original, byte for byte, so that spans fit.
+    /// Its characters begin where those of the original do, so that spans and columns fit.
     shown: String,
     /// Byte offset of the first character of each line; never empty.
     line_starts: Vec<usize>,
@@ -38,6 +41,13 @@ impl Text {
     pub(super) fn clamp(&self, span: Range<usize>) -> Range<usize> {
         let start = self.shown.floor_char_boundary(span.start);
         start..self.shown.ceil_char_boundary(span.end).max(start)
+    }
+
+    /// Whether a person would want to see the lines of `span`: not if they fill the screen.
+    pub(super) fn showable(&self, span: &Range<usize>) -> bool {
+        let first = self.line_of(span.start).saturating_sub(1);
+        let end = self.line_starts.get(self.line_of(span.end) + 2).copied().unwrap_or(self.shown.len());
+        end - self.line_starts[first] <= MOST_SHOWN_BYTES
     }
 
     /// 0-based line that holds `offset`.
@@ -79,8 +89,8 @@ impl SourceCode for Text {
     }
 }
 
-/// The text with the values of `password` keys and control characters replaced by as many bytes of something
-/// harmless: reports end in logs and terminals.
+/// The text with the values of `password` keys and control characters replaced by something harmless, each character
+/// by one of as many bytes: reports end in logs and terminals.
 fn cover(text: &str) -> String {
     let mut covered = String::with_capacity(text.len());
     let mut rest = text;
@@ -90,11 +100,13 @@ fn cover(text: &str) -> String {
         let secret = secret_after_key(after);
         covered.push_str(&after[..secret.start]);
         for character in after[secret.clone()].chars() {
-            if character == '\n' {
-                covered.push('\n');
-            } else {
-                covered.extend(std::iter::repeat_n('*', character.len_utf8()));
-            }
+            covered.push(match (character, character.len_utf8()) {
+                ('\n', _) => '\n',
+                (_, 1) => '*',
+                (_, 2) => '·',
+                (_, 3) => '•',
+                _ => '🔒',
+            });
         }
         rest = &after[secret.end..];
     }
@@ -145,7 +157,7 @@ mod tests {
             ("{ password = 123, a = 1 }", "{ password = ***, a = 1 }"),
             ("password = \"open\nnext = 1", "password = \"****\nnext = 1"),
             ("password = \"\"\"a\nb\"\"\"", "password = \"\"\"*\n*\"\"\""),
-            ("password = \"pä\"", "password = \"***\""),
+            ("password = \"pä€𝄞\"", "password = \"*·•🔒\""),
             ("# the password is not here", "# the password is not here"),
             ("password", "password"),
         ] {

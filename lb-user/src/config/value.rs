@@ -92,8 +92,8 @@ pub(super) fn choice<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&str, &Val
             return Ok(*meaning);
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let list = names.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
-        let problem = wrong_type(key, value, &list);
+        let list = names.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
+        let problem = wrong_type(key, value, &format!("one of {list}"));
         Err(match text.and_then(|text| nearest(&text.to_lowercase(), &names)) {
             Some(word) => problem.help(format!("did you mean {word:?}?")),
             None => problem,

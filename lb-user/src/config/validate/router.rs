@@ -1,6 +1,9 @@
 //! Virtual routers.
 
-use std::{ops::Range, time::Duration};
+use std::{
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
 
 use toml::Spanned;
 
@@ -15,6 +18,8 @@ use crate::config::{
 
 /// The advert counts its addresses in one byte.
 const MOST_VIPS: usize = 255;
+/// The advert interval of version 2 (RFC 3768 §5.3.7).
+const SECONDS: RangeInclusive<u64> = 1..=255;
 
 pub(super) fn virtual_routers(
     raw: &RawConfig,
@@ -101,12 +106,13 @@ fn check_vip_count(raw: &RawRouter, findings: &mut Findings<'_>) {
 
 fn check_advert_interval(raw: &RawRouter, findings: &mut Findings<'_>) {
     let Some(interval) = &raw.advert_interval else { return };
-    if interval.get_ref().subsec_nanos() != 0 {
+    let whole = interval.get_ref().subsec_nanos() == 0;
+    if !whole || !SECONDS.contains(&interval.get_ref().as_secs()) {
         let message = format!("`advert_interval` is {}", humantime::format_duration(*interval.get_ref()));
         findings.problems.push(
             Problem::at(interval.span(), message)
-                .expected("whole seconds from \"1s\" to \"255s\"")
-                .help("VRRP version 2 carries the interval in seconds"),
+                .expected(format!("whole seconds from \"{}s\" to \"{}s\"", SECONDS.start(), SECONDS.end()))
+                .help("VRRP version 2 carries the interval as a number of seconds in one byte"),
         );
     }
 }

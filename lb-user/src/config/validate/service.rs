@@ -265,7 +265,7 @@ fn check_nat_backends(raw: &RawService, nat_backends: &mut NatBackends, findings
 
 fn is_prime(number: u32) -> bool {
     let divisors = (2..).take_while(|divisor| u64::from(*divisor) * u64::from(*divisor) <= u64::from(number));
-    number >= 2 && divisors.into_iter().all(|divisor| number % divisor != 0)
+    number >= 2 && divisors.into_iter().all(|divisor| !number.is_multiple_of(divisor))
 }
 
 #[cfg(test)]
