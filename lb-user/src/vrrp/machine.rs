@@ -352,7 +352,7 @@ impl Machine {
         match self.role {
             Role::Stopped | Role::Fault => {}
             Role::Backup(backup) => {
-                self.role = Role::Backup(self.heard_as_backup(now, backup, advert, source))
+                self.role = Role::Backup(self.heard_as_backup(now, backup, advert, source));
             }
             Role::Owner(mut owner) => {
                 if (advert.priority, source) > (self.priority, self.settings.primary) {
