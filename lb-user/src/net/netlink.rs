@@ -109,7 +109,7 @@ impl Link {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Address(bytes) => {
-                    link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac)
+                    link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
                 }
                 _ => {}
             }

@@ -185,7 +185,7 @@ struct Owner {
     /// Sendings confirmed before this moment belong to an earlier ownership.
     since: Timestamp,
     next_advert: Timestamp,
-    /// Not before this moment is another lower advert answered.
+    /// Not before this moment is another advert sent out of turn.
     next_answer: Timestamp,
     /// When gratuitous ARP may be repeated again.
     next_announcement: Timestamp,
@@ -322,7 +322,7 @@ impl Machine {
         let lease = sent.min(now) + timers::lease_term(self.settings.advert_interval);
         match self.role {
             Role::Backup(Backup { claim: Some(claim), .. })
-                if sent >= claim.since && sent <= claim.not_after && now < lease =>
+                if sent >= claim.since && now <= claim.not_after =>
             {
                 self.role = Role::Owner(Owner {
                     lease,
@@ -335,8 +335,7 @@ impl Machine {
                 actions.push(Action::BecomeOwner);
             }
             Role::Backup(Backup { claim: Some(claim), heard, .. }) if sent >= claim.since => {
-                // Frozen while the claim was on its way: whoever heard it has waited in vain by now, and may
-                // claim. Wait anew.
+                // Frozen while the claim was on its way: somebody else may have claimed meanwhile. Wait anew.
                 self.role = Role::Backup(Backup::new(now, heard));
             }
             Role::Owner(mut owner) if sent >= owner.since => {
@@ -352,7 +351,7 @@ impl Machine {
         match self.role {
             Role::Stopped | Role::Fault => {}
             Role::Backup(backup) => {
-                self.role = Role::Backup(self.heard_as_backup(now, backup, advert, source))
+                self.role = Role::Backup(self.heard_as_backup(now, backup, advert, source));
             }
             Role::Owner(mut owner) => {
                 if (advert.priority, source) > (self.priority, self.settings.primary) {
@@ -377,7 +376,7 @@ impl Machine {
         source: Ipv4Addr,
     ) -> Backup {
         if advert.priority == 0 {
-            let from_owner = backup.heard.is_none_or(|heard| heard == source);
+            let from_owner = backup.heard == Some(source);
             // Repeated farewells must not put the claim off.
             if from_owner && !backup.farewell && backup.claim.is_none() {
                 backup.since = now;
@@ -392,13 +391,15 @@ impl Machine {
         backup
     }
 
-    /// Sends an advert at once, unless that was done a moment ago.
+    /// Sends an advert at once, or as soon as the last one of this kind is long enough ago.
     fn answer(&self, now: Timestamp, owner: &mut Owner, actions: &mut Vec<Action>) {
+        let interval = self.settings.advert_interval;
         if now >= owner.next_answer {
-            let interval = self.settings.advert_interval;
             owner.next_answer = now + interval * timers::ANSWER_TENTHS / 10;
             owner.next_advert = now + interval;
             actions.push(Action::SendAdvert { priority: self.priority, not_after: owner.lease });
+        } else {
+            owner.next_advert = owner.next_advert.min(owner.next_answer);
         }
     }
 

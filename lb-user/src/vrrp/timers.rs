@@ -24,8 +24,9 @@ pub const CLOCK_DRIFT_PERMILLE: u32 = 10;
 /// meanwhile.
 pub const CLAIM_TENTHS: u32 = 1;
 
-/// An owner answers adverts of a lower priority at most once per this many tenths of the advert interval,
-/// so that a flood of them is not answered by a flood.
+/// An owner sends adverts out of turn (it heard a lower one, or its priority changed) at most once per this
+/// many tenths of the advert interval, so that a flood is not answered by a flood. One that comes too early
+/// is put off, never left out.
 pub const ANSWER_TENTHS: u32 = 1;
 
 /// The shortest time between two repetitions of the gratuitous ARP that conflicts cause. One that comes too
