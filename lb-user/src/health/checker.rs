@@ -13,8 +13,8 @@ use crate::{config::Check, time::Timestamp};
 
 /// Whose result it is; chosen by the control task.
 ///
-/// Results of a target that was replaced may still be on their way: whoever needs to tell them apart gives the new
-/// target a new identifier.
+/// Results of a target that was replaced may still be on their way: whoever needs to tell them apart gives
+/// the new target a new identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CheckId(pub u64);
 
@@ -46,7 +46,8 @@ pub struct HealthEvent {
     pub result: Result<Duration, ProbeError>,
 }
 
-/// Runs one task per target, so that there is never more than one probe of a target in flight. Dropping it stops all.
+/// Runs one task per target, so that there is never more than one probe of a target in flight. Dropping it
+/// stops all.
 #[derive(Debug)]
 pub struct Checker {
     events: mpsc::Sender<HealthEvent>,
@@ -66,14 +67,15 @@ impl Drop for Running {
 }
 
 impl Checker {
-    /// Events go to `events`; when nobody receives them any more the probing ends by itself. A full channel delays
-    /// the next probe, it loses nothing.
+    /// Events go to `events`; when nobody receives them any more the probing ends by itself. A full channel
+    /// delays the next probe, it loses nothing.
     pub fn new(events: mpsc::Sender<HealthEvent>) -> Self {
         Self { events, running: HashMap::new() }
     }
 
-    /// Makes `targets` the ones that are probed. Targets that ask the same as before are not disturbed; the others
-    /// start, restart or stop. Of two targets with one identifier the last counts. Call it inside a tokio runtime.
+    /// Makes `targets` the ones that are probed. Targets that ask the same as before are not disturbed; the
+    /// others start, restart or stop. Of two targets with one identifier the last counts. Call it inside a
+    /// tokio runtime.
     pub fn set(&mut self, targets: &[Target]) {
         let wanted: HashMap<CheckId, &Target> = targets.iter().map(|target| (target.id, target)).collect();
         self.running
@@ -119,3 +121,6 @@ async fn run(target: Target, count: usize, events: mpsc::Sender<HealthEvent>) {
         schedule.advance(at);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,8 @@ pub(super) enum Outcome {
     Ended { ok: bool, detail: String },
     /// It was killed for taking too long; it is not over until [`Leftover::gone`].
     TimedOut { detail: String, leftover: Leftover },
-    /// It was killed for taking too long, but it was this node that stood still meanwhile: nothing was learnt.
+    /// It was killed for taking too long, but it was this node that stood still meanwhile: nothing was
+    /// learnt.
     Stalled { stood_still: Duration, leftover: Leftover },
 }
 
@@ -41,7 +42,8 @@ pub(super) struct Leftover {
 }
 
 impl Leftover {
-    /// Waits until it is gone. That takes long only if the kernel holds it (a dead NFS server, a broken disk).
+    /// Waits until it is gone. That takes long only if the kernel holds it (a dead NFS server, a broken
+    /// disk).
     pub(super) async fn gone(self) {
         // Whatever the status, it is over.
         let _ = self.process.collect(&self.ends).await;
@@ -81,8 +83,8 @@ pub(super) async fn run_once(spawner: &Spawner, script: &TrackScript) -> Outcome
     }
 }
 
-/// Reads what the script prints until the script is over. Something it left running may hold the pipe open: its end is not
-/// waited for.
+/// Reads what the script prints until the script is over. Something it left running may hold the pipe open:
+/// its end is not waited for.
 async fn watch(ends: &mut Ends, tail: &mut Tail) -> io::Result<()> {
     let mut buffer = [0; 1024];
     let mut open = true;
@@ -147,10 +149,7 @@ impl Tail {
         }
         let mut detail = format!("{verdict}: {}", if self.cut { "…" } else { "" });
         for c in lines.join(" | ").chars() {
-            match c.is_control() {
-                true => detail.extend(c.escape_default()),
-                false => detail.push(c),
-            }
+            if c.is_control() { detail.extend(c.escape_default()) } else { detail.push(c) }
         }
         detail
     }

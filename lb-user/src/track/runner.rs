@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use nix::unistd::geteuid;
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::{
@@ -10,7 +11,8 @@ use super::{
 };
 use crate::{config::TrackScript, health::Schedule, time::Timestamp};
 
-/// One run of a script is over, or it could not be started.
+/// One run of a script is over, or it could not be started. The last result of a script that was replaced
+/// by another of the same name may still be on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackEvent {
     /// The script's name.
@@ -44,14 +46,14 @@ impl Drop for Running {
 }
 
 impl Runner {
-    /// Events go to `events`; when nobody receives them any more the scripts end by themselves. Fails when the
-    /// thread that starts processes cannot be made.
+    /// Events go to `events`; when nobody receives them any more the scripts end by themselves. Fails when
+    /// the thread that starts processes cannot be made.
     pub fn new(events: mpsc::Sender<TrackEvent>) -> std::io::Result<Self> {
         Ok(Self { events, spawner: Spawner::new()?, running: HashMap::new() })
     }
 
-    /// Makes `scripts` the ones that run. Those that run the same command at the same times are not disturbed; the
-    /// others start (at once), restart or are killed. Call it inside a tokio runtime.
+    /// Makes `scripts` the ones that run. Those that run the same command at the same times are not
+    /// disturbed; the others start (at once), restart or are killed. Call it inside a tokio runtime.
     pub fn set(&mut self, scripts: &[TrackScript]) {
         let wanted: HashMap<&str, &TrackScript> = scripts.iter().map(|s| (s.name.as_str(), s)).collect();
         self.running.retain(|name, running| {
@@ -60,6 +62,9 @@ impl Runner {
         for (name, script) in wanted {
             if self.running.contains_key(name) {
                 continue;
+            }
+            if script.user.is_none() && !geteuid().is_root() {
+                tracing::info!(script = name, "lb is not root: the script runs as lb's own user");
             }
             let task = tokio::spawn(run(script.clone(), self.spawner.clone(), self.events.clone()));
             let running = Running { script: script.clone(), task: task.abort_handle() };
@@ -110,3 +115,6 @@ async fn run(script: TrackScript, spawner: Spawner, events: mpsc::Sender<TrackEv
         schedule.advance(Timestamp::now());
     }
 }
+
+#[cfg(test)]
+mod tests;
