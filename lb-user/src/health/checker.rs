@@ -80,11 +80,12 @@ impl Checker {
         let wanted: HashMap<CheckId, &Target> = targets.iter().map(|target| (target.id, target)).collect();
         self.running
             .retain(|id, running| wanted.get(id).is_some_and(|target| running.target.asks_as(target)));
-        for target in wanted.values() {
-            self.running.entry(target.id).or_insert_with(|| {
-                let task = tokio::spawn(run((*target).clone(), wanted.len(), self.events.clone()));
-                Running { target: (*target).clone(), task: task.abort_handle() }
-            });
+        let new: Vec<&Target> =
+            wanted.into_values().filter(|target| !self.running.contains_key(&target.id)).collect();
+        for target in &new {
+            let task = tokio::spawn(run((*target).clone(), new.len(), self.events.clone()));
+            let running = Running { target: (*target).clone(), task: task.abort_handle() };
+            self.running.insert(target.id, running);
         }
     }
 }
@@ -104,10 +105,11 @@ impl Target {
     }
 }
 
-async fn run(target: Target, count: usize, events: mpsc::Sender<HealthEvent>) {
+/// Probes for ever; `started_together` targets are started at once.
+async fn run(target: Target, started_together: usize, events: mpsc::Sender<HealthEvent>) {
     let endpoint = target.endpoint();
     let place = crate::balance::stable_hash(endpoint.ip(), endpoint.port(), 0);
-    let first = Timestamp::now() + first_delay(place, count, target.check.interval);
+    let first = Timestamp::now() + first_delay(place, started_together, target.check.interval);
     let mut schedule = Schedule::new(first, target.check.interval);
     loop {
         tokio::time::sleep(schedule.next().since(Timestamp::now())).await;

@@ -53,9 +53,16 @@ impl Leftover {
 /// Runs `script` once.
 pub(super) async fn run_once(spawner: &Spawner, script: &TrackScript) -> Outcome {
     let failed = |detail: String| Outcome::Ended { ok: false, detail };
-    let mut process = match spawner.start(&script.command, script.user.as_deref()).await {
-        Ok(process) => process,
-        Err(error) => return failed(error.to_string()),
+    let start = spawner.start(&script.command, script.user.as_deref());
+    let mut process = match tokio::time::timeout(script.timeout, start).await {
+        Ok(Ok(process)) => process,
+        Ok(Err(error)) => return failed(error.to_string()),
+        Err(_) => {
+            let timeout = humantime::format_duration(script.timeout);
+            return failed(format!(
+                "not started after {timeout}; is this node short of memory, or its user database slow?"
+            ));
+        }
     };
     let mut ends = match process.ends() {
         Ok(ends) => ends,

@@ -1,6 +1,6 @@
 //! Runs the track scripts and sends what they said to the control task.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, pin::pin, time::Duration};
 
 use nix::unistd::geteuid;
 use tokio::{sync::mpsc, task::AbortHandle};
@@ -91,7 +91,9 @@ async fn run(script: TrackScript, spawner: Spawner, events: mpsc::Sender<TrackEv
             // Once in a row: a node that cannot keep up at all must not look healthy for ever.
             Outcome::Stalled { leftover, .. } if !stalled => {
                 stalled = true;
-                leftover.gone().await;
+                let mut patience = Schedule::new(at + script.interval, script.interval);
+                outlast(leftover.gone(), &script, &mut patience, &events).await;
+                // The start that told nothing is still due.
                 continue;
             }
             Outcome::Stalled { stood_still, leftover } => {
@@ -109,10 +111,35 @@ async fn run(script: TrackScript, spawner: Spawner, events: mpsc::Sender<TrackEv
         if events.send(event).await.is_err() {
             return;
         }
+        schedule.advance(at);
         if let Some(leftover) = leftover {
-            leftover.gone().await;
+            outlast(leftover.gone(), &script, &mut schedule, &events).await;
         }
-        schedule.advance(Timestamp::now());
+    }
+}
+
+/// Waits until a killed run is `gone` before the next may start, and reports a failure whenever that would
+/// have been due: a process the kernel does not let go must not leave the script looking healthy.
+async fn outlast(
+    gone: impl Future<Output = ()>,
+    script: &TrackScript,
+    schedule: &mut Schedule,
+    events: &mpsc::Sender<TrackEvent>,
+) {
+    let mut gone = pin!(gone);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut gone => return,
+            () = tokio::time::sleep(schedule.next().since(Timestamp::now())) => {
+                let at = Timestamp::now();
+                let detail = "the run before was killed and has not ended; look for a process in state D".to_owned();
+                let event = TrackEvent { script: script.name.clone(), at, ok: false, detail };
+                // If nobody receives it, the caller finds out.
+                let _ = events.send(event).await;
+                schedule.advance(at);
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::{
 use super::*;
 
 const LONG: Duration = Duration::from_secs(20);
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT: Duration = Duration::from_millis(400);
 const LOCALHOST: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 fn check(kind: CheckKind, timeout: Duration) -> Check {
@@ -75,7 +75,7 @@ async fn a_tcp_connection_nobody_answers_times_out() {
             Err(error) => break error,
         }
     };
-    assert_eq!(error.to_string(), "timeout after 100ms while connecting");
+    assert_eq!(error.to_string(), "timeout after 400ms while connecting");
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn an_endless_header_is_refused() {
 async fn silence_and_slow_headers_time_out() {
     for answer in [&b""[..], b"HTTP/1.1 200 OK\r\nSer"] {
         let error = http_probe(answer, true, SHORT).await.unwrap_err();
-        assert_eq!(error.to_string(), "timeout after 100ms while waiting for the HTTP response");
+        assert_eq!(error.to_string(), "timeout after 400ms while waiting for the HTTP response");
     }
 }
 

@@ -1,5 +1,6 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use tokio::sync::mpsc::Receiver;
 
 use super::*;
@@ -184,6 +185,23 @@ async fn removing_a_script_kills_it_with_its_children_and_so_does_dropping_the_r
     wait_until(|| !is_alive(second)).await;
 }
 
+#[tokio::test]
+async fn a_run_that_cannot_be_killed_keeps_failing_until_it_is_gone() {
+    let (sender, mut events) = mpsc::channel(16);
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let script = shell("stuck", "true");
+    let waiting = tokio::spawn(async move {
+        let mut schedule = Schedule::new(Timestamp::now(), Duration::from_millis(5));
+        outlast(async { drop(released.await) }, &script, &mut schedule, &sender).await;
+    });
+    for _ in 0..3 {
+        let event = next(&mut events).await;
+        assert!(!event.ok && event.detail.contains("has not ended"), "{event:?}");
+    }
+    release.send(()).unwrap();
+    tokio::time::timeout(LIMIT, waiting).await.unwrap().unwrap();
+}
+
 /// Where the daemon's stand-in below writes its script's process number.
 const STAND_IN: &str = "LB_TEST_STAND_IN";
 
@@ -214,6 +232,35 @@ async fn stand_in_for_a_daemon() {
     runner.set(&[endless]);
     // Ends this process, should nobody kill it.
     next(&mut events).await;
+}
+
+/// In a container without an init the daemon is process 1, and what its scripts leave behind becomes its child.
+#[test]
+fn a_daemon_that_is_process_1_buries_what_its_scripts_leave() {
+    if !geteuid().is_root() {
+        eprintln!("SKIPPED: a PID namespace needs root");
+        return;
+    }
+    let status = std::process::Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "track::runner::tests::process_1", "--ignored"])
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test]
+#[ignore = "the other half of a_daemon_that_is_process_1_buries_what_its_scripts_leave, which starts it"]
+async fn process_1() {
+    if std::process::id() != 1 {
+        return;
+    }
+    let (ok, detail) = run_alone(shell("litter", "(sleep 3600 & sleep 3600 &); sleep 3600 &")).await;
+    assert!(ok, "{detail}");
+    // The result came after the burial: no child is left, dead or alive.
+    assert_eq!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Err(nix::errno::Errno::ECHILD));
 }
 
 #[tokio::test]
