@@ -1,10 +1,11 @@
-//! A hash of a backend's identity that is the same on every platform and in every version of `lb`: rings depend on it.
+//! A hash of a backend's identity that is the same on every platform and in every version of `lb`: rings
+//! depend on it.
 
 use std::net::IpAddr;
 
-/// FNV-1a (64 bits) over the address (16 bytes, IPv4 as IPv4-mapped IPv6), the port (2 bytes, network order) and
-/// `salt`, finished with MurmurHash3's `fmix64`, because FNV alone leaves the high bits of short
-/// inputs alike.
+/// FNV-1a (64 bits) over the address (16 bytes, IPv4 as IPv4-mapped IPv6), the port (2 bytes, network order)
+/// and `salt`, finished with MurmurHash3's `fmix64`, because FNV alone leaves the high bits of short inputs
+/// alike.
 ///
 /// Not for untrusted input: whoever may choose the addresses can make them collide.
 pub fn stable_hash(address: IpAddr, port: u16, salt: u8) -> u64 {

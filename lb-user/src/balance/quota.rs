@@ -1,7 +1,8 @@
 //! How many slots each member is due.
 
-/// Shares `slots` in proportion to `weights`, exactly: each gets its share rounded down, and the slots that are left go
-/// to the largest remainders (of equal ones, to the first). The sum is `slots`, unless all weights are 0.
+/// Shares `slots` in proportion to `weights`, exactly: each gets its share rounded down, and the slots that
+/// are left go to the largest remainders (of equal ones, to the first). The sum is `slots`, unless all
+/// weights are 0.
 pub(super) fn quotas(weights: &[u32], slots: u32) -> Vec<u32> {
     let total: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
     if total == 0 {

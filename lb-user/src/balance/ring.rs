@@ -2,6 +2,10 @@
 
 use std::net::IpAddr;
 
+use super::{
+    fill::{Claimant, fill},
+    quota::quotas,
+};
 use crate::config::Protocol;
 
 /// An entry of [`Ring::slots`] that belongs to nobody.
@@ -36,19 +40,21 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Shares `size` slots among `members`.
+    /// Shares `size` slots (a prime, so that permutations are as different as can be) among `members`. Every
+    /// member gets its exact share, rounded by largest remainder. The order of `members` and their
+    /// identifiers do not matter.
     pub fn build(members: &[Member], size: u32) -> Self {
-        let mut order: Vec<u32> = (0..members.len() as u32).collect();
-        order.sort_by_key(|&i| (members[i as usize].key, members[i as usize].id));
-        let weights: Vec<u32> = order.iter().map(|&i| members[i as usize].weight).collect();
-        let quotas = super::quota::quotas(&weights, size);
-        let places = super::fill::fill(
-            &order.iter().map(|&i| members[i as usize].key).collect::<Vec<_>>(),
-            &weights,
-            &quotas,
-            size,
-        );
-        Self { slots: places.iter().map(|&p| if p == NO_MEMBER { p } else { order[p as usize] }).collect() }
+        let mut order: Vec<u32> = (0..).take(members.len()).collect();
+        order.sort_unstable_by_key(|&index| (members[index as usize].key, index));
+        let weights: Vec<u32> = order.iter().map(|&index| members[index as usize].weight).collect();
+        let claimants = std::iter::zip(order, quotas(&weights, size))
+            .filter(|&(_, quota)| quota > 0)
+            .map(|(index, quota)| {
+                let Member { key, weight, .. } = &members[index as usize];
+                Claimant::new(index, key, *weight, quota, size)
+            })
+            .collect();
+        Self { slots: fill(claimants, size) }
     }
 
     /// Slot → index into the members it was built from, or [`NO_MEMBER`].
@@ -56,7 +62,8 @@ impl Ring {
         &self.slots
     }
 
-    /// Slot → [`Member::id`], 0 for nobody: what the data plane is given. `members` are those it was built from.
+    /// Slot → [`Member::id`], 0 for nobody: what the data plane is given. `members` are those it was built
+    /// from.
     pub fn ids(&self, members: &[Member]) -> Vec<u32> {
         self.slots.iter().map(|&index| members.get(index as usize).map_or(0, |member| member.id)).collect()
     }
@@ -72,3 +79,6 @@ impl Ring {
         shares
     }
 }
+
+#[cfg(test)]
+mod tests;

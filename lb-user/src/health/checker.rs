@@ -13,8 +13,8 @@ use crate::{config::Check, time::Timestamp};
 
 /// Whose result it is; chosen by the control task.
 ///
-/// Results of a target that was replaced may still be on their way: whoever needs to tell them apart gives the new
-/// target a new identifier.
+/// Results of a target that was replaced may still be on their way: whoever needs to tell them apart gives
+/// the new target a new identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CheckId(pub u64);
 
@@ -46,7 +46,8 @@ pub struct HealthEvent {
     pub result: Result<Duration, ProbeError>,
 }
 
-/// Runs one task per target, so that there is never more than one probe of a target in flight. Dropping it stops all.
+/// Runs one task per target, so that there is never more than one probe of a target in flight. Dropping it
+/// stops all.
 #[derive(Debug)]
 pub struct Checker {
     events: mpsc::Sender<HealthEvent>,
@@ -66,23 +67,25 @@ impl Drop for Running {
 }
 
 impl Checker {
-    /// Events go to `events`; when nobody receives them any more the probing ends by itself. A full channel delays
-    /// the next probe, it loses nothing.
+    /// Events go to `events`; when nobody receives them any more the probing ends by itself. A full channel
+    /// delays the next probe, it loses nothing.
     pub fn new(events: mpsc::Sender<HealthEvent>) -> Self {
         Self { events, running: HashMap::new() }
     }
 
-    /// Makes `targets` the ones that are probed. Targets that ask the same as before are not disturbed; the others
-    /// start, restart or stop. Of two targets with one identifier the last counts. Call it inside a tokio runtime.
+    /// Makes `targets` the ones that are probed. Targets that ask the same as before are not disturbed; the
+    /// others start, restart or stop. Of two targets with one identifier the last counts. Call it inside a
+    /// tokio runtime.
     pub fn set(&mut self, targets: &[Target]) {
         let wanted: HashMap<CheckId, &Target> = targets.iter().map(|target| (target.id, target)).collect();
         self.running
             .retain(|id, running| wanted.get(id).is_some_and(|target| running.target.asks_as(target)));
-        for target in wanted.values() {
-            self.running.entry(target.id).or_insert_with(|| {
-                let task = tokio::spawn(run((*target).clone(), wanted.len(), self.events.clone()));
-                Running { target: (*target).clone(), task: task.abort_handle() }
-            });
+        let new: Vec<&Target> =
+            wanted.into_values().filter(|target| !self.running.contains_key(&target.id)).collect();
+        for target in &new {
+            let task = tokio::spawn(run((*target).clone(), new.len(), self.events.clone()));
+            let running = Running { target: (*target).clone(), task: task.abort_handle() };
+            self.running.insert(target.id, running);
         }
     }
 }
@@ -102,10 +105,11 @@ impl Target {
     }
 }
 
-async fn run(target: Target, count: usize, events: mpsc::Sender<HealthEvent>) {
+/// Probes for ever; `started_together` targets are started at once.
+async fn run(target: Target, started_together: usize, events: mpsc::Sender<HealthEvent>) {
     let endpoint = target.endpoint();
     let place = crate::balance::stable_hash(endpoint.ip(), endpoint.port(), 0);
-    let first = Timestamp::now() + first_delay(place, count, target.check.interval);
+    let first = Timestamp::now() + first_delay(place, started_together, target.check.interval);
     let mut schedule = Schedule::new(first, target.check.interval);
     loop {
         tokio::time::sleep(schedule.next().since(Timestamp::now())).await;
@@ -119,3 +123,6 @@ async fn run(target: Target, count: usize, events: mpsc::Sender<HealthEvent>) {
         schedule.advance(at);
     }
 }
+
+#[cfg(test)]
+mod tests;

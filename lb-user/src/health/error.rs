@@ -52,8 +52,8 @@ pub enum ProbeError {
         /// The kernel's words.
         error: String,
     },
-    /// This node's fault: it stood still (frozen, starved, suspended) while the probe was under way. Says nothing
-    /// about the backend.
+    /// This node's fault: it stood still (frozen, starved, suspended) while the probe was under way. Says
+    /// nothing about the backend.
     #[error("this node stood still for {} during the probe", humantime::format_duration(*.0))]
     Stalled(Duration),
 }

@@ -12,8 +12,8 @@ pub enum State {
     Up,
     /// Not fit.
     Down {
-        /// Why, for instance `connection refused`. The reason of the result that brought it down; a later failure
-        /// with another reason replaces it.
+        /// Why, for instance `connection refused`. The reason of the result that brought it down; a later
+        /// failure with another reason replaces it.
         reason: String,
     },
 }
@@ -82,7 +82,8 @@ impl Machine {
         self.counts
     }
 
-    /// Takes new thresholds and keeps the state. For another kind of check or another address make a new machine.
+    /// Takes new thresholds and keeps the state. For another kind of check or another address make a new
+    /// machine.
     pub fn reconfigure(&mut self, check: &Check) {
         self.rise_fall.set_thresholds(check.rise, check.fall);
     }
@@ -115,8 +116,8 @@ impl Machine {
         }
     }
 
-    /// Something better informed than a probe says that the backend is gone: the VRRP peer with its address fell
-    /// silent. It is down at once, until `rise` successes follow.
+    /// Something better informed than a probe says that the backend is gone: the VRRP peer with its address
+    /// fell silent. It is down at once, until `rise` successes follow.
     pub fn peer_lost(&mut self, now: Timestamp, reason: &str) -> Option<Transition> {
         let down = State::Down { reason: reason.to_owned() };
         if self.rise_fall.force_down() {

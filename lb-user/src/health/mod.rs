@@ -1,5 +1,5 @@
-//! Is a backend fit for traffic? [`Checker`] probes (TCP, HTTP) and sends what it saw; the control task feeds each
-//! result to the backend's [`Machine`], which says when the backend's state changes.
+//! Is a backend fit for traffic? [`Checker`] probes (TCP, HTTP) and sends what it saw; the control task feeds
+//! each result to the backend's [`Machine`], which says when the backend's state changes.
 
 mod checker;
 mod error;

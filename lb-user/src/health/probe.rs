@@ -32,8 +32,8 @@ const MAX_HEADER: usize = 16 * 1024;
 
 /// Probes `endpoint` once, from `source` if given. `vip` names the service for the HTTP `Host`.
 ///
-/// A TCP check wants a connection, an HTTP check the header of a response with an accepted status; redirects are
-/// a status like any other, bodies are not read.
+/// A TCP check wants a connection, an HTTP check the header of a response with an accepted status; redirects
+/// are a status like any other, bodies are not read.
 pub async fn probe(
     endpoint: SocketAddr,
     source: Option<IpAddr>,
@@ -48,9 +48,10 @@ pub async fn probe(
             let host = host.clone().unwrap_or_else(|| default_host(vip));
             let request = request(path, &host)?;
             let status = deadline.limit(ProbeStage::AwaitingResponse, exchange(stream, request)).await?;
-            match statuses.iter().any(|&(first, last)| (first..=last).contains(&status.as_u16())) {
-                true => Ok(()),
-                false => Err(ProbeError::Status { status: status.as_u16(), expected: ranges(statuses) }),
+            if statuses.iter().any(|&(first, last)| (first..=last).contains(&status.as_u16())) {
+                Ok(())
+            } else {
+                Err(ProbeError::Status { status: status.as_u16(), expected: ranges(statuses) })
             }
         }
     }
@@ -156,17 +157,16 @@ fn from_hyper(error: &hyper::Error) -> ProbeError {
         }
         source = cause.source();
     }
-    match error.is_parse() {
-        true => ProbeError::NotHttp(error.to_string()),
-        false => ProbeError::Closed,
-    }
+    if error.is_parse() { ProbeError::NotHttp(error.to_string()) } else { ProbeError::Closed }
 }
 
 /// `200–399, 404`.
 fn ranges(statuses: &[(u16, u16)]) -> String {
-    let one = |&(first, last): &(u16, u16)| match first == last {
-        true => first.to_string(),
-        false => format!("{first}–{last}"),
+    let one = |&(first, last): &(u16, u16)| {
+        if first == last { first.to_string() } else { format!("{first}–{last}") }
     };
     statuses.iter().map(one).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests;

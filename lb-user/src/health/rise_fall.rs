@@ -12,8 +12,8 @@ pub enum Level {
     Down,
 }
 
-/// The rise/fall rule: the first result decides at once; after that `rise` successes in a row lead up and `fall`
-/// failures in a row lead down.
+/// The rise/fall rule: the first result decides at once; after that `rise` successes in a row lead up and
+/// `fall` failures in a row lead down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RiseFall {
     rise: u32,
@@ -41,10 +41,7 @@ impl RiseFall {
 
     /// Takes one result and returns the new level if it changed.
     pub fn record(&mut self, success: bool) -> Option<Level> {
-        let (verdict, threshold) = match success {
-            true => (Level::Up, self.rise),
-            false => (Level::Down, self.fall),
-        };
+        let (verdict, threshold) = if success { (Level::Up, self.rise) } else { (Level::Down, self.fall) };
         if self.level == verdict {
             self.contrary = 0;
             return None;
@@ -53,8 +50,8 @@ impl RiseFall {
         (self.level == Level::Unknown || self.contrary >= threshold).then(|| self.settle(verdict))
     }
 
-    /// Goes down at once, whatever the thresholds, and forgets successes counted so far. Returns whether the level
-    /// changed.
+    /// Goes down at once, whatever the thresholds, and forgets successes counted so far. Returns whether the
+    /// level changed.
     pub fn force_down(&mut self) -> bool {
         let changed = self.level != Level::Down;
         self.settle(Level::Down);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// A start every interval. A late start does not shift the ones after it, and missed ones are not made up for.
+/// A start every interval. A late start does not shift the ones after it, and missed ones are not made up
+/// for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     next: Timestamp,
@@ -30,9 +31,9 @@ impl Schedule {
     }
 }
 
-/// How long the first probe of one of `count` targets waits, so that they do not all start in the same instant: at
-/// most 5 ms for each target there is, and never a whole interval. `key` is a hash of the target's identity: the
-/// same target has the same place at every start.
+/// How long the first probe of one of `count` targets waits, so that they do not all start in the same
+/// instant: at most 5 ms for each target there is, and never a whole interval. `key` is a hash of the
+/// target's identity: the same target has the same place at every start.
 pub fn first_delay(key: u64, count: usize, interval: Duration) -> Duration {
     let window =
         Duration::from_millis(5).saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)).min(interval);

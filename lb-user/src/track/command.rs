@@ -29,7 +29,8 @@ pub(super) enum Outcome {
     Ended { ok: bool, detail: String },
     /// It was killed for taking too long; it is not over until [`Leftover::gone`].
     TimedOut { detail: String, leftover: Leftover },
-    /// It was killed for taking too long, but it was this node that stood still meanwhile: nothing was learnt.
+    /// It was killed for taking too long, but it was this node that stood still meanwhile: nothing was
+    /// learnt.
     Stalled { stood_still: Duration, leftover: Leftover },
 }
 
@@ -41,7 +42,8 @@ pub(super) struct Leftover {
 }
 
 impl Leftover {
-    /// Waits until it is gone. That takes long only if the kernel holds it (a dead NFS server, a broken disk).
+    /// Waits until it is gone. That takes long only if the kernel holds it (a dead NFS server, a broken
+    /// disk).
     pub(super) async fn gone(self) {
         // Whatever the status, it is over.
         let _ = self.process.collect(&self.ends).await;
@@ -51,9 +53,16 @@ impl Leftover {
 /// Runs `script` once.
 pub(super) async fn run_once(spawner: &Spawner, script: &TrackScript) -> Outcome {
     let failed = |detail: String| Outcome::Ended { ok: false, detail };
-    let mut process = match spawner.start(&script.command, script.user.as_deref()).await {
-        Ok(process) => process,
-        Err(error) => return failed(error.to_string()),
+    let start = spawner.start(&script.command, script.user.as_deref());
+    let mut process = match tokio::time::timeout(script.timeout, start).await {
+        Ok(Ok(process)) => process,
+        Ok(Err(error)) => return failed(error.to_string()),
+        Err(_) => {
+            let timeout = humantime::format_duration(script.timeout);
+            return failed(format!(
+                "not started after {timeout}; is this node short of memory, or its user database slow?"
+            ));
+        }
     };
     let mut ends = match process.ends() {
         Ok(ends) => ends,
@@ -81,8 +90,8 @@ pub(super) async fn run_once(spawner: &Spawner, script: &TrackScript) -> Outcome
     }
 }
 
-/// Reads what the script prints until the script is over. Something it left running may hold the pipe open: its end is not
-/// waited for.
+/// Reads what the script prints until the script is over. Something it left running may hold the pipe open:
+/// its end is not waited for.
 async fn watch(ends: &mut Ends, tail: &mut Tail) -> io::Result<()> {
     let mut buffer = [0; 1024];
     let mut open = true;
@@ -147,10 +156,7 @@ impl Tail {
         }
         let mut detail = format!("{verdict}: {}", if self.cut { "…" } else { "" });
         for c in lines.join(" | ").chars() {
-            match c.is_control() {
-                true => detail.extend(c.escape_default()),
-                false => detail.push(c),
-            }
+            if c.is_control() { detail.extend(c.escape_default()) } else { detail.push(c) }
         }
         detail
     }

@@ -6,8 +6,8 @@ use crate::health::Level;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effects {
     /// A script of weight 0 has not given its first result: the virtual router stays in its initial state, it
-    /// neither sends adverts nor takes a VIP. Nobody knows yet whether this node is fit, and a VIP taken for one
-    /// interval and given back would cost two moves.
+    /// neither sends adverts nor takes a VIP. Nobody knows yet whether this node is fit, and a VIP taken for
+    /// one interval and given back would cost two moves.
     pub pending: bool,
     /// A script of weight 0 is down.
     pub fault: bool,
@@ -17,8 +17,8 @@ pub struct Effects {
 
 /// Adds up `scripts` (level and weight of each) on top of the configured `priority`.
 ///
-/// A positive weight is added while its script is up, a negative one while it is down; a script that
-/// has not run yet adds nothing. The sum is limited to 1–254: 0 and 255 mean something else (RFC 3768 §5.3.4).
+/// A positive weight is added while its script is up, a negative one while it is down; a script that has not
+/// run yet adds nothing. The sum is limited to 1–254: 0 and 255 mean something else (RFC 3768 §5.3.4).
 pub fn effects(priority: u8, scripts: impl IntoIterator<Item = (Level, i32)>) -> Effects {
     let mut effects = Effects { pending: false, fault: false, priority };
     let mut sum = i64::from(priority);
@@ -30,8 +30,8 @@ pub fn effects(priority: u8, scripts: impl IntoIterator<Item = (Level, i32)>) ->
             _ => {}
         }
     }
-    // Invariant: the clamped sum fits.
-    effects.priority = sum.clamp(1, 254) as u8;
+    // Invariant: the clamped sum fits; the default is never used.
+    effects.priority = u8::try_from(sum.clamp(1, 254)).unwrap_or(254);
     effects
 }
 
@@ -42,7 +42,8 @@ mod tests {
     #[test]
     fn weights_add_up() {
         // (priority, scripts, pending, fault, priority after)
-        let cases: &[(u8, &[(Level, i32)], bool, bool, u8)] = &[
+        type Case<'a> = (u8, &'a [(Level, i32)], bool, bool, u8);
+        let cases: &[Case<'_>] = &[
             (100, &[], false, false, 100),
             (100, &[(Up, 0)], false, false, 100),
             (100, &[(Down, 0)], false, true, 100),

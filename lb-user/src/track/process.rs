@@ -44,7 +44,7 @@ impl Process {
     /// Takes charge of `child`, which a failed `pidfd` kills.
     pub(super) fn new(child: Child, pidfd: io::Result<OwnedFd>, output: OwnedFd) -> io::Result<Self> {
         // Invariant: process numbers are positive i32.
-        let group = Pid::from_raw(child.id() as i32);
+        let group = Pid::from_raw(child.id().cast_signed());
         let mut process = Self { child: Some(child), group, descriptors: None };
         process.descriptors = Some((pidfd?, output));
         Ok(process)
@@ -66,7 +66,8 @@ impl Process {
         }
     }
 
-    /// Kills what is left of the group after `ends` said that the process is over, and collects its exit status.
+    /// Kills what is left of the group after `ends` said that the process is over, and collects its exit
+    /// status.
     pub(super) async fn collect(mut self, ends: &Ends) -> io::Result<ExitStatus> {
         ends.over().await?;
         self.kill();

@@ -1,7 +1,8 @@
 //! Runs the track scripts and sends what they said to the control task.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, pin::pin, time::Duration};
 
+use nix::unistd::geteuid;
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::{
@@ -10,7 +11,8 @@ use super::{
 };
 use crate::{config::TrackScript, health::Schedule, time::Timestamp};
 
-/// One run of a script is over, or it could not be started.
+/// One run of a script is over, or it could not be started. The last result of a script that was replaced
+/// by another of the same name may still be on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackEvent {
     /// The script's name.
@@ -44,14 +46,14 @@ impl Drop for Running {
 }
 
 impl Runner {
-    /// Events go to `events`; when nobody receives them any more the scripts end by themselves. Fails when the
-    /// thread that starts processes cannot be made.
+    /// Events go to `events`; when nobody receives them any more the scripts end by themselves. Fails when
+    /// the thread that starts processes cannot be made.
     pub fn new(events: mpsc::Sender<TrackEvent>) -> std::io::Result<Self> {
         Ok(Self { events, spawner: Spawner::new()?, running: HashMap::new() })
     }
 
-    /// Makes `scripts` the ones that run. Those that run the same command at the same times are not disturbed; the
-    /// others start (at once), restart or are killed. Call it inside a tokio runtime.
+    /// Makes `scripts` the ones that run. Those that run the same command at the same times are not
+    /// disturbed; the others start (at once), restart or are killed. Call it inside a tokio runtime.
     pub fn set(&mut self, scripts: &[TrackScript]) {
         let wanted: HashMap<&str, &TrackScript> = scripts.iter().map(|s| (s.name.as_str(), s)).collect();
         self.running.retain(|name, running| {
@@ -60,6 +62,9 @@ impl Runner {
         for (name, script) in wanted {
             if self.running.contains_key(name) {
                 continue;
+            }
+            if script.user.is_none() && !geteuid().is_root() {
+                tracing::info!(script = name, "lb is not root: the script runs as lb's own user");
             }
             let task = tokio::spawn(run(script.clone(), self.spawner.clone(), self.events.clone()));
             let running = Running { script: script.clone(), task: task.abort_handle() };
@@ -86,7 +91,9 @@ async fn run(script: TrackScript, spawner: Spawner, events: mpsc::Sender<TrackEv
             // Once in a row: a node that cannot keep up at all must not look healthy for ever.
             Outcome::Stalled { leftover, .. } if !stalled => {
                 stalled = true;
-                leftover.gone().await;
+                let mut patience = Schedule::new(at + script.interval, script.interval);
+                outlast(leftover.gone(), &script, &mut patience, &events).await;
+                // The start that told nothing is still due.
                 continue;
             }
             Outcome::Stalled { stood_still, leftover } => {
@@ -104,9 +111,37 @@ async fn run(script: TrackScript, spawner: Spawner, events: mpsc::Sender<TrackEv
         if events.send(event).await.is_err() {
             return;
         }
+        schedule.advance(at);
         if let Some(leftover) = leftover {
-            leftover.gone().await;
+            outlast(leftover.gone(), &script, &mut schedule, &events).await;
         }
-        schedule.advance(Timestamp::now());
     }
 }
+
+/// Waits until a killed run is `gone` before the next may start, and reports a failure whenever that would
+/// have been due: a process the kernel does not let go must not leave the script looking healthy.
+async fn outlast(
+    gone: impl Future<Output = ()>,
+    script: &TrackScript,
+    schedule: &mut Schedule,
+    events: &mpsc::Sender<TrackEvent>,
+) {
+    let mut gone = pin!(gone);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut gone => return,
+            () = tokio::time::sleep(schedule.next().since(Timestamp::now())) => {
+                let at = Timestamp::now();
+                let detail = "the run before was killed and has not ended; look for a process in state D".to_owned();
+                let event = TrackEvent { script: script.name.clone(), at, ok: false, detail };
+                // If nobody receives it, the caller finds out.
+                let _ = events.send(event).await;
+                schedule.advance(at);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

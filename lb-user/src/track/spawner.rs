@@ -1,7 +1,7 @@
 //! Starts processes, in a thread of its own.
 //!
-//! There are two reasons for the thread. Forking a large process and asking the user database take time that the
-//! control plane's timers do not have. And PR_SET_PDEATHSIG, which takes a script down with a killed
+//! There are two reasons for the thread. Forking a large process and asking the user database take time that
+//! the control plane's timers do not have. And PR_SET_PDEATHSIG, which takes a script down with a killed
 //! daemon, acts when the *thread* that forked ends; this one lives as long as the [`Spawner`].
 
 use std::{
@@ -133,10 +133,7 @@ fn find_program(program: &str) -> Result<PathBuf, StartError> {
             .ok_or_else(|| StartError::NotFound(program.to_owned()));
     }
     let path = PathBuf::from(program);
-    match path.is_absolute() {
-        true => Ok(path),
-        false => Err(StartError::Relative(program.to_owned())),
-    }
+    if path.is_absolute() { Ok(path) } else { Err(StartError::Relative(program.to_owned())) }
 }
 
 /// A session of its own (to be killed as a whole), the identity, and death together with the daemon.
@@ -157,7 +154,8 @@ fn isolate(command: &mut Command, identity: Identity) {
         }
         Ok(())
     };
-    // SAFETY: between fork and exec the closure only makes system calls; it neither allocates nor takes a lock.
+    // SAFETY: between fork and exec the closure only makes system calls; it neither allocates nor takes a
+    // lock.
     unsafe { command.pre_exec(prepare) };
 }
 

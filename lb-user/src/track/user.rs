@@ -83,11 +83,10 @@ mod tests {
     #[test]
     fn the_default_is_unprivileged_when_lb_is_root() {
         let identity = Identity::find(None).unwrap();
-        match geteuid().is_root() {
-            true => {
-                assert!(matches!(identity, Identity::Other { uid, .. } if !uid.is_root()), "{identity:?}")
-            }
-            false => assert_eq!(identity, Identity::Own),
+        if geteuid().is_root() {
+            assert!(matches!(identity, Identity::Other { uid, .. } if !uid.is_root()), "{identity:?}");
+        } else {
+            assert_eq!(identity, Identity::Own);
         }
     }
 }
