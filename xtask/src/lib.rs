@@ -1,1 +1,15 @@
-//! Library side of xtask.
+//! What `cargo xtask` is made of. `main.rs` reads the command line, one module carries out each command.
+
+pub mod doctor;
+mod error;
+pub mod lint;
+pub mod privilege;
+pub mod process;
+pub mod progress;
+pub mod run;
+pub mod setup;
+pub mod test;
+pub mod tools;
+pub mod workspace;
+
+pub use error::Error;

@@ -38,6 +38,38 @@ pub enum Core {
 }
 
 impl Compiler {
+    /// The best compiler of these surroundings. A ready-made `core` beats one to be built, because it is there at once;
+    /// among those to be built a nightly beats the others, because it needs no permission for `-Z`.
+    ///
+    /// # Errors
+    /// The compilers looked at, and why each will not do.
+    pub fn find(surroundings: &Surroundings) -> Result<Self, Piece> {
+        let mut seen = Vec::new();
+        let mut usable: Vec<Self> = Vec::new();
+        for (rustc, sysroot) in candidates(surroundings) {
+            let Some(core) = core_in(&sysroot) else {
+                seen.push(format!("{} has neither", rustc.display()));
+                continue;
+            };
+            let Some(version) = version(&rustc) else {
+                seen.push(format!("{} does not answer --version", rustc.display()));
+                continue;
+            };
+            if older(&version, MINIMUM) {
+                seen.push(format!("{} is {version}, older than {MINIMUM}", rustc.display()));
+                continue;
+            }
+            usable.push(Self { rustc, sysroot, version, core });
+        }
+        let rank = |compiler: &Self| match compiler.core {
+            Core::Prebuilt => 0,
+            Core::FromSource if compiler.is_nightly() => 1,
+            Core::FromSource => 2,
+        };
+        // `min_by_key` keeps the first of equals, so the order of the candidates decides among them.
+        usable.into_iter().min_by_key(rank).ok_or(Piece::Core { seen })
+    }
+
     /// Whether cargo has to build `core` first.
     pub fn builds_core(&self) -> bool {
         self.core == Core::FromSource
@@ -56,35 +88,6 @@ impl fmt::Display for Compiler {
         };
         write!(f, "rustc {} ({}), {core}", self.version, self.rustc.display())
     }
-}
-
-/// The best compiler of these surroundings. A ready-made `core` beats one to be built, because it is there at once;
-/// among those to be built a nightly beats the others, because it needs no permission for `-Z`.
-pub(crate) fn find(surroundings: &Surroundings) -> Result<Compiler, Piece> {
-    let mut seen = Vec::new();
-    let mut usable: Vec<Compiler> = Vec::new();
-    for (rustc, sysroot) in candidates(surroundings) {
-        let Some(core) = core_in(&sysroot) else {
-            seen.push(format!("{} has neither", rustc.display()));
-            continue;
-        };
-        let Some(version) = version(&rustc) else {
-            seen.push(format!("{} does not answer --version", rustc.display()));
-            continue;
-        };
-        if older(&version, MINIMUM) {
-            seen.push(format!("{} is {version}, older than {MINIMUM}", rustc.display()));
-            continue;
-        }
-        usable.push(Compiler { rustc, sysroot, version, core });
-    }
-    let rank = |compiler: &Compiler| match compiler.core {
-        Core::Prebuilt => 0,
-        Core::FromSource if compiler.is_nightly() => 1,
-        Core::FromSource => 2,
-    };
-    // `min_by_key` keeps the first of equals, so the order of the candidates decides among them.
-    usable.into_iter().min_by_key(rank).ok_or(Piece::Core { seen })
 }
 
 /// Compilers with their sysroots, each sysroot once, in the order of preference.
@@ -169,7 +172,7 @@ mod tests {
         let fakes = Fakes::new("ready-made-beats-sources");
         fakes.toolchain("nightly", "1.97.0-nightly").with_sources();
         let ready = fakes.toolchain("zeta", "1.96.0").with_core();
-        let compiler = find(&fakes.surroundings()).expect("both have what it takes");
+        let compiler = Compiler::find(&fakes.surroundings()).expect("both have what it takes");
         assert_eq!(compiler.sysroot, ready.sysroot);
         assert_eq!(compiler.core, Core::Prebuilt);
         assert_eq!(compiler.version, "1.96.0");
@@ -180,7 +183,7 @@ mod tests {
         let fakes = Fakes::new("nightly-preferred");
         fakes.toolchain("1.95.0", "1.95.0").with_sources();
         let nightly = fakes.toolchain("nightly", "1.97.0-nightly").with_sources();
-        let compiler = find(&fakes.surroundings()).expect("both have what it takes");
+        let compiler = Compiler::find(&fakes.surroundings()).expect("both have what it takes");
         assert_eq!(compiler.sysroot, nightly.sysroot);
         assert!(compiler.builds_core());
     }
@@ -191,7 +194,7 @@ mod tests {
         fakes.toolchain("alpha", "1.96.0").with_core();
         let mine = fakes.toolchain("omega", "1.96.0").with_core();
         let surroundings = Surroundings { rustc: Some(mine.rustc.clone()), ..fakes.surroundings() };
-        assert_eq!(find(&surroundings).expect("both have what it takes").sysroot, mine.sysroot);
+        assert_eq!(Compiler::find(&surroundings).expect("both have what it takes").sysroot, mine.sysroot);
     }
 
     #[test]
@@ -199,7 +202,9 @@ mod tests {
         let fakes = Fakes::new("too-old-or-bare");
         fakes.toolchain("old", "1.63.0").with_core();
         fakes.toolchain("stable", "1.95.0");
-        let Err(Piece::Core { seen }) = find(&fakes.surroundings()) else { panic!("nothing here is usable") };
+        let Err(Piece::Core { seen }) = Compiler::find(&fakes.surroundings()) else {
+            panic!("nothing here is usable")
+        };
         let seen = seen.join("\n");
         assert!(seen.contains("1.63.0, older than"), "{seen}");
         assert!(seen.contains("stable/bin/rustc has neither"), "{seen}");
@@ -210,11 +215,11 @@ mod tests {
         let fakes = Fakes::new("cargo-of-the-toolchain");
         let nightly = fakes.toolchain("nightly", "1.97.0-nightly").with_sources();
         let surroundings = Surroundings { cargo: Some("/outer/cargo".into()), ..fakes.surroundings() };
-        let compiler = find(&surroundings).expect("the sources are there");
+        let compiler = Compiler::find(&surroundings).expect("the sources are there");
         assert_eq!(surroundings.cargo_for(&compiler), nightly.sysroot.join("bin/cargo"));
 
         let _ready = nightly.with_core();
-        let compiler = find(&surroundings).expect("the core is there");
+        let compiler = Compiler::find(&surroundings).expect("the core is there");
         assert_eq!(surroundings.cargo_for(&compiler), Path::new("/outer/cargo"));
     }
 }

@@ -45,7 +45,7 @@ impl Toolchain {
 
     /// The same, in the places given.
     pub fn find_in(surroundings: &Surroundings) -> Result<Self, Missing> {
-        let (compiler, linker) = (compiler::find(surroundings), linker::find(surroundings));
+        let (compiler, linker) = (Compiler::find(surroundings), linker::find(surroundings));
         match (compiler, linker) {
             (Ok(compiler), Ok(linker)) => {
                 let cargo = surroundings.cargo_for(&compiler);

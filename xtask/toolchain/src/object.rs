@@ -45,7 +45,7 @@ impl Toolchain {
     /// # Errors
     /// Cargo could not be started, or failed; the error carries all it said.
     pub fn build_xdp(&self, workspace: &Path, target_dir: &Path) -> Result<PathBuf, BuildError> {
-        let mut command = self.command("build", workspace, target_dir);
+        let mut command = self.command("build", workspace, target_dir, &[]);
         command.args(["--bin", BINARY]);
         let output =
             command.output().map_err(|source| BuildError::Start { cargo: self.cargo.clone(), source })?;
@@ -60,8 +60,9 @@ impl Toolchain {
         if object.is_file() { Ok(object) } else { Err(BuildError::NoObject { object }) }
     }
 
-    /// A cargo command for the XDP program's package, without the environment of the cargo that runs us.
-    pub fn command(&self, subcommand: &str, workspace: &Path, target_dir: &Path) -> Command {
+    /// A cargo command for the XDP program's package, without the environment of the cargo that runs us. `flags` are
+    /// for rustc, besides those that make a BPF object.
+    pub fn command(&self, subcommand: &str, workspace: &Path, target_dir: &Path, flags: &[&str]) -> Command {
         let mut command = Command::new(&self.cargo);
         command.current_dir(workspace);
         for (variable, _) in env::vars_os().filter(|(variable, _)| belongs_to_outer_cargo(variable)) {
@@ -74,7 +75,7 @@ impl Toolchain {
             // Empty means none, whatever cargo's configuration files say.
             .env("RUSTC_WRAPPER", "")
             .env("RUSTC_WORKSPACE_WRAPPER", "")
-            .env("CARGO_ENCODED_RUSTFLAGS", self.flags())
+            .env("CARGO_ENCODED_RUSTFLAGS", self.flags(flags))
             .env("CARGO_BUILD_BUILD_DIR", target_dir)
             .args([subcommand, "--locked", "--release", "--package", PACKAGE, "--target", TARGET])
             .arg("--target-dir")
@@ -89,19 +90,12 @@ impl Toolchain {
     }
 
     /// rustc's flags, as cargo takes them: separated by 0x1f, because a path may contain spaces.
-    fn flags(&self) -> OsString {
-        let mut linker = OsString::from("linker=");
+    fn flags(&self, more: &[&str]) -> OsString {
+        let mut linker = OsString::from("-Clinker=");
         linker.push(&self.linker.path);
-        let cpu = format!("target-cpu={CPU}");
-        [
-            OsStr::new("-C"),
-            &linker,
-            OsStr::new("-C"),
-            OsStr::new(&cpu),
-            OsStr::new("-C"),
-            OsStr::new("link-arg=--btf"),
-        ]
-        .join(OsStr::new("\u{1f}"))
+        let mut flags = vec![linker, format!("-Ctarget-cpu={CPU}").into(), "-Clink-arg=--btf".into()];
+        flags.extend(more.iter().map(OsString::from));
+        flags.join(OsStr::new("\u{1f}"))
     }
 }
 

@@ -1,0 +1,243 @@
+//! `cargo xtask test`: the tests in tiers, each under a heading, with what was skipped said plainly.
+//!
+//! A test that needs root is marked `#[ignore = "needs root: …"]`. Tier 1 runs what is not ignored; tier 2 (the loaded
+//! program in the kernel) and tier 3 (network namespaces; the files named `network*`) run what is.
+
+mod results;
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader, IsTerminal as _, Write as _},
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
+
+use clap::Args;
+
+use self::results::Counts;
+use crate::{
+    Error, privilege,
+    privilege::Privilege,
+    process,
+    setup::{self, Level},
+    workspace::{self, Profile},
+};
+
+/// `cargo xtask test`.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Only tier 1, which needs no rights
+    #[arg(long)]
+    host: bool,
+    /// Passed on to the tests: parts of names, or options such as --nocapture
+    #[arg(last = true, value_name = "FILTER")]
+    filters: Vec<String>,
+}
+
+/// What became of a tier.
+enum Outcome {
+    Ran { counts: Counts, success: bool },
+    Skipped { reason: String },
+}
+
+/// Carries the command out. The exit code is a failure if anything failed; skipping is no failure.
+pub fn execute(options: &Options) -> Result<ExitCode, Error> {
+    let privilege = Privilege::detect();
+    let obstacle = if options.host { Some("--host was given".to_owned()) } else { obstacle(privilege) };
+    setup::ensure(if obstacle.is_none() { Level::Lab } else { Level::Build })?;
+
+    let host = run_tier("tier 1: host", cargo_test(&["--workspace"], &[], &options.filters))?;
+    let mut tiers = vec![("tier 1 host", host)];
+    let targets = Targets::list(&workspace::root());
+    for (name, heading, arguments, test_arguments) in [
+        ("tier 2 kernel", "tier 2: kernel", Some(targets.kernel()), vec!["--ignored"]),
+        // Each network test builds nodes of its own; more at once than CPUs would disturb their timing.
+        ("tier 3 network", "tier 3: network", targets.network(), vec!["--ignored", "--test-threads=2"]),
+    ] {
+        let outcome = match (&obstacle, arguments) {
+            (Some(reason), _) => Outcome::Skipped { reason: reason.clone() },
+            (None, None) => Outcome::Skipped { reason: "the workspace has no such tests".to_owned() },
+            (None, Some(arguments)) => {
+                let lb = workspace::build_lb(Profile::Debug)?;
+                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                let mut command = cargo_test(&arguments, &test_arguments, &options.filters);
+                command.env("LB_BINARY", lb);
+                as_root(&mut command, privilege)?;
+                run_tier(heading, command)?
+            }
+        };
+        tiers.push((name, outcome));
+    }
+    Ok(close(&tiers))
+}
+
+/// Why the tests that need root cannot run, if so.
+fn obstacle(privilege: Privilege) -> Option<String> {
+    match privilege {
+        Privilege::Root => {
+            let lacking = privilege::lacking(privilege::effective());
+            (!lacking.is_empty()).then(|| format!("we are root, but without {}", lacking.join(", ")))
+        }
+        Privilege::Sudo | Privilege::SudoAsks => None,
+        Privilege::None => Some("they need root, and sudo is not there or may not be used".to_owned()),
+    }
+}
+
+/// `cargo test` with its output as the terminal would get it.
+fn cargo_test(arguments: &[&str], test_arguments: &[&str], filters: &[String]) -> Command {
+    let mut command = workspace::cargo(&["test", "--locked", "--no-fail-fast"]);
+    command.args(arguments).arg("--").args(test_arguments);
+    if std::io::stdout().is_terminal() {
+        command.arg("--color=always");
+    }
+    command.args(filters);
+    command
+}
+
+/// Lets cargo build as the user and start the test programs by sudo.
+fn as_root(command: &mut Command, privilege: Privilege) -> Result<(), Error> {
+    if privilege == Privilege::Root {
+        return Ok(());
+    }
+    privilege.acquire()?;
+    let verbose = process::ask("rustc", &["--version", "--verbose"]).unwrap_or_default();
+    let host = verbose.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or(env::consts::ARCH);
+    let variable = format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_"));
+    command.env(variable, "sudo -E --");
+    Ok(())
+}
+
+/// Runs a tier's command, showing what it prints and counting its results.
+fn run_tier(heading: &str, mut command: Command) -> Result<Outcome, Error> {
+    println!("\n── {heading} ──");
+    let start_error = |source| Error::Start { program: "cargo test".to_owned(), source };
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(start_error)?;
+    let mut counts = Counts::default();
+    if let Some(stdout) = child.stdout.take() {
+        let mut terminal = std::io::stdout().lock();
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line.map_err(start_error)?;
+            // Nobody reading our output is no reason to stop the tests half-way.
+            let _ = terminal.write_all(&line).and_then(|()| terminal.write_all(b"\n"));
+            counts.add_line(&String::from_utf8_lossy(&line));
+        }
+    }
+    let success = child.wait().map_err(start_error)?.success();
+    Ok(Outcome::Ran { counts, success })
+}
+
+/// Prints a line per tier and the sum, and judges.
+fn close(tiers: &[(&str, Outcome)]) -> ExitCode {
+    println!("\n── results ──");
+    let (mut total, mut ran_ignored, mut success) = (Counts::default(), 0, true);
+    for (index, (name, outcome)) in tiers.iter().enumerate() {
+        match outcome {
+            Outcome::Ran { counts, success: tier_success } => {
+                let verdict = match (tier_success, counts.failed) {
+                    (true, _) => "ok",
+                    (false, 0) => "FAILED before or between the tests, see above",
+                    (false, _) => "FAILED",
+                };
+                println!("{name:<15} {verdict}: {} passed, {} failed", counts.passed, counts.failed);
+                success &= tier_success;
+                total.passed += counts.passed;
+                total.failed += counts.failed;
+                if index == 0 {
+                    total.ignored = counts.ignored;
+                } else {
+                    ran_ignored += counts.passed + counts.failed;
+                }
+            }
+            Outcome::Skipped { reason } => println!("{name:<15} SKIPPED: {reason}"),
+        }
+    }
+    // What tier 1 left out and the others ran has not been skipped.
+    let skipped = total.ignored.saturating_sub(ran_ignored);
+    println!("{} passed, {} failed, {skipped} skipped", total.passed, total.failed);
+    if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The integration tests of the workspace, by tier.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Targets {
+    kernel: Vec<String>,
+    network: Vec<String>,
+}
+
+impl Targets {
+    /// Those in the `tests` folders of all packages.
+    fn list(root: &Path) -> Self {
+        let mut targets = Self::default();
+        for package in ["lb-common", "lb-ebpf", "lb-user", "xtask", "xtask/toolchain"] {
+            for name in names(&root.join(package).join("tests")) {
+                let tier =
+                    if name.starts_with("network") { &mut targets.network } else { &mut targets.kernel };
+                if !tier.contains(&name) {
+                    tier.push(name);
+                }
+            }
+        }
+        targets
+    }
+
+    /// Cargo's arguments for tier 2, which has the unit tests that need root too.
+    fn kernel(&self) -> Vec<String> {
+        let mut arguments: Vec<String> = ["--workspace", "--lib", "--bins"].map(str::to_owned).into();
+        arguments.extend(self.kernel.iter().map(|name| format!("--test={name}")));
+        arguments
+    }
+
+    /// Cargo's arguments for tier 3.
+    fn network(&self) -> Option<Vec<String>> {
+        if self.network.is_empty() {
+            return None;
+        }
+        let tests = self.network.iter().map(|name| format!("--test={name}"));
+        Some(std::iter::once("--workspace".to_owned()).chain(tests).collect())
+    }
+}
+
+/// The names of the test programs in a folder: its files, and its folders that have a `main.rs`.
+fn names(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").is_file()
+        })
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_programs_are_sorted_into_tiers_by_their_names() {
+        let root = tempfile::tempdir().expect("the folder for temporary files is writable");
+        for file in [
+            "lb-user/tests/xdp_arp.rs",
+            "xtask/tests/network_frozen.rs",
+            "xtask/tests/network_lab/main.rs",
+            "lb-user/tests/cli.rs",
+            "lb-user/tests/common/mod.rs",
+            "lb-user/tests/data/packet.bin",
+        ] {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().expect("a file in a folder")).expect("the folder is ours");
+            fs::write(path, "").expect("the folder is ours");
+        }
+        let targets = Targets::list(root.path());
+        assert_eq!(targets.kernel, ["cli", "xdp_arp"]);
+        assert_eq!(targets.network, ["network_frozen", "network_lab"]);
+        assert_eq!(
+            targets.network().expect("there are some"),
+            ["--workspace", "--test=network_frozen", "--test=network_lab"]
+        );
+        assert_eq!(Targets::default().network(), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! The programs that the lab and the tests start.
+
+use std::path::PathBuf;
+
+use xtask_toolchain::Surroundings;
+
+use crate::process;
+
+/// A program, and the package that brings it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    /// What is typed.
+    pub name: &'static str,
+    /// Debian's and Ubuntu's package.
+    pub package: &'static str,
+    /// What makes it print its version, if anything does.
+    version: Option<&'static str>,
+    /// What it is for.
+    pub purpose: &'static str,
+}
+
+/// What the lab and the network tests start.
+pub const LAB: [Tool; 12] = [
+    Tool { name: "nginx", package: "nginx-light", version: Some("-v"), purpose: "the backends" },
+    Tool { name: "ip", package: "iproute2", version: Some("-V"), purpose: "network namespaces" },
+    Tool { name: "nsenter", package: "util-linux", version: Some("--version"), purpose: "entering a node" },
+    Tool { name: "ping", package: "iputils-ping", version: Some("-V"), purpose: "probes" },
+    Tool { name: "arping", package: "iputils-arping", version: Some("-V"), purpose: "ARP probes" },
+    Tool { name: "tcpdump", package: "tcpdump", version: Some("--version"), purpose: "looking at packets" },
+    Tool { name: "keepalived", package: "keepalived", version: Some("--version"), purpose: "a VRRP peer" },
+    Tool { name: "curl", package: "curl", version: Some("--version"), purpose: "HTTP clients" },
+    Tool { name: "ethtool", package: "ethtool", version: Some("--version"), purpose: "checksum offload" },
+    Tool { name: "sysctl", package: "procps", version: Some("--version"), purpose: "settings of a node" },
+    Tool { name: "ps", package: "procps", version: Some("--version"), purpose: "processes of a node" },
+    Tool { name: "pidof", package: "sysvinit-utils", version: None, purpose: "the tutorial's track script" },
+];
+
+impl Tool {
+    /// The first word of its version's line that has a digit, for instance `1.22.1`.
+    pub fn version(&self) -> Option<String> {
+        version_in(&process::ask(self.name_or_path().as_str(), &[self.version?])?)
+    }
+
+    fn name_or_path(&self) -> String {
+        find(self.name).map_or_else(|| self.name.to_owned(), |path| path.to_string_lossy().into_owned())
+    }
+}
+
+/// Where a program is: in `PATH`, or where Debian keeps an administrator's programs, which ordinary users' `PATH` lacks.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let mut surroundings = Surroundings::from_environment();
+    surroundings.path.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    surroundings.in_path(name)
+}
+
+/// The tools of the lab that are not there.
+pub fn missing() -> Vec<Tool> {
+    LAB.into_iter().filter(|tool| find(tool.name).is_none()).collect()
+}
+
+/// The packages of some tools, each once, in the order of the tools.
+pub fn packages(tools: &[Tool]) -> Vec<&'static str> {
+    let mut packages: Vec<&'static str> = Vec::new();
+    for tool in tools {
+        if !packages.contains(&tool.package) {
+            packages.push(tool.package);
+        }
+    }
+    packages
+}
+
+fn version_in(text: &str) -> Option<String> {
+    let line = text.lines().next()?;
+    let words = line.split([' ', ',', '/']).filter(|word| !word.is_empty());
+    words
+        .map(|word| word.trim_start_matches(|first: char| !first.is_ascii_digit()))
+        // `iproute2-6.1.0` names the version after a hyphen.
+        .map(|word| word.rsplit('-').next().unwrap_or(word))
+        .find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_the_programs_say() {
+        for (text, expected) in [
+            ("nginx version: nginx/1.22.1", "1.22.1"),
+            ("ip utility, iproute2-6.1.0, libbpf 1.1.2", "6.1.0"),
+            ("ping from iputils 20221126", "20221126"),
+            ("tcpdump version 4.99.3\nlibpcap version 1.10.3", "4.99.3"),
+            ("Keepalived v2.2.7 (01/16,2022)", "2.2.7"),
+            ("curl 7.88.1 (x86_64-pc-linux-gnu) libcurl/7.88.1", "7.88.1"),
+            ("nsenter from util-linux 2.38.1", "2.38.1"),
+            ("sysctl from procps-ng 4.0.2", "4.0.2"),
+        ] {
+            assert_eq!(version_in(text).as_deref(), Some(expected), "{text}");
+        }
+        assert_eq!(version_in("no number here"), None);
+    }
+
+    #[test]
+    fn a_package_of_two_tools_is_named_once() {
+        let tools: Vec<Tool> = LAB.into_iter().filter(|tool| tool.package == "procps").collect();
+        assert_eq!(tools.len(), 2);
+        assert_eq!(packages(&tools), ["procps"]);
+    }
+}
