@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use xtask_toolchain::{BuildError, Missing};
 
+use crate::play::PlayError;
+
 /// Every message is meant for the person at the terminal and names the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -44,6 +46,9 @@ pub enum Error {
     /// The XDP program does not build.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// The play was not given, or something in it failed.
+    #[error(transparent)]
+    Play(#[from] PlayError),
     /// A file or folder cannot be used.
     #[error("{path}: {source}")]
     File {

@@ -2,7 +2,9 @@
 
 pub mod doctor;
 mod error;
+pub mod lab;
 pub mod lint;
+pub mod play;
 pub mod privilege;
 pub mod process;
 pub mod progress;

@@ -11,6 +11,7 @@ use clap::Args;
 
 use crate::{
     Error,
+    play::{self, PlayOptions},
     privilege::Privilege,
     process,
     setup::{self, Level},
@@ -66,10 +67,15 @@ fn daemon(lb: &Path, config: &Path) -> Result<ExitCode, Error> {
     Err(Error::Start { program: process::describe(&command), source })
 }
 
-/// The merge point with the lab: becomes `crate::play::run`.
-fn play(_once: bool, lb: &Path) -> Result<ExitCode, Error> {
-    Err(Error::Missing {
-        what: "this build of xtask has no lab to play in".to_owned(),
-        remedies: vec![format!("cargo xtask run --config FILE runs {} on this host", lb.display())],
-    })
+/// Plays the tutorial.
+fn play(once: bool, lb: &Path) -> Result<ExitCode, Error> {
+    let options = PlayOptions { once, ..PlayOptions::default() };
+    play::run(&options, lb)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The daemon that a lab runs on its nodes.
+pub fn lb_for_lab() -> Result<PathBuf, Error> {
+    setup::ensure(Level::Lab)?;
+    workspace::build_lb(Profile::Release)
 }

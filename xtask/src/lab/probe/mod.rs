@@ -1,0 +1,7 @@
+//! What a client sees: probes that run in this process, inside a node's network namespace.
+
+pub mod arp;
+pub mod http;
+pub mod load;
+mod packet;
+pub mod udp;
