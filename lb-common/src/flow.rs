@@ -25,9 +25,8 @@ impl Flow {
     #[inline(always)]
     pub const fn hash(&self) -> u32 {
         let addresses = (self.source.0 as u64) << 32 | self.destination.0 as u64;
-        let ports = (self.source_port.0 as u64) << 48
-            | (self.destination_port.0 as u64) << 32
-            | self.protocol as u64;
+        let ports =
+            (self.source_port.0 as u64) << 48 | (self.destination_port.0 as u64) << 32 | self.protocol as u64;
         let h = mix(mix(addresses) ^ ports);
         (h >> 32) as u32
     }
