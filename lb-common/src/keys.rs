@@ -147,7 +147,7 @@ pub struct Settings {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{NatReply, NatReplyKey, Service, ServiceKey, Settings, Vip};
+    use super::{Be32, NatReply, NatReplyKey, Service, ServiceKey, Settings, Vip};
 
     // SAFETY: `repr(C)` with explicit padding fields, no pointers, any bit pattern is valid.
     unsafe impl aya::Pod for ServiceKey {}
@@ -155,6 +155,8 @@ mod pod {
     unsafe impl aya::Pod for Service {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Settings {}
+    // SAFETY: an integer.
+    unsafe impl aya::Pod for Be32 {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Vip {}
     // SAFETY: as above.

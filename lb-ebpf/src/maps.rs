@@ -1,11 +1,16 @@
 //! The maps (as `lb_common::names` describes them), and [`Kernel`] by them and the kernel's helpers.
 
 use aya_ebpf::{
-    bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_FIB_LKUP_RET_FWD_DISABLED,
-        BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, xdp_action, xdp_md},
+    bindings::{
+        BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_FIB_LKUP_RET_FWD_DISABLED,
+        BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, xdp_action,
+        xdp_md,
+    },
     btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, PerCpuArray},
-    helpers::{bpf_csum_diff, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect,
-        bpf_xdp_load_bytes},
+    helpers::{
+        bpf_csum_diff, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect,
+        bpf_xdp_load_bytes,
+    },
     macros::btf_map,
     programs::XdpContext,
 };
@@ -46,7 +51,8 @@ static EGRESS: DevMap<{ limits::INTERFACES as usize }> = DevMap::new();
 #[btf_map]
 static DIRECTORS: HashMap<u64, u8, { limits::DIRECTORS as usize }, GROWING> = HashMap::new();
 #[btf_map]
-static NAT_REPLIES: HashMap<NatReplyKey, NatReply, { limits::NAT_REPLIES as usize }, GROWING> = HashMap::new();
+static NAT_REPLIES: HashMap<NatReplyKey, NatReply, { limits::NAT_REPLIES as usize }, GROWING> =
+    HashMap::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map]
@@ -212,8 +218,7 @@ fn route(context: *mut xdp_md, ingress: u32, question: &Question) -> Route {
     fib.__bindgen_anon_3.ipv4_src = question.source.0;
     fib.__bindgen_anon_4.ipv4_dst = question.destination.0;
     // SAFETY: the context is the running packet's, the structure lives on the stack and has the given size.
-    let answer =
-        unsafe { bpf_fib_lookup(context.cast(), &raw mut fib, size_of::<FibLookup>() as i32, 0) };
+    let answer = unsafe { bpf_fib_lookup(context.cast(), &raw mut fib, size_of::<FibLookup>() as i32, 0) };
     match u32::try_from(answer) {
         Ok(BPF_FIB_LKUP_RET_SUCCESS) => {
             Route::Forward { interface: fib.ifindex, source: Mac(fib.smac), destination: Mac(fib.dmac) }
@@ -250,9 +255,8 @@ fn sum(context: *mut xdp_md, offset: u32, length: u32) -> i64 {
         let rest = length - done;
         let size = if rest > CHUNK { CHUNK } else { (rest + 3) & 0x3fc };
         // SAFETY: `done + size` is at most three bytes past `length`, and so within the buffer.
-        let result = unsafe {
-            bpf_csum_diff(core::ptr::null_mut(), 0, bytes.add(done as usize).cast(), size, sum)
-        };
+        let result =
+            unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, bytes.add(done as usize).cast(), size, sum) };
         if result < 0 {
             return -1;
         }

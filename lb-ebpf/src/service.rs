@@ -30,7 +30,11 @@ pub(crate) fn admit<K: Kernel>(kernel: &K, service: &Service, ethernet: Ethernet
 
 /// The identifier of the backend the ring names for a flow, and the backend.
 #[inline(always)]
-pub(crate) fn backend<K: Kernel>(kernel: &K, service: &Service, flow: &Flow) -> Result<(u32, Backend), Verdict> {
+pub(crate) fn backend<K: Kernel>(
+    kernel: &K,
+    service: &Service,
+    flow: &Flow,
+) -> Result<(u32, Backend), Verdict> {
     if service.ring_size == 0 {
         return Err(Verdict::NoBackend);
     }
