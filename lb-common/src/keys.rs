@@ -52,6 +52,13 @@ impl Mac {
     }
 }
 
+impl core::fmt::Display for Mac {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
 /// The key of `SERVICES`: what a client connects to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,14 +134,29 @@ pub struct NatReply {
     pub backend: u32,
 }
 
+/// The one value of `SETTINGS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// Entries in `NAT_REPLIES`. While it is 0, traffic that is not for a VIP is spared the look-up there. It
+    /// is raised after an entry is written and lowered before one goes.
+    pub nat_replies: u32,
+    /// Always zero for now.
+    pub reserved: u32,
+}
+
 #[cfg(feature = "user")]
 mod pod {
-    use super::{NatReply, NatReplyKey, Service, ServiceKey, Vip};
+    use super::{Be32, NatReply, NatReplyKey, Service, ServiceKey, Settings, Vip};
 
     // SAFETY: `repr(C)` with explicit padding fields, no pointers, any bit pattern is valid.
     unsafe impl aya::Pod for ServiceKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Service {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Settings {}
+    // SAFETY: an integer.
+    unsafe impl aya::Pod for Be32 {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Vip {}
     // SAFETY: as above.

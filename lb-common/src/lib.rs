@@ -16,7 +16,7 @@ mod verdict;
 
 pub use backend::{Backend, BackendCounters, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, MODE_NONE, NextHop};
 pub use flow::{Flow, slot};
-pub use keys::{Be16, Be32, Mac, NatReply, NatReplyKey, Service, ServiceKey, Vip};
+pub use keys::{Be16, Be32, Mac, NatReply, NatReplyKey, Service, ServiceKey, Settings, Vip};
 pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Ownership, ownership};
 pub use verdict::Verdict;
 
@@ -32,8 +32,9 @@ pub mod limits {
     pub const VIPS: u32 = 1_024;
     /// Services (VIP address + port + protocol), and so rings.
     pub const SERVICES: u32 = 4_096;
-    /// Backends of all services together; identifier 0 is never used.
-    pub const BACKENDS: u32 = 131_072;
+    /// Backends of all services together; identifier 0 is never used. Their counters take 32 bytes each on
+    /// every possible CPU: 32 MiB on 64 of them.
+    pub const BACKENDS: u32 = 16_384;
     /// Leases, one per virtual router, and number 0 for VIPs without one.
     pub const LEASES: u32 = 256;
     /// Network interfaces the program may send through.
@@ -41,7 +42,7 @@ pub mod limits {
     /// Directors that share a service with this node.
     pub const DIRECTORS: u32 = 256;
     /// Backends in `nat` mode, whose replies are rewritten.
-    pub const NAT_REPLIES: u32 = 131_072;
+    pub const NAT_REPLIES: u32 = 16_384;
 }
 
 /// The names of maps, programs and load-time globals in the eBPF object.
@@ -72,6 +73,8 @@ pub mod names {
     pub const DIRECTORS: &str = "DIRECTORS";
     /// `HashMap<NatReplyKey, NatReply>`.
     pub const NAT_REPLIES: &str = "NAT_REPLIES";
+    /// `Array<Settings>` with one entry.
+    pub const SETTINGS: &str = "SETTINGS";
     /// `u8` load-time global: aya-log level of packet debugging, 0 = off (costs nothing).
     pub const LOG_LEVEL: &str = "LOG_LEVEL";
 }

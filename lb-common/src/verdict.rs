@@ -41,9 +41,10 @@ verdicts! {
     VipNotOwner = "vip_not_owner",
     /// To a VIP whose lease has run out; dropped.
     LeaseExpired = "lease_expired",
-    /// A fragment to a VIP; passed to the stack.
+    /// A fragment to a VIP whose lease has not run out; passed to the stack.
     Fragment = "fragment",
-    /// To a VIP, but too short or inconsistent to be steered; dropped.
+    /// To a VIP, but too short, inconsistent, or with an unfinished checksum over more bytes than can be summed;
+    /// dropped.
     Malformed = "malformed",
     /// Steered here by another director; delivered to this node's own backend.
     Delivered = "delivered",
@@ -61,6 +62,9 @@ verdicts! {
     NoNeighbour = "no_neighbour",
     /// A `nat` reply for which the kernel knows no route or next hop; dropped.
     NoRoute = "no_route",
+    /// From a `nat` backend, but the kernel does not forward what comes in through this interface, so that nobody
+    /// can tell a client's reply from the answer to this node's own probe; passed to the stack untouched.
+    ForwardingOff = "forwarding_off",
     /// The TTL ran out here; dropped.
     TtlExpired = "ttl_expired",
     /// A map that must hold an entry does not: a fault of lb itself; dropped.

@@ -1,1 +1,55 @@
-fn main() {}
+//! The two entry points of the XDP program. For the host there is nothing to run: `lb` loads the object file.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod log;
+
+#[cfg(target_arch = "bpf")]
+mod entry {
+    use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+    use lb_ebpf::{
+        decision::{Action, action},
+        maps::Maps,
+    };
+
+    use crate::log;
+
+    /// `lb_common::names::PROGRAM_NATIVE`
+    #[xdp]
+    pub(crate) fn lb_xdp_native(context: XdpContext) -> u32 {
+        run::<false>(&context)
+    }
+
+    /// `lb_common::names::PROGRAM_GENERIC`
+    #[xdp]
+    pub(crate) fn lb_xdp_generic(context: XdpContext) -> u32 {
+        run::<true>(&context)
+    }
+
+    #[inline(always)]
+    fn run<const GENERIC: bool>(context: &XdpContext) -> u32 {
+        let decision = lb_ebpf::run::<_, GENERIC>(&Maps::new(context), Maps::packet(context));
+        log::decision(context, decision.verdict);
+        match action(decision.verdict) {
+            Action::Pass => xdp_action::XDP_PASS,
+            Action::Drop => xdp_action::XDP_DROP,
+            Action::Send => Maps::send(decision.egress),
+        }
+    }
+
+    /// The kernel lends some helpers to programs with a GPL-compatible licence only.
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+    #[panic_handler]
+    fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+        // Nothing in the program panics; the linker wants a handler all the same.
+        loop {}
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {
+    eprintln!("this is the XDP program of lb; `lb run` loads it");
+}

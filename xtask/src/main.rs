@@ -25,7 +25,7 @@ enum Command {
     Doctor(doctor::Options),
     /// Play the tutorial in a lab, or run the daemon on this host
     Run(run::Options),
-    /// Build, inspect and remove labs
+    /// Build, inspect and remove labs: a client and two nodes with nginx and lb in network namespaces
     Lab(lab::Options),
     /// Run the tests, tier by tier, and say what was skipped
     Test(test::Options),

@@ -9,6 +9,22 @@ use serde::Serialize;
 
 use crate::config::XdpMode;
 
+mod attach;
+mod driver;
+mod link;
+mod log;
+mod mapped;
+mod maps;
+pub mod memory;
+mod rights;
+mod xdp;
+
+pub use attach::Program;
+pub use link::LinkState;
+pub use log::spawn_packet_log;
+pub use memory::MemoryDataplane;
+pub use xdp::{LoadOptions, TestOutcome, XdpDataplane};
+
 /// The maps and attachments of one loaded program. Every operation is idempotent: putting what is there or
 /// deleting what is not is a success.
 pub trait Dataplane: Send {

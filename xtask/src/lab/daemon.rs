@@ -21,11 +21,11 @@ const LB_CONFIG: &str = "/run/lab/lb.toml";
 /// Where they find that of keepalived.
 const KEEPALIVED_CONFIG: &str = "/run/lab/keepalived.conf";
 
-/// The name of the daemon's processes.
+/// The name of the daemon's processes; the kernel keeps 15 bytes of it.
 pub(crate) fn process_name(daemon: &Daemon) -> Option<String> {
     match daemon {
         Daemon::None => None,
-        Daemon::Lb { binary, .. } => Some(binary.file_name()?.to_string_lossy().into_owned()),
+        Daemon::Lb { binary, .. } => Some(binary.file_name()?.to_string_lossy().chars().take(15).collect()),
         Daemon::Keepalived { .. } => Some("keepalived".to_owned()),
     }
 }

@@ -84,6 +84,14 @@ pub enum LabError {
         /// How long it was waited for.
         after: Duration,
     },
+    /// A daemon ended while it was waited for.
+    #[error("lb on {node} ended by itself; the end of its log:\n{log}")]
+    DaemonEnded {
+        /// The node.
+        node: String,
+        /// The last lines it wrote.
+        log: String,
+    },
     /// An answer was not of the expected form.
     #[error("{what} is not as expected: {detail}")]
     Unexpected {

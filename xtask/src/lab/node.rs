@@ -177,6 +177,12 @@ impl Node {
         daemon::start(&self.folder, self.init, &self.spec)
     }
 
+    /// Whether its daemon runs.
+    pub fn has_daemon(&self) -> bool {
+        let processes = daemon::process_name(&self.spec.daemon).map(|name| self.processes(&name));
+        processes.is_some_and(|pids| pids.into_iter().any(|pid| processes::is_running(Pid::from_raw(pid))))
+    }
+
     /// Sends a signal to the daemon and waits until it has ended.
     pub fn stop_daemon(&self, signal: Signal, within: Duration) -> Result<(), LabError> {
         let name = daemon::process_name(&self.spec.daemon)

@@ -1,0 +1,89 @@
+//! How a packet gets to its backend: `local`, `dr`, `nat`.
+
+use lb_common::{Backend, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop, Verdict};
+
+use crate::{
+    decision::{Decision, Egress},
+    kernel::Kernel,
+    parse::{Ethernet, Ipv4, Segment},
+    rewrite::{self, Side},
+};
+
+/// Sends a packet to the backend with the identifier `id`, and counts it for that backend.
+#[inline(always)]
+pub(crate) fn to_backend<K: Kernel, const GENERIC: bool>(
+    kernel: &K,
+    ethernet: Ethernet,
+    segment: &Segment,
+    id: u32,
+    backend: &Backend,
+) -> Result<Decision, Verdict> {
+    let opens_connection = segment.opens_connection();
+    let decision = match backend.mode {
+        MODE_LOCAL => Verdict::Local.into(),
+        MODE_DR => {
+            let hop = Hop::resolve(kernel, backend.next_hop)?;
+            require_ttl(segment.ip)?;
+            // Generic mode keeps the kernel's note that a checksum is partial, and nothing it covers changes.
+            if !GENERIC {
+                rewrite::finish_partial(kernel, segment)?;
+            }
+            hop.take(ethernet, segment.ip);
+            Decision { verdict: Verdict::Dr, egress: hop.egress }
+        }
+        MODE_NAT => {
+            let hop = Hop::resolve(kernel, backend.next_hop)?;
+            require_ttl(segment.ip)?;
+            rewrite::endpoint::<K, GENERIC>(
+                kernel,
+                segment,
+                Side::Destination,
+                backend.address,
+                backend.port,
+            )?;
+            hop.take(ethernet, segment.ip);
+            Decision { verdict: Verdict::Nat, egress: hop.egress }
+        }
+        _ => return Err(Verdict::Internal),
+    };
+    kernel.count_backend(id, segment.frame_length(), opens_connection);
+    Ok(decision)
+}
+
+/// Whether a packet may make another hop.
+#[inline(always)]
+pub(crate) fn require_ttl(ip: Ipv4) -> Result<(), Verdict> {
+    if ip.ttl() <= 1 { Err(Verdict::TtlExpired) } else { Ok(()) }
+}
+
+/// The next station of a packet.
+pub(crate) struct Hop {
+    /// The neighbour's address.
+    pub(crate) destination: Mac,
+    /// The address of the interface it leaves through.
+    pub(crate) source: Mac,
+    /// That interface.
+    pub(crate) egress: Egress,
+}
+
+impl Hop {
+    #[inline(always)]
+    fn resolve<K: Kernel>(kernel: &K, next_hop: NextHop) -> Result<Self, Verdict> {
+        if next_hop == NextHop::UNRESOLVED {
+            return Err(Verdict::NoNeighbour);
+        }
+        let slot = next_hop.slot();
+        let interface =
+            kernel.interface(slot).filter(|interface| interface.ifindex != 0).ok_or(Verdict::Internal)?;
+        let egress =
+            if interface.ifindex == kernel.ingress() { Egress::Back } else { Egress::Slot(u32::from(slot)) };
+        Ok(Self { destination: next_hop.mac(), source: interface.mac, egress })
+    }
+
+    /// Sends the packet on: new Ethernet addresses, one hop fewer to make.
+    #[inline(always)]
+    pub(crate) fn take(&self, ethernet: Ethernet, ip: Ipv4) {
+        ip.decrement_ttl();
+        ethernet.set_addresses(self.destination, self.source);
+    }
+}

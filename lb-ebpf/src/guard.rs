@@ -1,0 +1,47 @@
+//! Fail-silent ownership: who may speak for a VIP.
+
+use lb_common::{Ownership, Verdict, Vip, ownership};
+
+use crate::{
+    kernel::Kernel,
+    packet::Packet,
+    parse::{self, Payload},
+};
+
+/// Decides about an ARP packet. Only a request for a VIP is our business: replies and announcements teach this
+/// node about others.
+#[inline(always)]
+pub(crate) fn arp<K: Kernel>(kernel: &K, packet: Packet) -> Verdict {
+    let Some(target) = parse::arp_request_target(packet) else { return Verdict::NotOurs };
+    let Some(vip) = kernel.vip(target) else { return Verdict::NotOurs };
+    let Some(expiry) = kernel.lease(vip.lease) else { return Verdict::Internal };
+    // The precise clock: an answer given a tick too late would draw a client to a node that lost the VIP.
+    match ownership(expiry, kernel.now()) {
+        Ownership::Owner => Verdict::ArpOwner,
+        Ownership::Backup => Verdict::ArpNotOwner,
+        Ownership::Expired => Verdict::ArpLeaseExpired,
+    }
+}
+
+/// Decides about an IPv4 packet to a VIP that no service takes.
+#[inline(always)]
+pub(crate) fn vip<K: Kernel>(kernel: &K, vip: Vip, payload: &Payload) -> Verdict {
+    let state = match owner(kernel, vip.lease) {
+        Ok(state) => state,
+        Err(verdict) => return verdict,
+    };
+    match (payload, state) {
+        (Payload::Malformed, _) => Verdict::Malformed,
+        (_, Ownership::Expired) => Verdict::LeaseExpired,
+        (Payload::Fragment, _) => Verdict::Fragment,
+        (_, Ownership::Owner) => Verdict::VipStack,
+        (_, Ownership::Backup) => Verdict::VipNotOwner,
+    }
+}
+
+/// Reads a lease with the clock that is cheap enough for every packet.
+#[inline(always)]
+pub(crate) fn owner<K: Kernel>(kernel: &K, lease: u32) -> Result<Ownership, Verdict> {
+    let expiry = kernel.lease(lease).ok_or(Verdict::Internal)?;
+    Ok(ownership(expiry, kernel.now_coarse()))
+}

@@ -1,0 +1,87 @@
+//! What the stages ask of the kernel: maps, clocks and the routing table.
+//!
+//! In the XDP program it is `maps::Maps`; tests on the host bring their own.
+
+use lb_common::{
+    Backend, Be16, Be32, Interface, Mac, NatReply, NatReplyKey, Service, ServiceKey, Verdict, Vip,
+};
+
+/// The maps and helpers, seen from one packet.
+pub trait Kernel {
+    /// Index of the interface the packet came in through.
+    fn ingress(&self) -> u32;
+    /// CLOCK_MONOTONIC in nanoseconds.
+    fn now(&self) -> u64;
+    /// The same clock as of the last tick: up to 10 ms behind, and a fraction of the cost.
+    fn now_coarse(&self) -> u64;
+
+    /// Looks up `VIPS`.
+    fn vip(&self, address: Be32) -> Option<Vip>;
+    /// Looks up `SERVICES`.
+    fn service(&self, key: &ServiceKey) -> Option<Service>;
+    /// Looks up `LEASES`.
+    fn lease(&self, number: u32) -> Option<u64>;
+    /// The backend identifier in a slot of a ring.
+    fn slot(&self, ring: u32, slot: u32) -> Option<u32>;
+    /// Looks up `BACKENDS`.
+    fn backend(&self, id: u32) -> Option<Backend>;
+    /// Looks up `INTERFACES`.
+    fn interface(&self, slot: u16) -> Option<Interface>;
+    /// Whether a MAC address (as `Mac::key`) is another director's.
+    fn is_director(&self, mac_key: u64) -> bool;
+    /// Whether `NAT_REPLIES` holds anything at all.
+    fn has_nat_replies(&self) -> bool;
+    /// Looks up `NAT_REPLIES`.
+    fn nat_reply(&self, key: &NatReplyKey) -> Option<NatReply>;
+    /// Asks the routing and neighbour tables where a packet that came in here goes.
+    fn route(&self, question: &Question) -> Route;
+
+    /// The one's complement sum of `length` bytes of the packet from `offset` on, as they stand in it now;
+    /// `None` beyond [`LONGEST_SUM`] or the end of the packet.
+    fn sum(&self, offset: u32, length: u32) -> Option<u32>;
+
+    /// Counts a verdict.
+    fn count(&self, verdict: Verdict);
+    /// Counts a packet of `bytes` bytes for a backend.
+    fn count_backend(&self, id: u32, bytes: u32, opens_connection: bool);
+}
+
+/// The most bytes [`Kernel::sum`] takes: a jumbo frame.
+pub const LONGEST_SUM: u32 = 9_216;
+
+/// A packet as the routing table sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Its source as it will leave.
+    pub source: Be32,
+    /// Its destination.
+    pub destination: Be32,
+    /// Source port as it will leave, for multipath hashing.
+    pub source_port: Be16,
+    /// Destination port.
+    pub destination_port: Be16,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// The type-of-service byte.
+    pub tos: u8,
+}
+
+/// What the routing and neighbour tables answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Through this interface to this neighbour.
+    Forward {
+        /// Index of the interface it leaves through.
+        interface: u32,
+        /// That interface's address.
+        source: Mac,
+        /// The neighbour's.
+        destination: Mac,
+    },
+    /// It is for this node itself, or there is no route; the stack knows which.
+    NotForwarded,
+    /// The kernel does not forward what comes in through this interface.
+    ForwardingOff,
+    /// There is a route but it leads nowhere now: unreachable, prohibited, neighbour not resolved.
+    Nowhere,
+}

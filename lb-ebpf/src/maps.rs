@@ -1,0 +1,267 @@
+//! The maps (as `lb_common::names` describes them), and [`Kernel`] by them and the kernel's helpers.
+
+use aya_ebpf::{
+    bindings::{
+        BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_FIB_LKUP_RET_FWD_DISABLED,
+        BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, xdp_action,
+        xdp_md,
+    },
+    btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, PerCpuArray},
+    helpers::{
+        bpf_csum_diff, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect,
+        bpf_xdp_load_bytes,
+    },
+    macros::btf_map,
+    programs::XdpContext,
+};
+use lb_common::{
+    Backend, BackendCounters, Be32, Interface, Mac, NatReply, NatReplyKey, NextHop, Service, ServiceKey,
+    Settings, Verdict, Vip, limits,
+};
+
+use crate::{
+    decision::Egress,
+    kernel::{Kernel, LONGEST_SUM, Question, Route},
+    packet::Packet,
+};
+
+const MAPPED: usize = BPF_F_MMAPABLE as usize;
+const GROWING: usize = BPF_F_NO_PREALLOC as usize;
+/// One slot only: this is the pattern; user space brings rings of any length.
+type Ring = Array<u32, 1, { (BPF_F_MMAPABLE | BPF_F_INNER_MAP) as usize }>;
+
+#[btf_map]
+static VIPS: HashMap<Be32, Vip, { limits::VIPS as usize }, GROWING> = HashMap::new();
+#[btf_map]
+static SERVICES: HashMap<ServiceKey, Service, { limits::SERVICES as usize }, GROWING> = HashMap::new();
+#[btf_map]
+static RINGS: ArrayOfMaps<Ring, { limits::SERVICES as usize }> = ArrayOfMaps::new();
+#[btf_map]
+static BACKENDS: Array<Backend, { limits::BACKENDS as usize }, MAPPED> = Array::new();
+#[btf_map]
+static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { limits::BACKENDS as usize }> = PerCpuArray::new();
+#[btf_map]
+static VERDICTS: PerCpuArray<u64, { Verdict::COUNT as usize }> = PerCpuArray::new();
+#[btf_map]
+static LEASES: Array<u64, { limits::LEASES as usize }, MAPPED> = Array::new();
+#[btf_map]
+static INTERFACES: Array<Interface, { limits::INTERFACES as usize }> = Array::new();
+#[btf_map]
+static EGRESS: DevMap<{ limits::INTERFACES as usize }> = DevMap::new();
+#[btf_map]
+static DIRECTORS: HashMap<u64, u8, { limits::DIRECTORS as usize }, GROWING> = HashMap::new();
+#[btf_map]
+static NAT_REPLIES: HashMap<NatReplyKey, NatReply, { limits::NAT_REPLIES as usize }, GROWING> =
+    HashMap::new();
+#[btf_map]
+static SETTINGS: Array<Settings, 1> = Array::new();
+#[btf_map]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// Where a packet's bytes are summed up: the verifier follows offsets into a map value better than into a packet.
+#[repr(C, align(8))]
+struct Scratch([u8; LONGEST_SUM as usize + 8]);
+
+/// The maps, seen from one packet.
+pub struct Maps {
+    context: *mut xdp_md,
+    ingress: u32,
+}
+
+impl Maps {
+    /// For the packet of `context`.
+    #[inline(always)]
+    pub fn new(context: &XdpContext) -> Self {
+        Self { context: context.ctx, ingress: context.ingress_ifindex() as u32 }
+    }
+
+    /// The packet of `context`.
+    #[inline(always)]
+    pub fn packet(context: &XdpContext) -> Packet {
+        // SAFETY: the kernel lends the program the bytes between the two for this one run.
+        unsafe { Packet::new(context.data() as *mut u8, context.data_end() as *mut u8) }
+    }
+
+    /// Sends the packet out; the XDP action.
+    #[inline(always)]
+    pub fn send(egress: Egress) -> u32 {
+        match egress {
+            Egress::None => xdp_action::XDP_ABORTED,
+            Egress::Back => xdp_action::XDP_TX,
+            // The lower bits of the flags are the action if the slot has no device.
+            Egress::Slot(slot) => match EGRESS.redirect(slot, u64::from(xdp_action::XDP_DROP)) {
+                Ok(action) | Err(action) => action,
+            },
+            // SAFETY: the helper has no requirements.
+            Egress::Interface(index) => unsafe { bpf_redirect(index, 0) as u32 },
+        }
+    }
+}
+
+impl Kernel for Maps {
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        self.ingress
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: the helper has no requirements.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn now_coarse(&self) -> u64 {
+        // SAFETY: the helper has no requirements.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn vip(&self, address: Be32) -> Option<Vip> {
+        // SAFETY: the program never changes the map; the value is copied at once.
+        unsafe { VIPS.get(address) }.copied()
+    }
+
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        // SAFETY: the program never changes the map; the value is copied at once.
+        unsafe { SERVICES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn lease(&self, number: u32) -> Option<u64> {
+        // SAFETY: the kernel returned the address of an aligned u64, which user space replaces in one store.
+        LEASES.get_ptr(number).map(|expiry| unsafe { expiry.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn slot(&self, ring: u32, slot: u32) -> Option<u32> {
+        RINGS.get_value(ring, &slot).copied()
+    }
+
+    #[inline(always)]
+    fn backend(&self, id: u32) -> Option<Backend> {
+        let backend = BACKENDS.get_ptr(id)?;
+        // SAFETY: the kernel returned the address of an element. Only the next hop may change meanwhile, so it is
+        // read in one load; nothing else changes while a ring names the identifier.
+        unsafe {
+            let next_hop = NextHop((&raw const (*backend).next_hop).cast::<u64>().read_volatile());
+            Some(Backend { next_hop, ..*backend })
+        }
+    }
+
+    #[inline(always)]
+    fn interface(&self, slot: u16) -> Option<Interface> {
+        INTERFACES.get(u32::from(slot)).copied()
+    }
+
+    #[inline(always)]
+    fn is_director(&self, mac_key: u64) -> bool {
+        DIRECTORS.get_ptr(mac_key).is_some()
+    }
+
+    #[inline(always)]
+    fn has_nat_replies(&self) -> bool {
+        SETTINGS.get(0).is_some_and(|settings| settings.nat_replies != 0)
+    }
+
+    #[inline(always)]
+    fn nat_reply(&self, key: &NatReplyKey) -> Option<NatReply> {
+        // SAFETY: the program never changes the map; the value is copied at once.
+        unsafe { NAT_REPLIES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn route(&self, question: &Question) -> Route {
+        route(self.context, self.ingress, question)
+    }
+
+    #[inline(always)]
+    fn sum(&self, offset: u32, length: u32) -> Option<u32> {
+        let sum = sum(self.context, offset, length);
+        u32::try_from(sum).ok()
+    }
+
+    #[inline(always)]
+    fn count(&self, verdict: Verdict) {
+        if let Some(counter) = VERDICTS.get_ptr_mut(verdict as u32) {
+            // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
+            unsafe { *counter += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn count_backend(&self, id: u32, bytes: u32, opens_connection: bool) {
+        if let Some(counters) = BACKEND_COUNTERS.get_ptr_mut(id) {
+            // SAFETY: as for `count`.
+            unsafe {
+                (*counters).packets += 1;
+                (*counters).bytes += u64::from(bytes);
+                (*counters).connections += u64::from(opens_connection);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn route(context: *mut xdp_md, ingress: u32, question: &Question) -> Route {
+    const AF_INET: u8 = 2;
+    // SAFETY: a C structure of integers; all zeros is a value of it.
+    let mut fib: FibLookup = unsafe { core::mem::zeroed() };
+    fib.family = AF_INET;
+    fib.l4_protocol = question.protocol;
+    fib.sport = question.source_port.0;
+    fib.dport = question.destination_port.0;
+    // The length stays 0, which means no check against the MTU: a segment the kernel has yet to cut would fail it.
+    fib.ifindex = ingress;
+    fib.__bindgen_anon_2.tos = question.tos;
+    fib.__bindgen_anon_3.ipv4_src = question.source.0;
+    fib.__bindgen_anon_4.ipv4_dst = question.destination.0;
+    // SAFETY: the context is the running packet's, the structure lives on the stack and has the given size.
+    let answer = unsafe { bpf_fib_lookup(context.cast(), &raw mut fib, size_of::<FibLookup>() as i32, 0) };
+    match u32::try_from(answer) {
+        Ok(BPF_FIB_LKUP_RET_SUCCESS) => {
+            Route::Forward { interface: fib.ifindex, source: Mac(fib.smac), destination: Mac(fib.dmac) }
+        }
+        Ok(BPF_FIB_LKUP_RET_NOT_FWDED) => Route::NotForwarded,
+        Ok(BPF_FIB_LKUP_RET_FWD_DISABLED) => Route::ForwardingOff,
+        _ => Route::Nowhere,
+    }
+}
+
+/// [`Kernel::sum`], or −1. A function of its own: it is called from three places and seldom.
+#[inline(never)]
+fn sum(context: *mut xdp_md, offset: u32, length: u32) -> i64 {
+    /// What `bpf_csum_diff` takes at once.
+    const CHUNK: u32 = 512;
+    if length == 0 || length > LONGEST_SUM {
+        return -1;
+    }
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return -1 };
+    let bytes = scratch.cast::<u8>();
+    // SAFETY: the buffer is longer than `length`, which was checked above, and belongs to this CPU.
+    if unsafe { bpf_xdp_load_bytes(context, offset, bytes.cast(), length) } != 0 {
+        return -1;
+    }
+    // The sum takes whole words.
+    // SAFETY: the buffer is 8 bytes longer than the longest `length`.
+    unsafe { bytes.add(length as usize).cast::<u32>().write_unaligned(0) };
+    let mut sum = 0_u32;
+    let mut done = 0;
+    while done < LONGEST_SUM {
+        if done >= length {
+            break;
+        }
+        let rest = length - done;
+        let size = if rest > CHUNK { CHUNK } else { (rest + 3) & 0x3fc };
+        // SAFETY: `done + size` is at most three bytes past `length`, and so within the buffer.
+        let result =
+            unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, bytes.add(done as usize).cast(), size, sum) };
+        if result < 0 {
+            return -1;
+        }
+        sum = result as u32;
+        done += CHUNK;
+    }
+    i64::from(sum)
+}

@@ -1,0 +1,137 @@
+//! The bytes of one frame, read and written only where a bounds check has been.
+//!
+//! [`Packet::header`] checks that `N` bytes are there; a [`Header`] then reads and writes at offsets that the
+//! compiler has checked to be below `N`. So each stage has one branch per header, not one per field, and the
+//! kernel's verifier sees the check right where it needs it.
+
+/// A frame, from its first byte to the end of what the kernel shows of it.
+#[derive(Clone, Copy)]
+pub struct Packet {
+    start: *mut u8,
+    end: *mut u8,
+}
+
+impl Packet {
+    /// A frame between two addresses.
+    ///
+    /// # Safety
+    ///
+    /// The bytes from `start` to `end` must be readable and writable for as long as the value or a [`Header`]
+    /// made from it is used, and nobody else may use them meanwhile.
+    #[inline(always)]
+    pub unsafe fn new(start: *mut u8, end: *mut u8) -> Self {
+        Self { start, end }
+    }
+
+    /// The first `N` bytes, if there are as many.
+    #[inline(always)]
+    pub fn header<const N: usize>(self) -> Option<Header<N>> {
+        Self::checked(self.start, self.end)
+    }
+
+    /// The `N` bytes from `offset` on, if there are as many.
+    #[inline(always)]
+    pub fn header_at<const N: usize>(self, offset: u32) -> Option<Header<N>> {
+        Self::checked(opaque(self.start.wrapping_add(offset as usize)), self.end)
+    }
+
+    /// Whether the frame holds at least `length` bytes. Comparing addresses, not subtracting them, is what a
+    /// process without CAP_PERFMON may do.
+    #[inline(always)]
+    pub fn holds(self, length: u32) -> bool {
+        opaque(self.start.wrapping_add(length as usize)) <= self.end
+    }
+
+    #[inline(always)]
+    fn checked<const N: usize>(start: *mut u8, end: *mut u8) -> Option<Header<N>> {
+        if start.wrapping_add(N) > end { None } else { Some(Header(start)) }
+    }
+}
+
+/// Hides from the optimiser how an address was computed. The verifier ties a bounds check to the register it
+/// was made on; an optimiser that computes "start + offset + field" anew for each field would lose that tie.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn opaque(mut address: *mut u8) -> *mut u8 {
+    // SAFETY: no instruction at all; the address comes out as it went in.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags));
+    }
+    address
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn opaque(address: *mut u8) -> *mut u8 {
+    address
+}
+
+/// `N` bytes of a frame that are known to be there.
+#[derive(Clone, Copy)]
+pub struct Header<const N: usize>(*mut u8);
+
+impl<const N: usize> Header<N> {
+    /// The value at offset `AT`, its bytes as they stand in the packet.
+    #[inline(always)]
+    pub fn read<T: Word, const AT: usize>(self) -> T {
+        const { assert!(AT + size_of::<T>() <= N, "the field lies within the header") };
+        // SAFETY: `Packet` has checked that N bytes are there, the line above that the field is within them,
+        // and a `Word` is valid whatever its bits.
+        unsafe { self.0.add(AT).cast::<T>().read_unaligned() }
+    }
+
+    /// Writes `value` at offset `AT`.
+    #[inline(always)]
+    pub fn write<T: Word, const AT: usize>(self, value: T) {
+        const { assert!(AT + size_of::<T>() <= N, "the field lies within the header") };
+        // SAFETY: as for `read`; the bytes are writable by the contract of `Packet::new`.
+        unsafe { self.0.add(AT).cast::<T>().write_unaligned(value) }
+    }
+}
+
+/// Integers that a header field may be read as.
+///
+/// # Safety
+///
+/// Any bit pattern must be a valid value.
+pub unsafe trait Word: Copy {}
+
+// SAFETY: an integer.
+unsafe impl Word for u8 {}
+// SAFETY: an integer.
+unsafe impl Word for u16 {}
+// SAFETY: an integer.
+unsafe impl Word for u32 {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_end_where_the_frame_ends() {
+        let mut bytes = [1_u8, 2, 3, 4, 5, 6];
+        let range = bytes.as_mut_ptr_range();
+        // SAFETY: the array outlives the packet and is used through it only.
+        let packet = unsafe { Packet::new(range.start, range.end) };
+
+        assert!(packet.header::<6>().is_some());
+        assert!(packet.header::<7>().is_none());
+        assert!(packet.header_at::<2>(4).is_some());
+        assert!(packet.header_at::<2>(5).is_none());
+        assert!(packet.header_at::<2>(1_000).is_none());
+        assert!(packet.holds(6));
+        assert!(!packet.holds(7));
+    }
+
+    #[test]
+    fn fields_are_read_and_written_as_they_stand() {
+        let mut bytes = [0_u8, 0x11, 0x22, 0x33, 0x44, 0];
+        let range = bytes.as_mut_ptr_range();
+        // SAFETY: the array outlives the packet and is used through it only.
+        let header = unsafe { Packet::new(range.start, range.end) }.header::<6>().expect("six bytes");
+
+        assert_eq!(header.read::<u32, 1>().to_be(), 0x1122_3344);
+        header.write::<u16, 1>(0xaabb_u16.to_be());
+        assert_eq!(header.read::<u8, 1>(), 0xaa);
+        assert_eq!(bytes, [0, 0xaa, 0xbb, 0x33, 0x44, 0]);
+    }
+}

@@ -1,0 +1,54 @@
+//! A `nat` backend's reply on its way back to the client.
+
+use lb_common::{NatReplyKey, Verdict};
+
+use crate::{
+    decision::{Decision, Egress},
+    forward::{Hop, require_ttl},
+    kernel::{Kernel, Question, Route},
+    parse::{Ethernet, Segment},
+    rewrite::{self, Side},
+};
+
+/// Gives a reply the VIP as its source and sends it to the client; what is no such reply is not ours.
+///
+/// The backend also answers this node itself, when it probes the backend's health: those answers reach the
+/// stack untouched, so the route is asked before anything is rewritten.
+#[inline(always)]
+pub(crate) fn to_client<K: Kernel, const GENERIC: bool>(
+    kernel: &K,
+    ethernet: Ethernet,
+    segment: &Segment,
+) -> Result<Decision, Verdict> {
+    let flow = segment.flow();
+    let reply = kernel
+        .nat_reply(&NatReplyKey {
+            address: flow.source,
+            port: flow.source_port,
+            protocol: flow.protocol,
+            reserved: 0,
+        })
+        .ok_or(Verdict::NotOurs)?;
+    let route = kernel.route(&Question {
+        source: reply.address,
+        destination: flow.destination,
+        source_port: reply.port,
+        destination_port: flow.destination_port,
+        protocol: flow.protocol,
+        tos: segment.ip.tos(),
+    });
+    let hop = match route {
+        Route::Forward { interface, source, destination } => {
+            let egress =
+                if interface == kernel.ingress() { Egress::Back } else { Egress::Interface(interface) };
+            Hop { destination, source, egress }
+        }
+        Route::NotForwarded => return Err(Verdict::NotOurs),
+        Route::ForwardingOff => return Err(Verdict::ForwardingOff),
+        Route::Nowhere => return Err(Verdict::NoRoute),
+    };
+    require_ttl(segment.ip)?;
+    rewrite::endpoint::<K, GENERIC>(kernel, segment, Side::Source, reply.address, reply.port)?;
+    hop.take(ethernet, segment.ip);
+    Ok(Decision { verdict: Verdict::NatReply, egress: hop.egress })
+}

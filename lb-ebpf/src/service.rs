@@ -1,0 +1,46 @@
+//! Which service a packet is for, and which of its backends takes the flow.
+
+use lb_common::{Backend, Flow, Ownership, Service, ServiceKey, Verdict, slot};
+
+use crate::{guard, kernel::Kernel, parse::Ethernet};
+
+/// The service that a flow is addressed to.
+#[inline(always)]
+pub(crate) fn find<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
+    kernel.service(&ServiceKey {
+        address: flow.destination,
+        port: flow.destination_port,
+        protocol: flow.protocol,
+        reserved: 0,
+    })
+}
+
+/// Whether a packet to a service may be steered; `Err` with what happens to it instead.
+#[inline(always)]
+pub(crate) fn admit<K: Kernel>(kernel: &K, service: &Service, ethernet: Ethernet) -> Result<(), Verdict> {
+    // What another director sent here it has steered here: steering it again could send it round in circles.
+    if service.flags & Service::HAS_LOCAL != 0 && kernel.is_director(ethernet.source_key()) {
+        return Err(Verdict::Delivered);
+    }
+    match guard::owner(kernel, service.lease)? {
+        Ownership::Owner | Ownership::Backup => Ok(()),
+        Ownership::Expired => Err(Verdict::LeaseExpired),
+    }
+}
+
+/// The identifier of the backend the ring names for a flow, and the backend.
+#[inline(always)]
+pub(crate) fn backend<K: Kernel>(
+    kernel: &K,
+    service: &Service,
+    flow: &Flow,
+) -> Result<(u32, Backend), Verdict> {
+    if service.ring_size == 0 {
+        return Err(Verdict::NoBackend);
+    }
+    match kernel.slot(service.ring, slot(flow.hash(), service.ring_size)) {
+        None => Err(Verdict::Internal),
+        Some(0) => Err(Verdict::NoBackend),
+        Some(id) => kernel.backend(id).map(|backend| (id, backend)).ok_or(Verdict::Internal),
+    }
+}

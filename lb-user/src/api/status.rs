@@ -1,0 +1,221 @@
+//! The answer to `lb status`, as JSON and as text.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// A moment of a daemon's life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of the daemon.
+    pub version: String,
+    /// Its process id, as it sees itself.
+    pub pid: u32,
+    /// The configuration file in force.
+    pub config: String,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Interfaces with the XDP program.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Virtual routers, in the order of the configuration.
+    pub virtual_routers: Vec<RouterStatus>,
+    /// Track scripts.
+    pub track_scripts: Vec<ScriptStatus>,
+    /// Services, in the order of the configuration.
+    pub services: Vec<ServiceStatus>,
+    /// Verdict name → packets since the program was loaded.
+    pub verdicts: BTreeMap<String, u64>,
+    /// What is wrong at the moment, in sentences; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// An interface with the XDP program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// `native`, `generic` or `detached`.
+    pub xdp: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A virtual router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouterStatus {
+    /// Its name.
+    pub name: String,
+    /// Its interface.
+    pub interface: String,
+    /// VRID.
+    pub router_id: u8,
+    /// `init`, `backup`, `owner` or `fault`.
+    pub state: String,
+    /// Why it is in that state, in words.
+    pub reason: String,
+    /// The priority in force, tracking included.
+    pub priority: u8,
+    /// The VIPs.
+    pub vips: Vec<String>,
+    /// Milliseconds until the lease runs out; absent unless owner.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lease_ms: Option<u64>,
+    /// How often it changed between owner and not owner since the daemon started.
+    pub transitions: u64,
+    /// `adverts_sent`, `adverts_received` and, by reason, the adverts that were rejected.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// A track script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptStatus {
+    /// Its name.
+    pub name: String,
+    /// `checking`, `up` or `down`.
+    pub state: String,
+    /// What it said last, or how it failed.
+    pub detail: String,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// The VIP.
+    pub vip: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// What its present and former backends got.
+    pub traffic: Traffic,
+    /// Its backends, in the order of the configuration.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// A backend of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// The forwarding mode in force: `local`, `dr` or `nat`.
+    pub mode: String,
+    /// The configured weight.
+    pub weight: u32,
+    /// `checking`, `up` or `down`.
+    pub state: String,
+    /// Why.
+    pub reason: String,
+    /// The MAC address its packets go to; absent while unresolved, and for `local`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_hop: Option<String>,
+    /// What it got.
+    pub traffic: Traffic,
+}
+
+/// Counters since the program was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// TCP connections opened.
+    pub connections: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, Ethernet headers included.
+    pub bytes: u64,
+}
+
+impl From<lb_common::BackendCounters> for Traffic {
+    fn from(counters: lb_common::BackendCounters) -> Self {
+        Self { connections: counters.connections, packets: counters.packets, bytes: counters.bytes }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "lb {} · pid {} · up {} · {}",
+            self.version,
+            self.pid,
+            humantime::format_duration(std::time::Duration::from_secs(self.uptime_seconds)),
+            self.config
+        )?;
+        for problem in &self.problems {
+            writeln!(f, "PROBLEM  {problem}")?;
+        }
+        for interface in &self.interfaces {
+            writeln!(f, "\ninterface {} · XDP {} ({})", interface.name, interface.xdp, interface.reason)?;
+        }
+        for router in &self.virtual_routers {
+            self.router(router, f)?;
+        }
+        for script in &self.track_scripts {
+            writeln!(f, "\ntrack script {} · {} ({})", script.name, script.state, script.detail)?;
+        }
+        for service in &self.services {
+            service.fmt(f)?;
+        }
+        writeln!(f, "\npackets by verdict")?;
+        let mut silent = true;
+        for (name, count) in self.verdicts.iter().filter(|(_, count)| **count > 0) {
+            writeln!(f, "  {name:<18} {count:>12}")?;
+            silent = false;
+        }
+        if silent {
+            writeln!(f, "  none yet")?;
+        }
+        Ok(())
+    }
+}
+
+impl Status {
+    fn router(&self, router: &RouterStatus, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\nvirtual router {} · {} ({}) · id {} on {} · priority {} · {}",
+            router.name,
+            router.state.to_uppercase(),
+            router.reason,
+            router.router_id,
+            router.interface,
+            router.priority,
+            router.vips.join(", ")
+        )?;
+        if let Some(lease) = router.lease_ms {
+            writeln!(f, "  lease ends in {lease} ms unless renewed")?;
+        }
+        for (name, count) in router.counters.iter().filter(|(_, count)| **count > 0) {
+            writeln!(f, "  {name:<18} {count:>12}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ServiceStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nservice {} · {}:{}/{}", self.name, self.vip, self.port, self.protocol)?;
+        writeln!(
+            f,
+            "  {:<24} {:<6} {:>6} {:<9} {:<18} {:>11} {:>11}  reason",
+            "backend", "mode", "weight", "state", "next hop", "connections", "packets"
+        )?;
+        for backend in &self.backends {
+            writeln!(
+                f,
+                "  {:<24} {:<6} {:>6} {:<9} {:<18} {:>11} {:>11}  {}",
+                format!("{}:{}", backend.address, backend.port),
+                backend.mode,
+                backend.weight,
+                backend.state,
+                backend.next_hop.as_deref().unwrap_or("-"),
+                backend.traffic.connections,
+                backend.traffic.packets,
+                backend.reason
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! What a configuration assumes about the node it runs on.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    ops::Range,
+};
+
+use ipnet::Ipv4Net;
+
+use super::{
+    Parsed,
+    model::{Mode, Transport, VirtualRouter},
+    read::nearest,
+    report::{ConfigErrors, Problem, Severity},
+};
+
+/// The node as the kernel describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Every interface, loopback too.
+    pub interfaces: Vec<HostInterface>,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostInterface {
+    /// For instance `eth0`.
+    pub name: String,
+    /// The kernel's index.
+    pub index: u32,
+    /// Its IPv4 addresses, each with its prefix. VIPs this node happens to own may be among them.
+    pub addresses: Vec<Ipv4Net>,
+}
+
+/// Where the text says what the host must confirm.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Spans {
+    /// The names of `[interface.NAME]` tables.
+    pub(super) interfaces: BTreeMap<String, Range<usize>>,
+    /// By virtual router, as the model has them.
+    pub(super) routers: Vec<RouterSpans>,
+    /// The address of each backend: by service, then by backend, as the model has them.
+    pub(super) backends: Vec<Vec<Range<usize>>>,
+}
+
+/// Places in a `[[virtual_router]]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RouterSpans {
+    pub(super) interface: Range<usize>,
+    pub(super) source: Range<usize>,
+    pub(super) vips: Vec<Range<usize>>,
+}
+
+pub(super) fn check(parsed: &Parsed, facts: &HostFacts) -> Result<(), ConfigErrors> {
+    let host = Host::new(parsed, facts);
+    let mut problems = Vec::new();
+    for (name, span) in &parsed.spans.interfaces {
+        if host.interface(name).is_none() {
+            problems.push(host.no_interface(name, span.clone()));
+        }
+    }
+    for (router, spans) in parsed.config.virtual_routers.iter().zip(&parsed.spans.routers) {
+        host.check_router(router, spans, &mut problems);
+    }
+    for (service, spans) in parsed.config.services.iter().zip(&parsed.spans.backends) {
+        for (backend, span) in service.backends.iter().zip(spans) {
+            if backend.mode == Mode::Local {
+                problems.extend(host.not_local(backend.address, span.clone()));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(ConfigErrors::new(&parsed.text, Severity::Error, problems)) }
+}
+
+/// The interfaces and their addresses without the configuration's VIPs: one that this node owns at the moment
+/// proves nothing.
+struct Host<'f> {
+    interfaces: Vec<(&'f str, Vec<Ipv4Net>)>,
+}
+
+impl<'f> Host<'f> {
+    fn new(parsed: &Parsed, facts: &'f HostFacts) -> Self {
+        let routers = &parsed.config.virtual_routers;
+        let is_vip = |address: Ipv4Addr| {
+            routers.iter().any(|router| router.vips.iter().any(|vip| vip.addr() == address))
+        };
+        let own = |interface: &'f HostInterface| {
+            let addresses = interface.addresses.iter().filter(|address| !is_vip(address.addr()));
+            (interface.name.as_str(), addresses.copied().collect())
+        };
+        Self { interfaces: facts.interfaces.iter().map(own).collect() }
+    }
+
+    fn interface(&self, name: &str) -> Option<&[Ipv4Net]> {
+        self.interfaces.iter().find(|(candidate, _)| *candidate == name).map(|(_, own)| own.as_slice())
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = (&'f str, Ipv4Net)> {
+        self.interfaces.iter().flat_map(|(name, own)| own.iter().map(|address| (*name, *address)))
+    }
+
+    fn check_router(&self, router: &VirtualRouter, spans: &RouterSpans, problems: &mut Vec<Problem>) {
+        let Transport::Unicast { source, .. } = &router.transport;
+        if !self.addresses().any(|(_, own)| own.addr() == *source) {
+            problems.push(
+                Problem::at(spans.source.clone(), format!("{source} is not an address of this node"))
+                    .help(format!("this node has {}; is this another node's file?", self.list_addresses())),
+            );
+        }
+        let Some(own) = self.interface(&router.interface) else {
+            problems.push(self.no_interface(&router.interface, spans.interface.clone()));
+            return;
+        };
+        for (vip, span) in router.vips.iter().zip(&spans.vips) {
+            if !own.iter().any(|network| network.contains(&vip.addr())) {
+                problems.push(self.outside(vip.addr(), &router.interface, own, span, spans));
+            }
+        }
+    }
+
+    fn outside(
+        &self,
+        vip: Ipv4Addr,
+        interface: &str,
+        own: &[Ipv4Net],
+        span: &Range<usize>,
+        spans: &RouterSpans,
+    ) -> Problem {
+        let problem = Problem::at(span.clone(), format!("VIP {vip} is in no network of {interface}"))
+            .related(spans.interface.clone(), "the interface");
+        let other = self.addresses().find(|(_, network)| network.contains(&vip));
+        let problem = match other {
+            Some((other, network)) => problem.help(format!("{other} has {network}: is that the interface?")),
+            None => {
+                problem.help("neighbours would not ask this link for it; add an address of its network first")
+            }
+        };
+        if own.is_empty() {
+            problem.expected(format!("an IPv4 address on {interface}, which has none"))
+        } else {
+            let networks: Vec<String> = own.iter().map(|address| address.trunc().to_string()).collect();
+            problem.expected(format!("an address in {}", networks.join(" or ")))
+        }
+    }
+
+    fn no_interface(&self, name: &str, span: Range<usize>) -> Problem {
+        let names: Vec<&str> = self.interfaces.iter().map(|(name, _)| *name).collect();
+        let hint = nearest(name, &names).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+        Problem::at(span, format!("interface {name:?} does not exist"))
+            .help(format!("{hint}this node has {}", names.join(", ")))
+    }
+
+    fn not_local(&self, address: IpAddr, span: Range<usize>) -> Option<Problem> {
+        let local = address.is_loopback() || self.addresses().any(|(_, own)| own.addr() == address);
+        (!local).then(|| {
+            Problem::at(span, format!("`local` backend {address} is not an address of this node")).help(
+                format!(
+                    "this node has {}; with mode = \"dr\" one text serves all nodes: each is local to itself",
+                    self.list_addresses()
+                ),
+            )
+        })
+    }
+
+    fn list_addresses(&self) -> String {
+        let addresses = self.addresses().filter(|(_, own)| !own.addr().is_loopback());
+        let list: Vec<String> = addresses.map(|(name, own)| format!("{} on {name}", own.addr())).collect();
+        if list.is_empty() { "no IPv4 address".to_owned() } else { list.join(", ") }
+    }
+}

@@ -1,0 +1,167 @@
+//! Virtual routers.
+
+use std::{
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
+
+use toml::Spanned;
+
+use super::{Context, Findings, copied, unique, unique_names};
+use crate::config::{
+    host::RouterSpans,
+    model::{Password, Transport, VirtualRouter, VrrpVersion},
+    raw::{RawConfig, RawRouter, RawUnicast},
+    read::nearest,
+    report::Problem,
+};
+
+/// The advert counts its addresses in one byte.
+const MOST_VIPS: usize = 255;
+/// The advert interval of version 2 (RFC 3768 §5.3.7).
+const SECONDS: RangeInclusive<u64> = 1..=255;
+
+pub(super) fn virtual_routers(
+    raw: &RawConfig,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> (Vec<VirtualRouter>, Vec<RouterSpans>) {
+    let routers = || raw.virtual_routers.iter().map(Spanned::get_ref);
+    unique_names("virtual router", routers().filter_map(|router| router.name.as_ref()), findings);
+
+    let identities = routers().filter_map(|router| {
+        let (interface, id) = (router.interface.as_ref()?, router.router_id.as_ref()?);
+        Some(((interface.get_ref().as_str(), *id.get_ref()), id.span()))
+    });
+    unique(identities, findings, |(interface, id), span, first| {
+        Problem::at(span, format!("two virtual routers on {interface} have router_id {id}"))
+            .related(first, "the first")
+            .help("their adverts could not be told apart; give each its own number")
+    });
+
+    let vips = routers().flat_map(|router| router.vips.iter().flat_map(Spanned::get_ref));
+    unique(vips.map(|vip| (vip.get_ref().addr(), vip.span())), findings, |vip, span, first| {
+        Problem::at(span, format!("VIP {vip} is listed twice"))
+            .related(first, "the first time")
+            .help("a VIP belongs to one virtual router; remove it here or there")
+    });
+
+    routers().filter_map(|router| virtual_router(router, context, findings)).unzip()
+}
+
+fn virtual_router(
+    raw: &RawRouter,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<(VirtualRouter, RouterSpans)> {
+    check_vip_count(raw, findings);
+    check_advert_interval(raw, findings);
+    check_track_scripts(raw, context, findings);
+    if let Some(unicast) = &raw.unicast {
+        check_unicast(unicast.get_ref(), context, findings);
+    }
+
+    let unicast = raw.unicast.as_ref()?.get_ref();
+    let (source, interface, vips) =
+        (unicast.source.as_ref()?, raw.interface.as_ref()?, raw.vips.as_ref()?.get_ref());
+    let router = VirtualRouter {
+        name: raw.name.as_ref()?.get_ref().clone(),
+        interface: interface.get_ref().clone(),
+        router_id: copied(raw.router_id.as_ref())?,
+        priority: copied(raw.priority.as_ref())?,
+        preempt: copied(raw.preempt.as_ref()).unwrap_or(true),
+        advert_interval: copied(raw.advert_interval.as_ref()).unwrap_or(Duration::from_secs(1)),
+        version: VrrpVersion::V2,
+        transport: Transport::Unicast {
+            source: *source.get_ref(),
+            peers: unicast.peers.as_ref()?.get_ref().iter().map(|peer| *peer.get_ref()).collect(),
+        },
+        authentication: copied(raw.password.as_ref()).map(Password),
+        vips: vips.iter().map(|vip| *vip.get_ref()).collect(),
+        track_scripts: raw
+            .track_scripts
+            .iter()
+            .flat_map(Spanned::get_ref)
+            .map(|name| name.get_ref().clone())
+            .collect(),
+    };
+    let spans = RouterSpans {
+        interface: interface.span(),
+        source: source.span(),
+        vips: vips.iter().map(Spanned::span).collect(),
+    };
+    Some((router, spans))
+}
+
+fn check_vip_count(raw: &RawRouter, findings: &mut Findings<'_>) {
+    let Some(vips) = &raw.vips else { return };
+    if let Some(beyond) = vips.get_ref().get(MOST_VIPS) {
+        findings.problems.push(
+            Problem::at(beyond.span(), format!("{} VIPs in one virtual router", vips.get_ref().len()))
+                .expected(format!("at most {MOST_VIPS}, as an advert counts them in one byte"))
+                .help("split them over several virtual routers"),
+        );
+    }
+}
+
+fn check_advert_interval(raw: &RawRouter, findings: &mut Findings<'_>) {
+    let Some(interval) = &raw.advert_interval else { return };
+    let whole = interval.get_ref().subsec_nanos() == 0;
+    if !whole || !SECONDS.contains(&interval.get_ref().as_secs()) {
+        let message = format!("`advert_interval` is {}", humantime::format_duration(*interval.get_ref()));
+        findings.problems.push(
+            Problem::at(interval.span(), message)
+                .expected(format!("whole seconds from \"{}s\" to \"{}s\"", SECONDS.start(), SECONDS.end()))
+                .help("VRRP version 2 carries the interval as a number of seconds in one byte"),
+        );
+    }
+}
+
+fn check_track_scripts(raw: &RawRouter, context: &Context<'_>, findings: &mut Findings<'_>) {
+    let names = || raw.track_scripts.iter().flat_map(Spanned::get_ref);
+    unique(names().map(|name| (name.get_ref().as_str(), name.span())), findings, |name, span, first| {
+        Problem::at(span, format!("track script {name:?} is listed twice"))
+            .related(first, "the first time")
+            .help("its weight would count twice; remove one")
+    });
+    for name in names().filter(|name| !context.track_scripts.contains(name.get_ref().as_str())) {
+        let known: Vec<&str> = context.track_scripts.iter().copied().collect();
+        let hint = match nearest(name.get_ref(), &known) {
+            Some(known) => format!("did you mean {known:?}?"),
+            None => format!("add [[track_script]] with name = {:?}", name.get_ref()),
+        };
+        findings.problems.push(
+            Problem::at(name.span(), format!("no track script is named {:?}", name.get_ref())).help(hint),
+        );
+    }
+}
+
+fn check_unicast(unicast: &RawUnicast, context: &Context<'_>, findings: &mut Findings<'_>) {
+    let peers = || unicast.peers.iter().flat_map(Spanned::get_ref);
+    unique(peers().map(|peer| (*peer.get_ref(), peer.span())), findings, |peer, span, first| {
+        Problem::at(span, format!("peer {peer} is listed twice")).related(first, "the first time")
+    });
+    if let Some(source) = &unicast.source {
+        for peer in peers().filter(|peer| peer.get_ref() == source.get_ref()) {
+            findings.problems.push(
+                Problem::at(peer.span(), format!("{} is this node itself", peer.get_ref()))
+                    .expected("the addresses of the other nodes")
+                    .related(source.span(), "the source"),
+            );
+        }
+    }
+    let vip = |address, span: Range<usize>, key: &str| {
+        let (vip_span, router) = context.router_vips.get(&address)?;
+        Some(
+            Problem::at(span, format!("`{key}` has {address}, a VIP of virtual router {router:?}"))
+                .expected("an address that stays with its node")
+                .related(vip_span.clone(), "the VIP"),
+        )
+    };
+    if let Some(source) = &unicast.source {
+        findings.problems.extend(vip(*source.get_ref(), source.span(), "source"));
+    }
+    for peer in peers() {
+        findings.problems.extend(vip(*peer.get_ref(), peer.span(), "peers"));
+    }
+}

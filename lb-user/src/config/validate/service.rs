@@ -1,0 +1,284 @@
+//! Services and their backends.
+
+use std::{collections::BTreeMap, net::IpAddr, ops::Range};
+
+use lb_common::DEFAULT_RING_SIZE;
+use toml::Spanned;
+
+use super::{Context, Findings, check, copied, unique, unique_names};
+use crate::config::{
+    model::{Backend, Check, Mode, Protocol, Service},
+    raw::{RawBackend, RawCheckChoice, RawConfig, RawService},
+    report::Problem,
+};
+
+/// Fewer slots a backend than this, and their shares differ by more than a few percent.
+const SLOTS_PER_BACKEND: usize = 100;
+
+/// The `nat` backends of all services so far, by what a reply shows of them.
+type NatBackends = BTreeMap<(IpAddr, u16, Protocol), Range<usize>>;
+
+pub(super) fn services(
+    raw: &RawConfig,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> (Vec<Service>, Vec<Vec<Range<usize>>>) {
+    let services = || raw.services.iter().map(Spanned::get_ref);
+    unique_names("service", services().filter_map(|service| service.name.as_ref()), findings);
+
+    let endpoints = services().filter_map(|service| {
+        let (vip, port, protocol) =
+            (service.vip.as_ref()?, service.port.as_ref()?, service.protocol.as_ref()?);
+        Some(((*vip.get_ref(), *port.get_ref(), *protocol.get_ref()), vip.span()))
+    });
+    unique(endpoints, findings, |(vip, port, protocol), span, first| {
+        Problem::at(span, format!("two services at {vip}:{port}/{protocol}"))
+            .related(first, "the first")
+            .help("join their backends in one service, or change the port of one")
+    });
+
+    let mut nat_backends = NatBackends::new();
+    raw.services.iter().filter_map(|raw| service(raw, context, &mut nat_backends, findings)).unzip()
+}
+
+fn service(
+    spanned: &Spanned<RawService>,
+    context: &Context<'_>,
+    nat_backends: &mut NatBackends,
+    findings: &mut Findings<'_>,
+) -> Option<(Service, Vec<Range<usize>>)> {
+    let raw = spanned.get_ref();
+    check_ring_size(spanned, findings);
+    check_owner(raw, context, findings);
+    check_backends(spanned, context, findings);
+    check_nat_backends(raw, nat_backends, findings);
+
+    let service_check = check_model(raw.check.as_ref(), findings);
+    let backends: Vec<(Backend, Range<usize>)> = raw
+        .backends
+        .iter()
+        .filter_map(|spanned| backend(spanned.get_ref(), raw, service_check.as_ref(), findings))
+        .collect();
+    let (backends, spans) = backends.into_iter().unzip();
+    let service = Service {
+        name: raw.name.as_ref()?.get_ref().clone(),
+        vip: copied(raw.vip.as_ref())?,
+        port: copied(raw.port.as_ref())?,
+        protocol: copied(raw.protocol.as_ref())?,
+        ring_size: copied(raw.ring_size.as_ref()).unwrap_or(DEFAULT_RING_SIZE),
+        check: service_check,
+        backends,
+    };
+    Some((service, spans))
+}
+
+fn backend(
+    raw: &RawBackend,
+    service: &RawService,
+    service_check: Option<&Check>,
+    findings: &mut Findings<'_>,
+) -> Option<(Backend, Range<usize>)> {
+    let check = match &raw.check {
+        None => service_check.cloned(),
+        own => check_model(own.as_ref(), findings),
+    };
+    let address = raw.address.as_ref()?;
+    let backend = Backend {
+        address: *address.get_ref(),
+        port: port(raw, service)?,
+        mode: copied(raw.mode.as_ref())?,
+        weight: copied(raw.weight.as_ref()).unwrap_or(1),
+        check,
+    };
+    Some((backend, address.span()))
+}
+
+fn check_model(choice: Option<&RawCheckChoice>, findings: &mut Findings<'_>) -> Option<Check> {
+    match choice? {
+        RawCheckChoice::None => None,
+        RawCheckChoice::Check(raw) => check::check(raw, findings),
+    }
+}
+
+/// The backend's port, or its service's; `None` after a mistake in either.
+fn port(backend: &RawBackend, service: &RawService) -> Option<u16> {
+    match &backend.port {
+        Some(port) => Some(*port.get_ref()),
+        None if backend.sound => copied(service.port.as_ref()),
+        None => None,
+    }
+}
+
+fn check_ring_size(spanned: &Spanned<RawService>, findings: &mut Findings<'_>) {
+    let raw = spanned.get_ref();
+    let size = copied(raw.ring_size.as_ref()).unwrap_or(DEFAULT_RING_SIZE);
+    if let Some(given) = raw.ring_size.as_ref().filter(|_| !is_prime(size)) {
+        let next = (size..=16_777_213).find(|&number| is_prime(number)).unwrap_or(16_777_213);
+        findings.problems.push(
+            Problem::at(given.span(), format!("`ring_size` {size} is not a prime"))
+                .expected(format!("a prime, such as {next}"))
+                .help("backends take turns in steps that only a prime number of slots lets reach every slot"),
+        );
+    }
+    let backends = raw.backends.len();
+    if (size as usize) < backends * SLOTS_PER_BACKEND {
+        let span = raw.ring_size.as_ref().map_or(spanned.span(), Spanned::span);
+        findings.warnings.push(
+            Problem::at(span, format!("{size} slots for {backends} backends spread the load unevenly")).help(
+                format!("a prime `ring_size` of at least {} does better", backends * SLOTS_PER_BACKEND),
+            ),
+        );
+    }
+}
+
+fn check_owner(raw: &RawService, context: &Context<'_>, findings: &mut Findings<'_>) {
+    let Some(vip) = &raw.vip else { return };
+    let standalone = raw.standalone.as_ref().filter(|standalone| *standalone.get_ref());
+    match (context.router_vips.get(vip.get_ref()), standalone) {
+        (Some((span, router)), Some(standalone)) => findings.problems.push(
+            Problem::at(
+                standalone.span(),
+                format!("`standalone`, but virtual router {router:?} owns the VIP"),
+            )
+            .related(span.clone(), "its VIP")
+            .help("remove `standalone`, or the VIP from the virtual router"),
+        ),
+        (None, None) => findings.warnings.push(
+            Problem::at(vip.span(), format!("no virtual router owns {}", vip.get_ref())).help(
+                "this node will always answer for it; add it to `vips` of a [[virtual_router]], or write \
+                 standalone = true if that is meant",
+            ),
+        ),
+        _ => {}
+    }
+}
+
+fn check_backends(spanned: &Spanned<RawService>, context: &Context<'_>, findings: &mut Findings<'_>) {
+    let raw = spanned.get_ref();
+    if raw.backends.is_empty() {
+        let name = raw.name.as_ref().map_or("", |name| name.get_ref());
+        findings.problems.push(
+            Problem::at(spanned.span(), format!("service {name:?} has no backend"))
+                .help("add [[service.backend]] with `address` and `mode` below it"),
+        );
+    }
+    for backend in raw.backends.iter().map(Spanned::get_ref) {
+        check_address(backend, raw, context, findings);
+        check_port(backend, raw, findings);
+    }
+
+    let identities = raw.backends.iter().map(Spanned::get_ref).filter_map(|backend| {
+        let address = backend.address.as_ref()?;
+        Some(((*address.get_ref(), port(backend, raw)?), address.span()))
+    });
+    unique(identities, findings, |(address, port), span, first| {
+        Problem::at(span, format!("backend {address} port {port} is listed twice"))
+            .related(first, "the first time")
+            .help("for a larger share of the traffic raise its `weight`")
+    });
+
+    let weights: Option<Vec<_>> = raw.backends.iter().map(|backend| zero_weight(backend.get_ref())).collect();
+    if let Some(first) = weights.as_ref().and_then(|weights| weights.first()) {
+        findings.problems.push(
+            Problem::at(first.clone(), "every backend of the service has weight 0: nobody would be served")
+                .expected("a weight above 0 for at least one of them"),
+        );
+    }
+}
+
+/// Where a backend is given the weight 0.
+fn zero_weight(backend: &RawBackend) -> Option<Range<usize>> {
+    let weight = backend.weight.as_ref().filter(|weight| backend.sound && *weight.get_ref() == 0)?;
+    Some(weight.span())
+}
+
+fn check_address(
+    backend: &RawBackend,
+    service: &RawService,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) {
+    let (Some(address), Some(vip)) = (&backend.address, &service.vip) else { return };
+    let IpAddr::V4(v4) = address.get_ref() else {
+        findings.problems.push(
+            Problem::at(address.span(), format!("backend {} is IPv6", address.get_ref()))
+                .expected("an IPv4 address, as the VIP")
+                .related(vip.span(), "the VIP is IPv4"),
+        );
+        return;
+    };
+    let own_vip = (v4 == vip.get_ref()).then(|| vip.span());
+    let any_vip = || {
+        let of_router = context.router_vips.get(v4).map(|(span, _)| span);
+        of_router.or_else(|| context.service_vips.get(v4)).cloned()
+    };
+    if let Some(vip) = own_vip.or_else(any_vip) {
+        findings.problems.push(
+            Problem::at(address.span(), format!("backend {v4} is a VIP"))
+                .expected("an address that stays with its machine")
+                .related(vip, "the VIP"),
+        );
+    }
+}
+
+fn check_port(backend: &RawBackend, service: &RawService, findings: &mut Findings<'_>) {
+    let (Some(port), Some(mode), Some(service_port)) = (&backend.port, &backend.mode, &service.port) else {
+        return;
+    };
+    let mode = *mode.get_ref();
+    if mode != Mode::Nat && port.get_ref() != service_port.get_ref() {
+        findings.problems.push(
+            Problem::at(port.span(), format!("a `{mode}` backend cannot have a port of its own"))
+                .expected(format!("{}, or no `port`", service_port.get_ref()))
+                .related(service_port.span(), "the service's port")
+                .help(format!(
+                    "`{mode}` delivers packets with the port the client chose; mode = \"nat\" rewrites it"
+                )),
+        );
+    }
+}
+
+/// The reply of a `nat` backend shows its address, port and protocol; they must lead back to one service.
+fn check_nat_backends(raw: &RawService, nat_backends: &mut NatBackends, findings: &mut Findings<'_>) {
+    let Some(protocol) = copied(raw.protocol.as_ref()) else { return };
+    let mut own = NatBackends::new();
+    for backend in raw.backends.iter().map(Spanned::get_ref) {
+        let (Some(address), Some(Mode::Nat)) = (&backend.address, copied(backend.mode.as_ref())) else {
+            continue;
+        };
+        let Some(port) = port(backend, raw) else { continue };
+        let key = (*address.get_ref(), port, protocol);
+        if let Some(first) = nat_backends.get(&key) {
+            findings.problems.push(
+                Problem::at(
+                    address.span(),
+                    format!("`nat` backend {} port {port}/{protocol} serves two services", key.0),
+                )
+                .related(first.clone(), "here for another service")
+                .help("its replies could belong to either; let it listen on another port for one of them"),
+            );
+        }
+        own.insert(key, address.span());
+    }
+    nat_backends.extend(own);
+}
+
+fn is_prime(number: u32) -> bool {
+    let divisors = (2..).take_while(|divisor| u64::from(*divisor) * u64::from(*divisor) <= u64::from(number));
+    number >= 2 && divisors.into_iter().all(|divisor| !number.is_multiple_of(divisor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_prime;
+
+    #[test]
+    fn primes_are_told_from_other_numbers() {
+        for prime in [2, 3, 101, 251, 65_537, 16_777_213] {
+            assert!(is_prime(prime), "{prime}");
+        }
+        for other in [0, 1, 4, 100, 65_535, 65_536, 16_777_215, 10_201] {
+            assert!(!is_prime(other), "{other}");
+        }
+    }
+}

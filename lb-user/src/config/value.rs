@@ -1,0 +1,335 @@
+//! Single values: from what TOML has to what the model has.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    read::{Parsed, describe, nearest, wrong_type},
+    report::Problem,
+};
+
+type Value<'t> = Spanned<DeValue<'t>>;
+
+/// Any string.
+pub(super) fn string(key: &str, value: &Value<'_>) -> Parsed<String> {
+    match value.get_ref() {
+        DeValue::String(text) => Ok(text.to_string()),
+        _ => Err(wrong_type(key, value, "a string in double quotes")),
+    }
+}
+
+/// A name that can stand in logs and on command lines.
+pub(super) fn name(key: &str, value: &Value<'_>) -> Parsed<String> {
+    let text = string(key, value)?;
+    if text.is_empty() || text.len() > 64 || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(wrong_type(key, value, "a name of 1 to 64 bytes without spaces"));
+    }
+    Ok(text)
+}
+
+/// The name of a network interface, as the kernel allows it (`dev_valid_name`).
+pub(super) fn interface(key: &str, value: &Value<'_>) -> Parsed<String> {
+    let text = string(key, value)?;
+    match interface_fault(&text) {
+        None => Ok(text),
+        Some(expected) => Err(wrong_type(key, value, expected)),
+    }
+}
+
+/// What is expected of an interface's name, if `name` cannot be one.
+pub(super) fn interface_fault(name: &str) -> Option<&'static str> {
+    let forbidden = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    let valid = (1..=15).contains(&name.len()) && ![".", ".."].contains(&name) && !name.contains(forbidden);
+    (!valid).then_some("the name of an interface, 1 to 15 bytes, as `ip link` shows it")
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(key: &str, value: &Value<'_>) -> Parsed<bool> {
+    value.get_ref().as_bool().ok_or_else(|| {
+        let problem = wrong_type(key, value, "true or false");
+        match value.get_ref() {
+            DeValue::String(text) if ["true", "false"].contains(&&**text) => {
+                problem.help(format!("write it without quotes: {key} = {text}"))
+            }
+            _ => problem,
+        }
+    })
+}
+
+/// A whole number in a range.
+pub(super) fn number<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(&str, &Value<'_>) -> Parsed<T> {
+    move |key, value| {
+        let fault = || {
+            let expected = format!("a number from {} to {}", range.start(), range.end());
+            wrong_type(key, value, &expected)
+        };
+        match value.get_ref() {
+            DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
+                .ok()
+                .filter(|number| range.contains(number))
+                .and_then(|number| T::try_from(number).ok())
+                .ok_or_else(fault),
+            DeValue::String(text) if text.parse::<i64>().is_ok_and(|number| range.contains(&number)) => {
+                Err(fault().help(format!("write it without quotes: {key} = {text}")))
+            }
+            _ => Err(fault()),
+        }
+    }
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&str, &Value<'_>) -> Parsed<T> {
+    move |key, value| {
+        let text = value.get_ref().as_str();
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| Some(*word) == text) {
+            return Ok(*meaning);
+        }
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let list = names.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ");
+        let problem = wrong_type(key, value, &format!("one of {list}"));
+        Err(match text.and_then(|text| nearest(&text.to_lowercase(), &names)) {
+            Some(word) => problem.help(format!("did you mean {word:?}?")),
+            None => problem,
+        })
+    }
+}
+
+/// A duration with its unit, in a range.
+pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str, &Value<'_>) -> Parsed<Duration> {
+    move |key, value| {
+        let fault = |help: Option<String>| {
+            let problem = wrong_type(key, value, "a duration with its unit, such as \"500ms\" or \"2s\"");
+            match help {
+                Some(help) => problem.help(help),
+                None => problem,
+            }
+        };
+        let text = match value.get_ref() {
+            DeValue::String(text) => text,
+            DeValue::Integer(number) => {
+                return Err(fault(Some(format!("for seconds write {key} = \"{number}s\""))));
+            }
+            DeValue::Float(number) => {
+                let milliseconds = number.as_str().parse::<f64>().ok().map(|seconds| seconds * 1_000.0);
+                return Err(fault(
+                    milliseconds
+                        .filter(|ms| ms.is_finite() && *ms >= 1.0)
+                        .map(|ms| format!("for seconds write {key} = \"{ms:.0}ms\"")),
+                ));
+            }
+            _ => return Err(fault(None)),
+        };
+        let duration = humantime::parse_duration(text).map_err(|error| {
+            fault(match error {
+                humantime::DurationError::Empty => None,
+                error => Some(error.to_string()),
+            })
+        })?;
+        if range.contains(&duration) {
+            Ok(duration)
+        } else {
+            let (least, most) =
+                (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+            Err(wrong_type(key, value, &format!("a duration from {least} to {most}")))
+        }
+    }
+}
+
+/// An address of either family that a host can have.
+pub(super) fn address(key: &str, value: &Value<'_>) -> Parsed<IpAddr> {
+    let text = string(key, value)?;
+    let address: IpAddr = text.parse().map_err(|_| {
+        let problem = wrong_type(key, value, "an IP address, such as \"192.0.2.1\"");
+        if text.parse::<IpNet>().is_ok() {
+            problem.help("leave out the prefix length")
+        } else if text.rsplit_once(':').is_some_and(|(host, _)| host.parse::<Ipv4Addr>().is_ok()) {
+            problem.help("give the port by the key `port`")
+        } else {
+            problem.help("names are not resolved here: a name that stops resolving would stop the service")
+        }
+    })?;
+    let fault = match address {
+        IpAddr::V4(v4) => unusable(v4),
+        IpAddr::V6(v6) if v6.is_unspecified() => Some("the unspecified address"),
+        IpAddr::V6(v6) if v6.is_multicast() => Some("a multicast address"),
+        IpAddr::V6(_) => None,
+    };
+    match fault {
+        Some(fault) => Err(Problem::at(value.span(), format!("`{key}` is {address}, {fault}"))
+            .expected("the address of one host")),
+        None => Ok(address),
+    }
+}
+
+/// As [`address`], IPv4 only; `what` must not be IPv6 yet.
+pub(super) fn ipv4(what: &'static str) -> impl Fn(&str, &Value<'_>) -> Parsed<Ipv4Addr> {
+    move |key, value| match address(key, value)? {
+        IpAddr::V4(address) if address.is_loopback() => {
+            Err(Problem::at(value.span(), format!("`{key}` is {address}, a loopback address"))
+                .expected("an address other machines can reach"))
+        }
+        IpAddr::V4(address) => Ok(address),
+        IpAddr::V6(_) => Err(not_yet_ipv6(key, value, what)),
+    }
+}
+
+/// A VIP with the prefix it carries; without one, /32.
+pub(super) fn vip(key: &str, value: &Value<'_>) -> Parsed<Ipv4Net> {
+    let text = string(key, value)?;
+    let prefix = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
+        (Ok(IpNet::V4(prefix)), _) => prefix,
+        (_, Ok(IpAddr::V4(address))) => Ipv4Net::from(address),
+        (Ok(IpNet::V6(_)), _) | (_, Ok(IpAddr::V6(_))) => return Err(not_yet_ipv6(key, value, "a VIP")),
+        _ => return Err(wrong_type(key, value, "an address with its prefix, such as \"192.0.2.4/24\"")),
+    };
+    let address = prefix.addr();
+    let fault = if address.is_loopback() {
+        Some("a loopback address")
+    } else if prefix.prefix_len() < 31 && address == prefix.network() {
+        Some("the network's own address")
+    } else if prefix.prefix_len() < 31 && address == prefix.broadcast() {
+        Some("the network's broadcast address")
+    } else {
+        unusable(address)
+    };
+    match fault {
+        Some(fault) => Err(Problem::at(value.span(), format!("`{key}` has {text:?}, {fault}"))
+            .expected("the address of one host, with its prefix")),
+        None => Ok(prefix),
+    }
+}
+
+fn not_yet_ipv6(key: &str, value: &Value<'_>, what: &str) -> Problem {
+    wrong_type(key, value, "an IPv4 address").help(format!("{what} of IPv6 is not supported yet"))
+}
+
+fn unusable(address: Ipv4Addr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        Some("the unspecified address")
+    } else if address.is_multicast() {
+        Some("a multicast address")
+    } else if address.octets()[0] >= 240 {
+        Some("of the reserved range 240.0.0.0/4")
+    } else if address.octets()[0] == 0 {
+        Some("of the range 0.0.0.0/8, \"this network\"")
+    } else {
+        None
+    }
+}
+
+/// An absolute path of a folder.
+pub(super) fn folder(key: &str, value: &Value<'_>) -> Parsed<PathBuf> {
+    let text = string(key, value)?;
+    if text.starts_with('/') && !text.contains(char::is_control) {
+        Ok(PathBuf::from(text))
+    } else {
+        Err(wrong_type(key, value, "a path that begins with /"))
+    }
+}
+
+/// A VRRPv2 password, padded with zeros. Messages never hold it.
+pub(super) fn password(key: &str, value: &Value<'_>) -> Parsed<[u8; 8]> {
+    let fault = |message: String| {
+        Problem::at(value.span(), message)
+            .expected("a string of 1 to 8 bytes")
+            .help("VRRPv2 has room for 8 bytes; keepalived uses the first 8 of a longer one")
+    };
+    let DeValue::String(text) = value.get_ref() else {
+        return Err(fault(format!("`{key}` is no string")));
+    };
+    if text.contains('\0') {
+        return Err(fault(format!("`{key}` has a zero byte")));
+    }
+    let mut padded = [0; 8];
+    match padded.get_mut(..text.len()) {
+        Some(room) if !text.is_empty() => room.copy_from_slice(text.as_bytes()),
+        _ => return Err(fault(format!("`{key}` has {} bytes", text.len()))),
+    }
+    Ok(padded)
+}
+
+/// A program and its arguments: a string split as a shell splits words, or an array.
+pub(super) fn command(key: &str, value: &Value<'_>) -> Parsed<Vec<String>> {
+    let words = match value.get_ref() {
+        DeValue::String(text) => shlex::split(text).ok_or_else(|| {
+            wrong_type(key, value, "words as a shell splits them")
+                .help("a quote is not closed, or a backslash is the last character")
+        })?,
+        DeValue::Array(array) => {
+            array.iter().map(|word| string(key, word)).collect::<Parsed<Vec<String>>>()?
+        }
+        _ => return Err(wrong_type(key, value, "a command: a string, or an array of strings")),
+    };
+    let Some(program) = words.first().filter(|program| !program.is_empty()) else {
+        return Err(
+            Problem::at(value.span(), format!("`{key}` is empty")).expected("a program and its arguments")
+        );
+    };
+    if words.iter().any(|word| word.contains('\0')) {
+        return Err(Problem::at(value.span(), format!("`{key}` has a zero byte, which no argument can")));
+    }
+    if program.ends_with('/') {
+        return Err(Problem::at(value.span(), format!("`{key}` starts {program:?}, a folder"))
+            .expected("a program and its arguments"));
+    }
+    Ok(words)
+}
+
+/// The path of an HTTP request.
+pub(super) fn http_path(key: &str, value: &Value<'_>) -> Parsed<String> {
+    let text = string(key, value)?;
+    if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        Ok(text)
+    } else {
+        Err(wrong_type(key, value, "a path that begins with /, without spaces")
+            .help("write spaces and other special characters as %20 and so on"))
+    }
+}
+
+/// A Host header.
+pub(super) fn host(key: &str, value: &Value<'_>) -> Parsed<String> {
+    let text = string(key, value)?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte);
+    if !text.is_empty() && text.bytes().all(allowed) {
+        Ok(text)
+    } else {
+        Err(wrong_type(key, value, "the name of a host, with a port if need be, such as \"www.example.org\""))
+    }
+}
+
+/// Accepted HTTP status codes, as inclusive ranges: a number, `"200-399"`, or an array of these.
+pub(super) fn statuses(key: &str, value: &Value<'_>) -> Parsed<Vec<(u16, u16)>> {
+    let Some(array) = value.get_ref().as_array() else {
+        return status(key, value).map(|range| vec![range]);
+    };
+    if array.is_empty() {
+        return Err(
+            Problem::at(value.span(), format!("`{key}` is empty")).expected("at least one status code")
+        );
+    }
+    array.iter().map(|element| status(key, element)).collect()
+}
+
+fn status(key: &str, value: &Value<'_>) -> Parsed<(u16, u16)> {
+    let fault = || wrong_type(key, value, "a status code from 100 to 599, or a range such as \"200-399\"");
+    let code =
+        |text: &str| text.trim().parse().ok().filter(|code| (100..=599).contains(code)).ok_or_else(fault);
+    let text = match value.get_ref() {
+        DeValue::Integer(_) => describe(value.get_ref()),
+        DeValue::String(text) => text.to_string(),
+        _ => return Err(fault()),
+    };
+    let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+    let range = (code(first)?, code(last)?);
+    if range.0 > range.1 {
+        return Err(fault().help(format!("the smaller one first: \"{}-{}\"", range.1, range.0)));
+    }
+    Ok(range)
+}

@@ -1,0 +1,252 @@
+//! The reconciler: from the desired state to operations on maps, addresses and attachments.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use lb_common::{Interface, Mac, NextHop};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    addresses::Assigned,
+    controller::{Attached, Controller, RETRY},
+    desired::{Desired, LOOPBACK, View, desired},
+    world::wanted_neighbours,
+};
+use crate::{
+    config::Service,
+    dataplane::DataplaneError,
+    net::{self, InterfaceSysctl, NetlinkError, NextHop as NetNextHop, Route},
+    time::Timestamp,
+};
+
+/// `arp_announce`: use the interface's primary address in the target's network, whatever the packet says.
+const ARP_ANNOUNCE_PRIMARY: u32 = 2;
+
+impl Controller {
+    fn view(&self) -> Known<'_> {
+        Known { controller: self }
+    }
+
+    /// Brings everything to the desired state. What fails is tried again.
+    pub(super) async fn reconcile(&mut self) {
+        self.dirty = false;
+        self.retry_at = None;
+        let now = Timestamp::now();
+        if std::mem::take(&mut self.routes_stale) {
+            self.find_routes().await;
+        }
+        let wanted = desired(&self.config, &self.view());
+        let forwarding = self.apply_maps(&wanted, now);
+        let addresses = self.apply_addresses(&wanted.addresses).await;
+        let attached = self.attach_missing();
+        let text = attached.as_ref().err().map(ToString::to_string);
+        let attached = self.problem("attach XDP", text.map_or(Ok(()), Err));
+        if !(forwarding && addresses && attached) {
+            self.retry_at = Some(now + RETRY);
+        }
+    }
+
+    /// Asks the kernel where packets to backends and peers go next, and has those next hops resolved.
+    pub(super) async fn find_routes(&mut self) {
+        let destinations = wanted_neighbours(&self.config, &self.world);
+        let mut failures = Vec::new();
+        for destination in &destinations {
+            let next_hop = match self.edges.netlink.route(*destination).await {
+                Ok(Some(Route::Direct { index, .. })) => Some(NetNextHop { index, address: *destination }),
+                Ok(Some(Route::Gateway { index, gateway, .. })) => {
+                    Some(NetNextHop { index, address: gateway })
+                }
+                Ok(Some(Route::Local)) => None,
+                Ok(None) => {
+                    failures.push(format!("no route to {destination}"));
+                    None
+                }
+                Err(error) => {
+                    failures.push(error.to_string());
+                    None
+                }
+            };
+            self.world.route(*destination, next_hop);
+        }
+        self.problem("routes", failures.is_empty().then_some(()).ok_or(failures.join("; ")));
+        let next_hops = self.world.keep_routes(&destinations);
+        let result = self.edges.neighbours.set(next_hops).await;
+        self.neighbours_asked(result);
+    }
+
+    /// Has the kernel look again after next hops and routes; called every [`REFRESH`](crate::net::REFRESH).
+    pub(super) async fn refresh(&mut self) {
+        self.find_routes().await;
+        let result = self.edges.neighbours.refresh().await;
+        self.neighbours_asked(result);
+        self.dirty = true;
+    }
+
+    fn neighbours_asked(&mut self, result: Result<Vec<net::Failure>, NetlinkError>) {
+        let text = match result {
+            Ok(failures) => {
+                failures.iter().map(|(_, error)| error.to_string()).collect::<Vec<_>>().join("; ")
+            }
+            Err(error) => error.to_string(),
+        };
+        self.problem("neighbours", text.is_empty().then_some(()).ok_or(text));
+    }
+
+    /// Brings the maps, but no address, to the desired state.
+    pub(super) fn apply_forwarding(&mut self, now: Timestamp) -> bool {
+        let wanted = desired(&self.config, &self.view());
+        self.apply_maps(&wanted, now)
+    }
+
+    fn apply_maps(&mut self, wanted: &Desired, now: Timestamp) -> bool {
+        let errors = self.forwarding.reconcile(self.edges.dataplane.as_mut(), wanted, now);
+        let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        self.problem("data plane", errors.is_empty().then_some(()).ok_or(text))
+    }
+
+    pub(super) async fn apply_addresses(&mut self, wanted: &BTreeSet<Assigned>) -> bool {
+        let (remove, add) = self.addresses.difference(wanted);
+        let mut all = true;
+        for (interface, address) in remove {
+            let result = match self.world.link_named(&interface) {
+                Some(link) => self.edges.netlink.delete_address(link.index, address).await,
+                // It went with its interface.
+                None => Ok(false),
+            };
+            if result.is_ok() {
+                self.addresses.forget(&(interface.clone(), address));
+                debug!(%interface, %address, "address removed");
+            }
+            all &= self.problem(
+                &format!("remove {address} from {interface}"),
+                result.map(drop).map_err(|error| error.to_string()),
+            );
+        }
+        for (interface, address) in add {
+            let result = match self.world.link_named(&interface) {
+                Some(link) => self
+                    .edges
+                    .netlink
+                    .add_address(link.index, address)
+                    .await
+                    .map(drop)
+                    .map_err(|error| error.to_string()),
+                None => Err(format!("interface {interface} does not exist")),
+            };
+            if result.is_ok() {
+                self.addresses.note((interface.clone(), address));
+                debug!(%interface, %address, "address added");
+            }
+            all &= self.problem(&format!("add {address} to {interface}"), result);
+        }
+        all
+    }
+
+    /// Attaches the program where it should be and is not, and detaches it where it is and should not be.
+    pub(super) fn attach_missing(&mut self) -> Result<(), DataplaneError> {
+        let wanted: Vec<String> = self.config.attached_interfaces().into_iter().map(str::to_owned).collect();
+        let gone: Vec<String> =
+            self.attachments.keys().filter(|name| !wanted.contains(name)).cloned().collect();
+        for interface in gone {
+            self.edges.dataplane.detach(&interface)?;
+            self.attachments.remove(&interface);
+        }
+        for interface in wanted {
+            if self.attachments.contains_key(&interface) {
+                continue;
+            }
+            let mode =
+                self.config.interfaces.get(&interface).map(|settings| settings.xdp).unwrap_or_default();
+            let attachment = self.edges.dataplane.attach(&interface, mode)?;
+            info!(%interface, mode = attachment.mode, reason = %attachment.reason, "XDP attached");
+            let index = self.world.link_named(&interface).map_or(0, |link| link.index);
+            self.attachments.insert(interface, Attached { index, attachment });
+        }
+        Ok(())
+    }
+
+    /// Keeps the kernel from naming a VIP as the sender of ARP requests: a backup that asked for a client's
+    /// address in the VIP's name would draw the VIP's traffic to itself.
+    pub(super) fn quiet_arp(&mut self) {
+        for interface in self.config.attached_interfaces() {
+            match InterfaceSysctl::ArpAnnounce.raise(interface, ARP_ANNOUNCE_PRIMARY) {
+                Ok(guard) => self.sysctls.extend(guard),
+                Err(error) => warn!(interface, "{error}"),
+            }
+        }
+    }
+
+    /// Notes VIPs that an earlier daemon left on the node, so that those not wanted are removed.
+    pub(super) fn adopt_addresses(&mut self) {
+        let on_interfaces = self
+            .config
+            .virtual_routers
+            .iter()
+            .flat_map(|router| router.vips.iter().map(|vip| (router.interface.clone(), *vip)));
+        let on_loopback =
+            self.config.services.iter().map(|service| (LOOPBACK.to_owned(), service.vip.into()));
+        let leftovers: Vec<Assigned> = on_interfaces
+            .chain(on_loopback)
+            .filter(|(interface, address)| self.world.has_address(interface, *address))
+            .collect();
+        for leftover in leftovers {
+            info!(interface = %leftover.0, address = %leftover.1, "found a VIP left by an earlier lb");
+            self.addresses.note(leftover);
+        }
+    }
+
+    /// Records whether something works; logs changes only.
+    fn problem(&mut self, what: &str, result: Result<(), String>) -> bool {
+        match result {
+            Ok(()) => {
+                if self.problems.remove(what).is_some() {
+                    info!("{what}: works again");
+                }
+                true
+            }
+            Err(text) => {
+                if self.problems.get(what) != Some(&text) {
+                    error!("{what}: {text}");
+                    self.problems.insert(what.to_owned(), text);
+                }
+                false
+            }
+        }
+    }
+}
+
+/// What the controller knows, as [`desired`] asks for it.
+struct Known<'a> {
+    controller: &'a Controller,
+}
+
+impl View for Known<'_> {
+    fn is_owner(&self, router: &str) -> bool {
+        self.controller.routers.iter().any(|r| r.config.name == router && r.is_owner())
+    }
+
+    fn is_healthy(&self, service: &Service, address: IpAddr, port: u16) -> bool {
+        self.controller.health.is_healthy(service, address, port)
+    }
+
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        matches!(address, IpAddr::V4(address) if self.controller.world.is_own(address))
+    }
+
+    fn interfaces(&self) -> BTreeMap<u16, Interface> {
+        self.controller.world.interfaces()
+    }
+
+    fn next_hop(&self, address: IpAddr) -> NextHop {
+        match address {
+            IpAddr::V4(address) => self.controller.world.next_hop(address),
+            IpAddr::V6(_) => NextHop::UNRESOLVED,
+        }
+    }
+
+    fn neighbour(&self, address: Ipv4Addr) -> Option<Mac> {
+        self.controller.world.neighbour(address)
+    }
+}

@@ -1,0 +1,274 @@
+//! The control task: events in, desired state out.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use lb_common::{LEASE_BACKUP, LEASE_FOREVER};
+use tokio::sync::mpsc;
+use tracing::{debug, error, info, warn};
+
+use super::{
+    addresses::Addresses,
+    channel::{Channel, readable},
+    desired::{STANDALONE_LEASE, lease_of_router},
+    forwarding::Forwarding,
+    health::Health,
+    router::Router,
+    scripts::Scripts,
+    world::{Change, World},
+};
+use crate::{
+    api::{Call, Request, Response},
+    config::{Config, Parsed},
+    dataplane::{Attachment, Dataplane, DataplaneError},
+    health::{Checker, HealthEvent},
+    net::{
+        ArpSocket, NeighbourKeeper, NetEvent, Netlink, NetlinkError, REFRESH, SysctlGuard, VrrpSocketError,
+    },
+    time::Timestamp,
+    track::{Runner, TrackEvent},
+    vrrp::Input,
+};
+
+/// When something could not be applied, it is tried again after this long.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+/// Why a node cannot do what its configuration says.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data plane refuses.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    /// Adverts cannot be sent or received.
+    #[error(transparent)]
+    Socket(#[from] VrrpSocketError),
+}
+
+/// What a signal to the process asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Hand over and end.
+    Stop,
+    /// Read the configuration again.
+    Reload,
+}
+
+/// Everything the control task hears of.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    /// From the kernel's network stack.
+    pub(super) net: mpsc::Receiver<Result<NetEvent, NetlinkError>>,
+    /// Probe results.
+    pub(super) health: mpsc::Receiver<HealthEvent>,
+    /// Track script results.
+    pub(super) track: mpsc::Receiver<TrackEvent>,
+    /// From the control socket.
+    pub(super) calls: mpsc::Receiver<Call>,
+}
+
+/// The edges the control task works on.
+pub(super) struct Edges {
+    /// Maps and attachments.
+    pub(super) dataplane: Box<dyn Dataplane>,
+    /// Links and addresses.
+    pub(super) netlink: Netlink,
+    /// Keeps next hops resolved.
+    pub(super) neighbours: NeighbourKeeper,
+    /// Sends gratuitous ARP.
+    pub(super) arp: ArpSocket,
+    /// Probes backends.
+    pub(super) checker: Checker,
+    /// Runs track scripts.
+    pub(super) runner: Runner,
+}
+
+/// An interface the program is attached to.
+#[derive(Debug)]
+pub(super) struct Attached {
+    /// The index it had then.
+    pub(super) index: u32,
+    pub(super) attachment: Attachment,
+}
+
+/// The state of the node; owned by one task.
+pub(super) struct Controller {
+    pub(super) config_path: PathBuf,
+    pub(super) config: Config,
+    pub(super) started: Timestamp,
+    pub(super) edges: Edges,
+    pub(super) world: World,
+    pub(super) health: Health,
+    pub(super) scripts: Scripts,
+    pub(super) routers: Vec<Router>,
+    pub(super) channels: Vec<Channel>,
+    pub(super) forwarding: Forwarding,
+    pub(super) addresses: Addresses,
+    pub(super) attachments: BTreeMap<String, Attached>,
+    /// What could not be done, by what it was; cleared when it works.
+    pub(super) problems: BTreeMap<String, String>,
+    pub(super) sysctls: Vec<SysctlGuard>,
+    /// Links or addresses changed, and routes may have with them.
+    pub(super) routes_stale: bool,
+    pub(super) dirty: bool,
+    pub(super) retry_at: Option<Timestamp>,
+    refresh_at: Timestamp,
+}
+
+impl Controller {
+    /// The control task of a node whose data plane is loaded and empty. Nothing is applied yet.
+    pub(super) fn new(config_path: PathBuf, parsed: Parsed, edges: Edges, world: World) -> Self {
+        let mut controller = Self {
+            config_path,
+            config: parsed.config,
+            started: Timestamp::now(),
+            edges,
+            world,
+            health: Health::default(),
+            scripts: Scripts::default(),
+            routers: Vec::new(),
+            channels: Vec::new(),
+            forwarding: Forwarding::default(),
+            addresses: Addresses::default(),
+            attachments: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            sysctls: Vec::new(),
+            routes_stale: true,
+            dirty: true,
+            retry_at: None,
+            refresh_at: Timestamp::now() + REFRESH,
+        };
+        controller.adopt_addresses();
+        controller
+    }
+
+    /// Where the control socket is.
+    pub(super) fn runtime_dir(&self) -> &std::path::Path {
+        &self.config.daemon.runtime_dir
+    }
+
+    /// Takes its part in the network: maps, attachments, sockets, checks. An error here means this node
+    /// cannot do what the configuration says; nothing has been claimed yet.
+    pub(super) async fn start(&mut self) -> Result<(), StartError> {
+        let now = Timestamp::now();
+        self.edges.dataplane.set_lease(STANDALONE_LEASE, LEASE_FOREVER)?;
+        for index in 0..self.config.virtual_routers.len() {
+            self.edges.dataplane.set_lease(lease_of_router(index), LEASE_BACKUP)?;
+        }
+        self.configure(now)?;
+        // The maps are filled and the guard is in place before any address that it guards is added.
+        self.apply_forwarding(now);
+        self.attach_missing()?;
+        self.quiet_arp();
+        self.reconcile().await;
+        self.track();
+        Ok(())
+    }
+
+    /// Runs until `stop` says so, then hands the VIPs over and takes everything back.
+    pub(super) async fn run(&mut self, mut inputs: Inputs, mut stop: mpsc::Receiver<Signal>) {
+        loop {
+            let sleep = self.sleep();
+            tokio::select! {
+                signal = stop.recv() => match signal {
+                    Some(Signal::Reload) => match self.reload().await {
+                        Ok(message) => info!("{message}"),
+                        Err(message) => error!("reload refused, the running configuration stays: {message}"),
+                    },
+                    Some(Signal::Stop) | None => break,
+                },
+                () = readable(&self.channels) => {}
+                Some(event) = inputs.net.recv() => match event {
+                    Ok(event) => self.net_event(event),
+                    Err(error) => {
+                        error!("changes of the network can no longer be followed: {error}");
+                        break;
+                    }
+                },
+                Some(event) = inputs.health.recv() => self.dirty |= self.health.event(&event),
+                Some(event) = inputs.track.recv() => {
+                    if self.scripts.event(&event) {
+                        self.track();
+                    }
+                }
+                Some(call) = inputs.calls.recv() => self.answer(call).await,
+                () = tokio::time::sleep(sleep) => {}
+            }
+            self.turn().await;
+        }
+        self.stop().await;
+    }
+
+    /// Everything that is due now: packets, then timeouts, then the reconciler.
+    async fn turn(&mut self) {
+        self.receive();
+        let now = Timestamp::now();
+        for index in 0..self.routers.len() {
+            let router = &self.routers[index];
+            if router.started && router.machine.next_timeout().is_some_and(|at| at <= now) {
+                self.input(index, Input::Timeout);
+            }
+            self.announce(index, now);
+        }
+        if self.refresh_at <= now {
+            self.refresh_at = now + REFRESH;
+            self.refresh().await;
+        }
+        let retry = self.retry_at.is_some_and(|at| at <= now);
+        if self.dirty || retry {
+            self.reconcile().await;
+        }
+    }
+
+    fn net_event(&mut self, event: NetEvent) {
+        match self.world.event(event) {
+            Change::Nothing => return,
+            Change::Desired => {}
+            Change::Network => self.network_changed(),
+            Change::AddressGone { interface, address } => {
+                if self.addresses.forget(&(interface.clone(), address)) {
+                    warn!(%interface, %address, "somebody removed a VIP; it comes back if this node owns it");
+                }
+                self.network_changed();
+            }
+        }
+        self.dirty = true;
+    }
+
+    fn network_changed(&mut self) {
+        self.routes_stale = true;
+        // An interface that went, and perhaps came back under another index, lost its program and addresses.
+        let gone: Vec<String> = self
+            .attachments
+            .iter()
+            .filter(|(name, attached)| {
+                self.world.link_named(name).map(|link| link.index) != Some(attached.index)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            self.attachments.remove(&name);
+        }
+        self.addresses.retain(|interface, address| self.world.has_address(interface, address));
+        self.track();
+    }
+
+    async fn answer(&mut self, call: Call) {
+        let response = match call.request {
+            Request::Status => Response::Status(Box::new(self.status())),
+            Request::Reload => match self.reload().await {
+                Ok(message) => Response::Done { message },
+                Err(message) => Response::Error { message },
+            },
+        };
+        if call.answer.send(response).is_err() {
+            debug!("control socket: client gone before its answer");
+        }
+    }
+
+    /// How long nothing is due.
+    fn sleep(&self) -> Duration {
+        let now = Timestamp::now();
+        let due = self.routers.iter().filter_map(Router::next_timeout).chain(self.retry_at);
+        // Invariant: the refresh makes it never empty.
+        due.chain([self.refresh_at]).min().map_or(Duration::ZERO, |at| at.since(now))
+    }
+}

@@ -1,0 +1,27 @@
+//! The control task: one owner of all state. Events go in, a desired state comes out, one reconciler brings it
+//! about. Nothing else writes a map, an address or a lease.
+//!
+//! * [`controller`] is the task: its loop, and what each event means; [`start`] builds it with its edges.
+//! * `protocol` is its part in VRRP, `apply` the reconciler, `reload` and `stop` what their names say.
+//! * [`desired`] is the pure function from configuration and knowledge to what should be; [`forwarding`] and
+//!   [`addresses`] hold what is applied.
+
+mod addresses;
+mod apply;
+mod channel;
+mod controller;
+mod desired;
+mod forwarding;
+mod health;
+mod identifiers;
+mod protocol;
+mod reload;
+mod router;
+mod scripts;
+mod start;
+mod status;
+mod stop;
+mod world;
+
+pub use controller::{Signal, StartError};
+pub use start::{RunError, host_facts, run};

@@ -1,0 +1,166 @@
+//! The control task's part in VRRP: packets and timers in, adverts, leases and gratuitous ARP out.
+
+use std::collections::VecDeque;
+
+use tracing::{error, warn};
+
+use super::{channel::Received, controller::Controller};
+use crate::{
+    time::Timestamp,
+    vrrp::{Action, Input, State},
+};
+
+impl Controller {
+    /// Feeds every waiting packet to its state machine. Called before any timeout is (vrrp::machine, rule 2):
+    /// a node that was frozen hears who owns the VIPs now before it decides anything.
+    pub(super) fn receive(&mut self) {
+        for channel in 0..self.channels.len() {
+            loop {
+                match self.channels[channel].receive(&mut self.routers) {
+                    Received::Nothing => break,
+                    Received::Rejected => {}
+                    Received::Advert { index, advert, source } if self.routers[index].started => {
+                        self.input(index, Input::AdvertReceived { advert, source });
+                    }
+                    Received::Advert { .. } => {}
+                }
+            }
+        }
+    }
+
+    /// Hands an input to a state machine and performs what it asks for.
+    pub(super) fn input(&mut self, index: usize, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let now = Timestamp::now();
+            let actions = self.routers[index].machine.handle(now, input);
+            self.write_lease(index, self.routers[index].machine.lease_expiry());
+            for action in actions {
+                if let Action::SendAdvert { priority, not_after } = action
+                    && let Some(sent) = self.send_advert(index, priority, not_after)
+                {
+                    inputs.push_back(Input::AdvertSent { sent });
+                }
+                if action == Action::BecomeOwner {
+                    self.explain_ownership(index, now);
+                }
+                if self.routers[index].note(action, now) {
+                    self.dirty = true;
+                }
+                self.announce(index, now);
+            }
+        }
+    }
+
+    /// Why this node became owner; an owner that fell silent takes its backends along until probes pass again.
+    fn explain_ownership(&mut self, index: usize, now: Timestamp) {
+        let router = &mut self.routers[index];
+        match (router.silent_owner(now), router.heard) {
+            (Some(silent), _) => {
+                router.set_reason(format!("{silent} stopped sending adverts"));
+                self.health.peer_lost(silent, now);
+            }
+            (None, Some(heard)) if heard.priority == 0 => {
+                router.set_reason(format!("{} handed the VIPs over", heard.source));
+            }
+            (None, Some(heard)) => {
+                router.set_reason(format!("priority above the {} of {}", heard.priority, heard.source));
+            }
+            (None, None) => router.set_reason("no other owner was heard"),
+        }
+    }
+
+    /// Sends an advert to every peer; the moment before the first sending if each succeeded.
+    fn send_advert(&mut self, index: usize, priority: u8, not_after: Timestamp) -> Option<Timestamp> {
+        let router = &mut self.routers[index];
+        let channel = self.channels.iter().find(|channel| channel.serves(&router.config))?;
+        let payload = match router.acceptance.encode(priority) {
+            Ok(payload) => payload,
+            Err(error) => {
+                error!(router = %router.config.name, %error, "advert not sent");
+                return None;
+            }
+        };
+        let before = Timestamp::now();
+        if before > not_after {
+            return None;
+        }
+        let mut all = true;
+        for peer in &router.acceptance.peers {
+            if let Err(error) = channel.socket.send(*peer, &payload) {
+                all = false;
+                router.send_errors += 1;
+                if router.send_errors.is_power_of_two() {
+                    warn!(router = %router.config.name, %peer, %error, "advert not sent");
+                }
+            }
+        }
+        router.adverts_sent += u64::from(all);
+        all.then_some(before)
+    }
+
+    pub(super) fn write_lease(&mut self, index: usize, expiry: u64) {
+        let lease = self.routers[index].lease;
+        if let Err(error) = self.edges.dataplane.set_lease(lease, expiry) {
+            // Cannot happen short of a fault of ours: the map is mapped and the index in range. Without it
+            // the kernel's guard keeps the last lease, which runs out by itself.
+            error!(router = %self.routers[index].config.name, %error, "lease not written");
+        }
+    }
+
+    /// Sends the gratuitous ARP that is due.
+    pub(super) fn announce(&mut self, index: usize, now: Timestamp) {
+        let router = &mut self.routers[index];
+        let due = router.announcements_due(now);
+        if due == 0 || !router.is_owner() {
+            return;
+        }
+        let Some(link) = self.world.link_named(&router.config.interface) else { return };
+        let Some(mac) = link.mac else { return };
+        for vip in router.config.vips.iter().flat_map(|vip| std::iter::repeat_n(vip, due as usize)) {
+            if let Err(error) = self.edges.arp.announce(link.index, mac, vip.addr()) {
+                warn!(router = %router.config.name, vip = %vip.addr(), %error, "gratuitous ARP not sent");
+            }
+        }
+    }
+
+    /// Lets the track scripts and links act on the virtual routers.
+    pub(super) fn track(&mut self) {
+        for index in 0..self.routers.len() {
+            let config = &self.routers[index].config;
+            let effects = self.scripts.effects(config);
+            let mut faults = self.scripts.failed(config);
+            match self.world.link_named(&config.interface) {
+                None => faults.push(format!("interface {} is gone", config.interface)),
+                Some(link) if !link.up => faults.push(format!("interface {} is down", config.interface)),
+                Some(_) => {}
+            }
+            if effects.pending && faults.is_empty() {
+                continue;
+            }
+            if !self.routers[index].started {
+                self.routers[index].started = true;
+                // A virtual router that must not own starts in fault, not as a backup that then leaves.
+                if !faults.is_empty() {
+                    self.routers[index].set_reason(faults.join("; "));
+                    self.input(index, Input::FaultSet);
+                }
+                self.input(index, Input::Start);
+            }
+            if self.routers[index].machine.priority() != effects.priority {
+                self.input(index, Input::PriorityChanged(effects.priority));
+            }
+            let faulty = self.routers[index].machine.state() == State::Fault;
+            if faults.is_empty() {
+                if faulty {
+                    self.input(index, Input::FaultCleared);
+                }
+            } else {
+                self.routers[index].set_reason(faults.join("; "));
+                if !faulty {
+                    self.input(index, Input::FaultSet);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Attaching to interfaces: which mode, and how to take over from an earlier `lb` without a gap.
+
+use std::{
+    error::Error,
+    fmt::Write as _,
+    fs, io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf,
+    programs::{Xdp, links::FdLink, xdp::XdpMode as Flag},
+};
+use lb_common::names;
+
+use super::{
+    Attachment, DataplaneError, driver,
+    link::{Link, LinkState},
+};
+use crate::config::XdpMode;
+
+/// The two programs of the object file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// For the driver.
+    Native,
+    /// For the stack.
+    Generic,
+}
+
+impl Program {
+    /// Its name in the object file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => names::PROGRAM_NATIVE,
+            Self::Generic => names::PROGRAM_GENERIC,
+        }
+    }
+
+    /// The mode it is for.
+    pub const fn mode(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    const fn flag(self) -> Flag {
+        match self {
+            Self::Native => Flag::Driver,
+            Self::Generic => Flag::Skb,
+        }
+    }
+
+    /// The loaded program.
+    pub(super) fn of(self, ebpf: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
+        ebpf.program_mut(self.name()).and_then(|program| program.try_into().ok()).ok_or_else(|| {
+            super::xdp::load_error(format!("the object file has no program {}", self.name()).into())
+        })
+    }
+}
+
+/// What may be tried on an interface, in this order, and why.
+struct Plan {
+    programs: &'static [Program],
+    reason: String,
+}
+
+impl Plan {
+    fn new(interface: &str, mode: XdpMode) -> Self {
+        match mode {
+            XdpMode::Native => {
+                Self { programs: &[Program::Native], reason: "the configuration says native".into() }
+            }
+            XdpMode::Generic => {
+                Self { programs: &[Program::Generic], reason: "the configuration says generic".into() }
+            }
+            XdpMode::Auto => Self::by_driver(driver::name(interface).ok().flatten().as_deref()),
+        }
+    }
+
+    fn by_driver(driver: Option<&str>) -> Self {
+        match driver.and_then(driver::native_pitfall) {
+            Some(pitfall) => Self { programs: &[Program::Generic], reason: pitfall.into() },
+            None => Self {
+                programs: &[Program::Native, Program::Generic],
+                reason: match driver {
+                    Some(driver) => format!("the driver {driver} takes XDP programs"),
+                    None => "the interface takes XDP programs".into(),
+                },
+            },
+        }
+    }
+}
+
+/// Attaches to `interface`, taking over what is pinned in `pin_dir`.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    pin_dir: &Path,
+    interface: &str,
+    mode: XdpMode,
+) -> Result<Attachment, DataplaneError> {
+    let ifindex = driver::index(interface).ok_or_else(|| DataplaneError::NoInterface(interface.into()))?;
+    let plan = Plan::new(interface, mode);
+    let pin = pin_path(pin_dir, interface);
+    let pin_error = |source| DataplaneError::Pin { path: pin.clone(), source };
+
+    if let Some(link) = Link::open(&pin).map_err(pin_error)? {
+        if let Some(attachment) = take_over(ebpf, &link, ifindex, &plan)? {
+            return Ok(attachment);
+        }
+        remove(&link, &pin).map_err(pin_error)?;
+    }
+    fs::create_dir_all(pin_dir).map_err(|source| DataplaneError::Pin { path: pin_dir.to_owned(), source })?;
+
+    let mut reason = plan.reason;
+    let mut refusal = None;
+    for &program in plan.programs {
+        match attach_anew(program.of(ebpf)?, program, ifindex) {
+            Ok(link) => {
+                // Dropping the link closes its descriptor; the pin keeps it.
+                link.pin(&pin).map_err(|error| pin_error(io::Error::other(error)))?;
+                if let Some((_, refusal)) = refusal {
+                    reason = format!("native mode failed: {}", chain(&refusal));
+                }
+                return Ok(Attachment { mode: program.mode(), reason });
+            }
+            Err(error) => refusal = Some((program, error)),
+        }
+    }
+    // Invariant: no plan is empty, so something was refused.
+    let Some((program, source)) = refusal else { return Err(DataplaneError::NoInterface(interface.into())) };
+    Err(DataplaneError::Attach {
+        interface: interface.into(),
+        mode: program.mode(),
+        remedy: remedy(interface, program, &chain(&source)),
+        source: source.into(),
+    })
+}
+
+/// Detaches from `interface` at once and removes the pin.
+pub(super) fn detach(pin_dir: &Path, interface: &str) -> Result<(), DataplaneError> {
+    let pin = pin_path(pin_dir, interface);
+    let removed = Link::open(&pin).and_then(|link| link.map_or(Ok(()), |link| remove(&link, &pin)));
+    removed.map_err(|source| DataplaneError::Pin { path: pin, source })
+}
+
+/// What is attached to `interface` and pinned in `pin_dir`, if anything is.
+pub(super) fn attached(pin_dir: &Path, interface: &str) -> Result<Option<LinkState>, DataplaneError> {
+    let pin = pin_path(pin_dir, interface);
+    let state = Link::open(&pin).and_then(|link| link.map(|link| link.state()).transpose());
+    state.map_err(|source| DataplaneError::Pin { path: pin, source })
+}
+
+fn pin_path(pin_dir: &Path, interface: &str) -> PathBuf {
+    // bpffs takes no dots in names; no interface name has a slash, so the replacement cannot clash.
+    pin_dir.join(format!("link-{}", interface.replace('.', "\u{2024}")))
+}
+
+/// Replaces the program of a link that an earlier run left; `None` if the link cannot be used.
+fn take_over(
+    ebpf: &mut Ebpf,
+    link: &Link,
+    ifindex: u32,
+    plan: &Plan,
+) -> Result<Option<Attachment>, DataplaneError> {
+    let Ok(state) = link.state() else { return Ok(None) };
+    // An interface that went away leaves a dead link behind, one that was renamed a link of another interface.
+    if state.ifindex != ifindex {
+        return Ok(None);
+    }
+    // A link keeps its mode for life; the name of the program it runs tells which that is.
+    let Some(program) = plan.programs.iter().copied().find(|program| runs(&state, *program)) else {
+        return Ok(None);
+    };
+    let xdp = program.of(ebpf)?;
+    let Ok(fd) = xdp.fd() else { return Ok(None) };
+    // Whatever the kernel dislikes about the old link, a new one is the answer.
+    if link.replace(fd.as_fd()).is_err() {
+        return Ok(None);
+    }
+    let reason = format!("{}; replaced the program of an earlier lb", plan.reason);
+    Ok(Some(Attachment { mode: program.mode(), reason }))
+}
+
+fn runs(state: &LinkState, program: Program) -> bool {
+    aya::programs::loaded_programs()
+        .filter_map(Result::ok)
+        .find(|info| info.id() == state.program)
+        // The kernel keeps the first 15 bytes of a name.
+        .is_some_and(|info| info.name_as_str() == Some(&program.name()[..program.name().len().min(15)]))
+}
+
+fn remove(link: &Link, pin: &Path) -> io::Result<()> {
+    // A link whose interface is gone is detached already, and says so by an error.
+    let _ = link.detach();
+    fs::remove_file(pin)
+}
+
+fn attach_anew(xdp: &mut Xdp, program: Program, ifindex: u32) -> Result<FdLink, Refusal> {
+    let id = xdp.attach_to_if_index(ifindex, program.flag()).map_err(|error| Refusal(error.into()))?;
+    let link = xdp.take_link(id).map_err(|error| Refusal(error.into()))?;
+    // Where the kernel refused a link aya has attached by netlink, which dies with nobody and cannot be pinned.
+    FdLink::try_from(link).map_err(|_| Refusal("the kernel has no links for XDP (Linux 5.9 has)".into()))
+}
+
+/// Why an attachment was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(#[source] Box<dyn Error + Send + Sync>);
+
+/// An error and its causes in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{separator}{words}");
+        }
+        next = error.source();
+    }
+    text
+}
+
+fn remedy(interface: &str, program: Program, refusal: &str) -> String {
+    if refusal.contains("os error 16") || refusal.contains("os error 17") {
+        return format!("another XDP program is attached; `ip link set dev {interface} xdp off` removes it");
+    }
+    match program {
+        Program::Native => format!("set interface.{interface}.xdp to \"auto\" or \"generic\""),
+        Program::Generic => "see the kernel's log (dmesg)".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cable_is_attached_in_generic_mode_only() {
+        let plan = Plan::by_driver(Some("veth"));
+        assert_eq!(plan.programs, [Program::Generic]);
+        assert!(plan.reason.contains("veth"), "{}", plan.reason);
+    }
+
+    #[test]
+    fn other_drivers_are_asked_first() {
+        assert_eq!(Plan::by_driver(Some("ixgbe")).programs, [Program::Native, Program::Generic]);
+        assert_eq!(Plan::by_driver(None).programs, [Program::Native, Program::Generic]);
+    }
+
+    #[test]
+    fn pins_have_names_that_bpffs_takes() {
+        let pin = pin_path(Path::new("/sys/fs/bpf/lb"), "eth0.100");
+        assert!(!pin.file_name().expect("a file").to_string_lossy().contains('.'));
+        assert_eq!(pin_path(Path::new("/x"), "eth0"), Path::new("/x/link-eth0"));
+    }
+}

@@ -1,0 +1,180 @@
+//! The maps of one loaded program, typed, with errors that name map, operation and key.
+
+use std::{borrow::Borrow, fmt, io, os::fd::AsFd as _, sync::atomic::Ordering};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, ArrayOfMaps, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues},
+};
+use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
+use lb_common::{
+    Backend, BackendCounters, Be32, Interface, NatReply, NatReplyKey, Service, ServiceKey, Settings, Vip,
+    names,
+};
+
+use super::{DataplaneError, mapped::Mapped};
+
+/// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`: what the pattern of an inner map in `RINGS` says.
+const RING_FLAGS: u32 = 1 << 10 | 1 << 12;
+
+/// Every map that user space reads or writes.
+pub(super) struct Maps {
+    pub(super) vips: Hash<Be32, Vip>,
+    pub(super) services: Hash<ServiceKey, Service>,
+    pub(super) directors: Hash<u64, u8>,
+    pub(super) nat_replies: Hash<NatReplyKey, NatReply>,
+    pub(super) interfaces: Array<MapData, Interface>,
+    pub(super) egress: DevMap<MapData>,
+    pub(super) settings: Array<MapData, Settings>,
+    pub(super) backends: Words,
+    pub(super) leases: Words,
+    pub(super) verdicts: PerCpuArray<MapData, u64>,
+    pub(super) backend_counters: PerCpuArray<MapData, BackendCounters>,
+    rings: ArrayOfMaps<MapData>,
+    /// Takes the place of rings that are gone, because `RINGS` cannot have holes once filled.
+    no_ring: MapData,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DataplaneError> {
+        let no_ring = ring(names::RINGS, &[0])?;
+        Ok(Self {
+            vips: Hash::take(ebpf, names::VIPS)?,
+            services: Hash::take(ebpf, names::SERVICES)?,
+            directors: Hash::take(ebpf, names::DIRECTORS)?,
+            nat_replies: Hash::take(ebpf, names::NAT_REPLIES)?,
+            interfaces: take(ebpf, names::INTERFACES)?,
+            egress: take(ebpf, names::EGRESS)?,
+            settings: take(ebpf, names::SETTINGS)?,
+            backends: Words::take::<Backend>(ebpf, names::BACKENDS)?,
+            leases: Words::take::<u64>(ebpf, names::LEASES)?,
+            verdicts: take(ebpf, names::VERDICTS)?,
+            backend_counters: take(ebpf, names::BACKEND_COUNTERS)?,
+            rings: take(ebpf, names::RINGS)?,
+            no_ring,
+        })
+    }
+
+    /// Replaces a ring as a whole. When this returns no packet uses the old one any more.
+    pub(super) fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError> {
+        let inner = ring(names::RINGS, slots)?;
+        self.rings.set(index, &inner, 0).map_err(failed(names::RINGS, "insert", index))
+    }
+
+    /// Frees a ring.
+    pub(super) fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError> {
+        self.rings.set(index, &self.no_ring, 0).map_err(failed(names::RINGS, "delete", index))
+    }
+}
+
+/// Makes an inner map and fills it by memory mapping: one system call instead of one per slot.
+fn ring(name: &'static str, slots: &[u32]) -> Result<MapData, DataplaneError> {
+    let length = u32::try_from(slots.len()).map_err(failed(name, "create ring of", slots.len()))?;
+    let word = size_of::<u32>() as u32;
+    let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_ARRAY as u32, word, word, length, RING_FLAGS);
+    let data =
+        MapData::create(definition, "lb_ring", None).map_err(failed(name, "create ring of", length))?;
+    let mapped = Mapped::new(data.fd().as_fd(), length, size_of::<u32>()).map_err(failed(
+        name,
+        "map ring of",
+        length,
+    ))?;
+    for (word, &slot) in mapped.words().iter().zip(slots) {
+        // A slot is the first four bytes of its word: the low half on the little-endian machines we run on.
+        word.store(u64::from(slot), Ordering::Relaxed);
+    }
+    Ok(data)
+}
+
+/// A hash map whose operations are idempotent.
+pub(super) struct Hash<K: Pod, V: Pod> {
+    name: &'static str,
+    map: HashMap<MapData, K, V>,
+}
+
+impl<K: Pod + fmt::Debug, V: Pod> Hash<K, V> {
+    fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataplaneError> {
+        Ok(Self { name, map: take(ebpf, name)? })
+    }
+
+    pub(super) fn put(&mut self, key: K, value: impl Borrow<V>) -> Result<(), DataplaneError> {
+        self.map.insert(key, value, 0).map_err(failed(self.name, "insert", Shown(key)))
+    }
+
+    pub(super) fn delete(&mut self, key: K) -> Result<(), DataplaneError> {
+        match self.map.remove(&key) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed(self.name, "delete", Shown(key))(error)),
+        }
+    }
+}
+
+/// A memory-mapped array of elements that are whole words.
+pub(super) struct Words {
+    name: &'static str,
+    words_per_element: usize,
+    memory: Mapped,
+}
+
+impl Words {
+    fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<Self, DataplaneError> {
+        let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
+        let Map::Array(data) = map else { return Err(missing(name)) };
+        let elements = data.info().map_err(failed(name, "inspect", ""))?.max_entries();
+        let memory =
+            Mapped::new(data.fd().as_fd(), elements, size_of::<T>()).map_err(failed(name, "map", ""))?;
+        Ok(Self { name, words_per_element: size_of::<T>().div_ceil(size_of::<u64>()), memory })
+    }
+
+    /// Writes words of one element, from the `first` on, each in one store.
+    pub(super) fn store(&self, element: u32, first: usize, words: &[u64]) -> Result<(), DataplaneError> {
+        let start = element as usize * self.words_per_element + first;
+        let memory = self.memory.words().get(start..start + words.len()).ok_or_else(|| {
+            let size = self.memory.words().len() / self.words_per_element;
+            failed(self.name, "write", element)(io::Error::other(format!("the map has {size} entries")))
+        })?;
+        for (to, &word) in memory.iter().zip(words) {
+            to.store(word, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+/// A per-CPU value that is the same on every CPU.
+pub(super) fn on_every_cpu<T: Pod>(value: T) -> io::Result<PerCpuValues<T>> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+    PerCpuValues::try_from(vec![value; cpus])
+}
+
+/// Adds map, operation and key to an error.
+pub(super) fn failed<E>(
+    map: &'static str,
+    operation: &'static str,
+    key: impl fmt::Display,
+) -> impl FnOnce(E) -> DataplaneError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    move |error| DataplaneError::Map { map, operation, key: key.to_string(), source: error.into() }
+}
+
+struct Shown<T>(T);
+
+impl<T: fmt::Debug> fmt::Display for Shown<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, DataplaneError>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    ebpf.take_map(name).ok_or_else(|| missing(name))?.try_into().map_err(failed(name, "open", ""))
+}
+
+fn missing(name: &'static str) -> DataplaneError {
+    failed(name, "open", "")(io::Error::other("the object file has no such map"))
+}

@@ -1,0 +1,235 @@
+//! A data plane in memory, for tests of the reconciler: it holds what the maps would hold, and remembers in which order
+//! it was told.
+
+use std::collections::BTreeMap;
+
+use lb_common::{
+    Backend, BackendCounters, Be32, Interface, Mac, NatReply, NatReplyKey, NextHop, Service, ServiceKey,
+    Verdict, Vip,
+};
+
+use super::{Attachment, Dataplane, DataplaneError};
+use crate::config::XdpMode;
+
+/// What a [`Dataplane`] was told, in the order it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the call of the same name")]
+pub enum Operation {
+    PutVip(Be32, Vip),
+    DeleteVip(Be32),
+    PutService(ServiceKey, Service),
+    DeleteService(ServiceKey),
+    PutRing(u32, Vec<u32>),
+    DeleteRing(u32),
+    PutBackend(u32, Backend),
+    SetNextHop(u32, NextHop),
+    SetLease(u32, u64),
+    PutInterface(u16, Interface),
+    PutDirector(Mac),
+    DeleteDirector(Mac),
+    PutNatReply(NatReplyKey, NatReply),
+    DeleteNatReply(NatReplyKey),
+    Attach(String, XdpMode),
+    Detach(String),
+    ResetBackendCounters(u32),
+}
+
+/// The maps as collections. Everything is public: a test may look at it and prepare it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDataplane {
+    /// `VIPS`
+    pub vips: BTreeMap<Be32, Vip>,
+    /// `SERVICES`
+    pub services: BTreeMap<ServiceKey, Service>,
+    /// `RINGS`
+    pub rings: BTreeMap<u32, Vec<u32>>,
+    /// `BACKENDS`
+    pub backends: BTreeMap<u32, Backend>,
+    /// `LEASES`
+    pub leases: BTreeMap<u32, u64>,
+    /// `INTERFACES` and `EGRESS`
+    pub interfaces: BTreeMap<u16, Interface>,
+    /// `DIRECTORS`
+    pub directors: std::collections::BTreeSet<Mac>,
+    /// `NAT_REPLIES`
+    pub nat_replies: BTreeMap<NatReplyKey, NatReply>,
+    /// Attachments by interface.
+    pub attached: BTreeMap<String, XdpMode>,
+    /// What [`Dataplane::backend_counters`] tells.
+    pub counters: BTreeMap<u32, BackendCounters>,
+    /// What [`Dataplane::verdicts`] tells, where it is not 0.
+    pub verdict_counts: BTreeMap<Verdict, u64>,
+    /// Every operation, the first first.
+    pub operations: Vec<Operation>,
+    /// The operation with this index (counted from the first ever) fails, and changes nothing.
+    pub fail_at: Option<usize>,
+    performed: usize,
+}
+
+impl MemoryDataplane {
+    /// Hands out the operations so far and forgets them.
+    pub fn take_operations(&mut self) -> Vec<Operation> {
+        std::mem::take(&mut self.operations)
+    }
+
+    fn record(&mut self, operation: Operation) -> Result<(), DataplaneError> {
+        let index = self.performed;
+        self.performed += 1;
+        if self.fail_at == Some(index) {
+            return Err(DataplaneError::Map {
+                map: "memory",
+                operation: "perform",
+                key: format!("{operation:?}"),
+                source: "a failure the test asked for".into(),
+            });
+        }
+        self.operations.push(operation);
+        Ok(())
+    }
+}
+
+impl Dataplane for MemoryDataplane {
+    fn put_vip(&mut self, address: Be32, vip: Vip) -> Result<(), DataplaneError> {
+        self.record(Operation::PutVip(address, vip))?;
+        self.vips.insert(address, vip);
+        Ok(())
+    }
+
+    fn delete_vip(&mut self, address: Be32) -> Result<(), DataplaneError> {
+        self.record(Operation::DeleteVip(address))?;
+        self.vips.remove(&address);
+        Ok(())
+    }
+
+    fn put_service(&mut self, key: ServiceKey, service: Service) -> Result<(), DataplaneError> {
+        self.record(Operation::PutService(key, service))?;
+        self.services.insert(key, service);
+        Ok(())
+    }
+
+    fn delete_service(&mut self, key: ServiceKey) -> Result<(), DataplaneError> {
+        self.record(Operation::DeleteService(key))?;
+        self.services.remove(&key);
+        Ok(())
+    }
+
+    fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError> {
+        self.record(Operation::PutRing(index, slots.to_vec()))?;
+        self.rings.insert(index, slots.to_vec());
+        Ok(())
+    }
+
+    fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError> {
+        self.record(Operation::DeleteRing(index))?;
+        self.rings.remove(&index);
+        Ok(())
+    }
+
+    fn put_backend(&mut self, id: u32, backend: Backend) -> Result<(), DataplaneError> {
+        self.record(Operation::PutBackend(id, backend))?;
+        self.backends.insert(id, backend);
+        Ok(())
+    }
+
+    fn set_next_hop(&mut self, id: u32, next_hop: NextHop) -> Result<(), DataplaneError> {
+        self.record(Operation::SetNextHop(id, next_hop))?;
+        self.backends.entry(id).or_default().next_hop = next_hop;
+        Ok(())
+    }
+
+    fn set_lease(&mut self, lease: u32, expiry: u64) -> Result<(), DataplaneError> {
+        self.record(Operation::SetLease(lease, expiry))?;
+        self.leases.insert(lease, expiry);
+        Ok(())
+    }
+
+    fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError> {
+        self.record(Operation::PutInterface(slot, interface))?;
+        self.interfaces.insert(slot, interface);
+        Ok(())
+    }
+
+    fn put_director(&mut self, mac: Mac) -> Result<(), DataplaneError> {
+        self.record(Operation::PutDirector(mac))?;
+        self.directors.insert(mac);
+        Ok(())
+    }
+
+    fn delete_director(&mut self, mac: Mac) -> Result<(), DataplaneError> {
+        self.record(Operation::DeleteDirector(mac))?;
+        self.directors.remove(&mac);
+        Ok(())
+    }
+
+    fn put_nat_reply(&mut self, key: NatReplyKey, reply: NatReply) -> Result<(), DataplaneError> {
+        self.record(Operation::PutNatReply(key, reply))?;
+        self.nat_replies.insert(key, reply);
+        Ok(())
+    }
+
+    fn delete_nat_reply(&mut self, key: NatReplyKey) -> Result<(), DataplaneError> {
+        self.record(Operation::DeleteNatReply(key))?;
+        self.nat_replies.remove(&key);
+        Ok(())
+    }
+
+    fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attachment, DataplaneError> {
+        self.record(Operation::Attach(interface.into(), mode))?;
+        self.attached.insert(interface.into(), mode);
+        let mode = if mode == XdpMode::Generic { "generic" } else { "native" };
+        Ok(Attachment { mode, reason: "in memory".into() })
+    }
+
+    fn detach(&mut self, interface: &str) -> Result<(), DataplaneError> {
+        self.record(Operation::Detach(interface.into()))?;
+        self.attached.remove(interface);
+        Ok(())
+    }
+
+    fn verdicts(&self) -> Result<Vec<u64>, DataplaneError> {
+        Ok(Verdict::ALL
+            .iter()
+            .map(|verdict| self.verdict_counts.get(verdict).copied().unwrap_or(0))
+            .collect())
+    }
+
+    fn backend_counters(&self, id: u32) -> Result<BackendCounters, DataplaneError> {
+        Ok(self.counters.get(&id).copied().unwrap_or_default())
+    }
+
+    fn reset_backend_counters(&mut self, id: u32) -> Result<(), DataplaneError> {
+        self.record(Operation::ResetBackendCounters(id))?;
+        self.counters.remove(&id);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_what_it_was_told_and_in_which_order() {
+        let mut dataplane = MemoryDataplane::default();
+        dataplane.set_lease(1, 5).expect("nothing fails");
+        dataplane.put_ring(0, &[1, 2]).expect("nothing fails");
+        dataplane.delete_ring(0).expect("nothing fails");
+
+        assert_eq!(dataplane.leases[&1], 5);
+        assert!(dataplane.rings.is_empty());
+        assert_eq!(
+            dataplane.take_operations(),
+            [Operation::SetLease(1, 5), Operation::PutRing(0, vec![1, 2]), Operation::DeleteRing(0)]
+        );
+        assert!(dataplane.take_operations().is_empty());
+    }
+
+    #[test]
+    fn fails_when_asked_to() {
+        let mut dataplane = MemoryDataplane { fail_at: Some(1), ..MemoryDataplane::default() };
+        dataplane.set_lease(1, 5).expect("the first succeeds");
+        dataplane.set_lease(1, 6).expect_err("the second fails");
+        dataplane.set_lease(1, 7).expect("the third succeeds");
+        assert_eq!(dataplane.leases[&1], 7);
+    }
+}

@@ -1,0 +1,278 @@
+//! The data plane of the kernel, by aya.
+
+use std::{collections::BTreeSet, io, path::PathBuf};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{ProgramError, TestRun as _, TestRunOptions},
+};
+use lb_common::{
+    Backend, BackendCounters, Be16, Be32, Interface, Mac, NatReply, NatReplyKey, NextHop, Service,
+    ServiceKey, Settings, Verdict, Vip, limits, names,
+};
+
+use super::{
+    Attachment, Dataplane, DataplaneError, attach,
+    attach::Program,
+    link::LinkState,
+    maps::{Maps, failed, on_every_cpu},
+    rights,
+};
+use crate::config::{PacketLog, XdpMode};
+
+/// The XDP program, built by `build.rs`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_XDP_OBJECT"));
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Folder for the pins of links; made when something is attached.
+    pub pin_dir: PathBuf,
+    /// How much the program logs about packets.
+    pub packet_log: PacketLog,
+    /// Room for backends of all services together, number 0 included; their counters take 32 bytes each on
+    /// every possible CPU.
+    pub backends: u32,
+    /// Room for services, and for as many rings.
+    pub services: u32,
+}
+
+impl LoadOptions {
+    /// The sizes of `lb_common::limits`, no packet log.
+    pub fn new(pin_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            pin_dir: pin_dir.into(),
+            packet_log: PacketLog::Off,
+            backends: limits::BACKENDS,
+            services: limits::SERVICES,
+        }
+    }
+}
+
+/// A loaded program with maps of its own. Dropping it leaves what it has attached in place.
+pub struct XdpDataplane {
+    /// Owns the programs; the maps were taken out.
+    pub(super) ebpf: Ebpf,
+    maps: Maps,
+    nat_replies: BTreeSet<NatReplyKey>,
+    pin_dir: PathBuf,
+}
+
+impl XdpDataplane {
+    /// Loads both programs with fresh maps. Nothing that runs is disturbed.
+    pub fn load(options: LoadOptions) -> Result<Self, DataplaneError> {
+        rights::check("loading the XDP program")?;
+        let level = log_level(options.packet_log);
+        let mut ebpf = EbpfLoader::new()
+            .override_global(names::LOG_LEVEL, &level, true)
+            .map_max_entries(names::BACKENDS, options.backends)
+            .map_max_entries(names::BACKEND_COUNTERS, options.backends)
+            .map_max_entries(names::NAT_REPLIES, options.backends)
+            .map_max_entries(names::SERVICES, options.services)
+            .map_max_entries(names::RINGS, options.services)
+            .load(OBJECT)
+            .map_err(|error| load_error(error.into()))?;
+        for program in [Program::Native, Program::Generic] {
+            program.of(&mut ebpf)?.load().map_err(|error| load_error(readable(error)))?;
+        }
+        let maps = Maps::take(&mut ebpf)?;
+        Ok(Self { ebpf, maps, nat_replies: BTreeSet::new(), pin_dir: options.pin_dir })
+    }
+
+    /// What is attached to an interface, by this or an earlier run.
+    pub fn attached(&self, interface: &str) -> Result<Option<LinkState>, DataplaneError> {
+        attach::attached(&self.pin_dir, interface)
+    }
+
+    /// Runs a program once on a frame as if it had come in through the loopback. The packet is counted but, whatever
+    /// the action, goes nowhere.
+    pub fn test_run(&mut self, program: Program, frame: &[u8]) -> Result<TestOutcome, DataplaneError> {
+        // The program never makes a packet longer.
+        let mut out = vec![0; frame.len()];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.data_out = Some(&mut out);
+        let result =
+            program.of(&mut self.ebpf)?.test_run(options).map_err(|error| load_error(error.into()))?;
+        out.truncate(result.data_size_out as usize);
+        Ok(TestOutcome { action: result.return_value, frame: out })
+    }
+
+    /// The time one run takes on average, of `repeat` runs in a row. The kernel does not restore the packet between
+    /// runs, so this is of use only for packets that can meet the program's own output.
+    pub fn time(
+        &mut self,
+        program: Program,
+        frame: &[u8],
+        repeat: u32,
+    ) -> Result<std::time::Duration, DataplaneError> {
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.repeat = repeat;
+        let result =
+            program.of(&mut self.ebpf)?.test_run(options).map_err(|error| load_error(error.into()))?;
+        Ok(result.duration)
+    }
+
+    fn publish_nat_replies(&mut self) -> Result<(), DataplaneError> {
+        let settings = Settings { nat_replies: self.nat_replies.len() as u32, reserved: 0 };
+        self.maps.settings.set(0, settings, 0).map_err(failed(names::SETTINGS, "write", 0))
+    }
+}
+
+/// What became of a test packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestOutcome {
+    /// The XDP action: 0 aborted, 1 drop, 2 pass, 3 transmit, 4 redirect.
+    pub action: u32,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+}
+
+impl Dataplane for XdpDataplane {
+    fn put_vip(&mut self, address: Be32, vip: Vip) -> Result<(), DataplaneError> {
+        self.maps.vips.put(address, vip)
+    }
+
+    fn delete_vip(&mut self, address: Be32) -> Result<(), DataplaneError> {
+        self.maps.vips.delete(address)
+    }
+
+    fn put_service(&mut self, key: ServiceKey, service: Service) -> Result<(), DataplaneError> {
+        self.maps.services.put(key, service)
+    }
+
+    fn delete_service(&mut self, key: ServiceKey) -> Result<(), DataplaneError> {
+        self.maps.services.delete(key)
+    }
+
+    fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError> {
+        self.maps.put_ring(index, slots)
+    }
+
+    fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError> {
+        self.maps.delete_ring(index)
+    }
+
+    fn put_backend(&mut self, id: u32, backend: Backend) -> Result<(), DataplaneError> {
+        self.maps.backends.store(id, 0, &backend_words(&backend))
+    }
+
+    fn set_next_hop(&mut self, id: u32, next_hop: NextHop) -> Result<(), DataplaneError> {
+        self.maps.backends.store(id, 0, &[next_hop.0])
+    }
+
+    fn set_lease(&mut self, lease: u32, expiry: u64) -> Result<(), DataplaneError> {
+        self.maps.leases.store(lease, 0, &[expiry])
+    }
+
+    fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError> {
+        // The device first: the program redirects only to slots whose interface it finds. Index 0 clears both.
+        self.maps.egress.set(u32::from(slot), interface.ifindex, None, 0).map_err(failed(
+            names::EGRESS,
+            "write",
+            slot,
+        ))?;
+        self.maps.interfaces.set(u32::from(slot), interface, 0).map_err(failed(
+            names::INTERFACES,
+            "write",
+            slot,
+        ))
+    }
+
+    fn put_director(&mut self, mac: Mac) -> Result<(), DataplaneError> {
+        self.maps.directors.put(mac.key(), 1)
+    }
+
+    fn delete_director(&mut self, mac: Mac) -> Result<(), DataplaneError> {
+        self.maps.directors.delete(mac.key())
+    }
+
+    fn put_nat_reply(&mut self, key: NatReplyKey, reply: NatReply) -> Result<(), DataplaneError> {
+        self.maps.nat_replies.put(key, reply)?;
+        self.nat_replies.insert(key);
+        self.publish_nat_replies()
+    }
+
+    fn delete_nat_reply(&mut self, key: NatReplyKey) -> Result<(), DataplaneError> {
+        self.nat_replies.remove(&key);
+        self.publish_nat_replies()?;
+        self.maps.nat_replies.delete(key)
+    }
+
+    fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attachment, DataplaneError> {
+        attach::attach(&mut self.ebpf, &self.pin_dir, interface, mode)
+    }
+
+    fn detach(&mut self, interface: &str) -> Result<(), DataplaneError> {
+        attach::detach(&self.pin_dir, interface)
+    }
+
+    fn verdicts(&self) -> Result<Vec<u64>, DataplaneError> {
+        (0..Verdict::COUNT)
+            .map(|index| {
+                let values =
+                    self.maps.verdicts.get(&index, 0).map_err(failed(names::VERDICTS, "read", index))?;
+                Ok(values.iter().sum())
+            })
+            .collect()
+    }
+
+    fn backend_counters(&self, id: u32) -> Result<BackendCounters, DataplaneError> {
+        let values =
+            self.maps.backend_counters.get(&id, 0).map_err(failed(names::BACKEND_COUNTERS, "read", id))?;
+        Ok(values.iter().fold(BackendCounters::default(), |sum, cpu| BackendCounters {
+            packets: sum.packets + cpu.packets,
+            bytes: sum.bytes + cpu.bytes,
+            connections: sum.connections + cpu.connections,
+            reserved: 0,
+        }))
+    }
+
+    fn reset_backend_counters(&mut self, id: u32) -> Result<(), DataplaneError> {
+        let zeros =
+            on_every_cpu(BackendCounters::default()).map_err(failed(names::BACKEND_COUNTERS, "reset", id))?;
+        self.maps.backend_counters.set(id, zeros, 0).map_err(failed(names::BACKEND_COUNTERS, "reset", id))
+    }
+}
+
+/// A backend as the words of its map element.
+fn backend_words(backend: &Backend) -> [u64; 2] {
+    const { assert!(size_of::<Backend>() == 16, "two words") };
+    let Be32(address) = backend.address;
+    let Be16(port) = backend.port;
+    let (a, p) = (address.to_ne_bytes(), port.to_ne_bytes());
+    let endpoint = [a[0], a[1], a[2], a[3], p[0], p[1], backend.mode, backend.reserved];
+    [backend.next_hop.0, u64::from_ne_bytes(endpoint)]
+}
+
+/// The level in aya-log's numbers.
+const fn log_level(log: PacketLog) -> u8 {
+    match log {
+        PacketLog::Off => 0,
+        PacketLog::Warn => 2,
+        PacketLog::Info => 3,
+        PacketLog::Debug => 4,
+    }
+}
+
+/// Wraps an error of loading, with the kernel's release.
+pub(super) fn load_error(source: Box<dyn std::error::Error + Send + Sync>) -> DataplaneError {
+    let release = nix::sys::utsname::uname()
+        .map_or_else(|_| "unknown".into(), |name| name.release().to_string_lossy().into_owned());
+    DataplaneError::Load { release, source }
+}
+
+/// Says what the kernel lacks, as far as its answer tells.
+fn readable(error: ProgramError) -> Box<dyn std::error::Error + Send + Sync> {
+    let ProgramError::LoadError { io_error, .. } = &error else { return error.into() };
+    if io_error.kind() == io::ErrorKind::PermissionDenied {
+        return format!(
+            "the kernel refuses ({io_error}): in a container or user namespace the capabilities must be those of the \
+             host; a kernel before 5.11 also wants a larger RLIMIT_MEMLOCK"
+        )
+        .into();
+    }
+    format!("lb needs Linux 5.18 or later, built with CONFIG_BPF_SYSCALL and CONFIG_DEBUG_INFO_BTF: {error}")
+        .into()
+}

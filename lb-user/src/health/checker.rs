@@ -1,0 +1,128 @@
+//! Runs the probes of many backends and sends what they saw to the control task.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, task::AbortHandle};
+
+use super::{ProbeError, Schedule, first_delay, probe};
+use crate::{config::Check, time::Timestamp};
+
+/// Whose result it is; chosen by the control task.
+///
+/// Results of a target that was replaced may still be on their way: whoever needs to tell them apart gives
+/// the new target a new identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CheckId(pub u64);
+
+/// A backend to be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Named in every event.
+    pub id: CheckId,
+    /// The backend's address.
+    pub address: IpAddr,
+    /// The backend's port; `check.port` takes precedence.
+    pub port: u16,
+    /// What to ask and how often; its `rise` and `fall` are the [`Machine`](super::Machine)'s business.
+    pub check: Check,
+    /// The address to ask from; `None`: the kernel's choice. A node that owns a VIP must not ask from it.
+    pub source: Option<IpAddr>,
+    /// The VIP and port of the service: the HTTP `Host` unless the check names one.
+    pub vip: SocketAddr,
+}
+
+/// One probe is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthEvent {
+    /// Whose.
+    pub id: CheckId,
+    /// When the probe was over.
+    pub at: Timestamp,
+    /// How long it took, or why it failed.
+    pub result: Result<Duration, ProbeError>,
+}
+
+/// Runs one task per target, so that there is never more than one probe of a target in flight. Dropping it
+/// stops all.
+#[derive(Debug)]
+pub struct Checker {
+    events: mpsc::Sender<HealthEvent>,
+    running: HashMap<CheckId, Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    target: Target,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Checker {
+    /// Events go to `events`; when nobody receives them any more the probing ends by itself. A full channel
+    /// delays the next probe, it loses nothing.
+    pub fn new(events: mpsc::Sender<HealthEvent>) -> Self {
+        Self { events, running: HashMap::new() }
+    }
+
+    /// Makes `targets` the ones that are probed. Targets that ask the same as before are not disturbed; the
+    /// others start, restart or stop. Of two targets with one identifier the last counts. Call it inside a
+    /// tokio runtime.
+    pub fn set(&mut self, targets: &[Target]) {
+        let wanted: HashMap<CheckId, &Target> = targets.iter().map(|target| (target.id, target)).collect();
+        self.running
+            .retain(|id, running| wanted.get(id).is_some_and(|target| running.target.asks_as(target)));
+        let new: Vec<&Target> =
+            wanted.into_values().filter(|target| !self.running.contains_key(&target.id)).collect();
+        for target in &new {
+            let task = tokio::spawn(run((*target).clone(), new.len(), self.events.clone()));
+            let running = Running { target: (*target).clone(), task: task.abort_handle() };
+            self.running.insert(target.id, running);
+        }
+    }
+}
+
+impl Target {
+    /// Where to connect.
+    pub fn endpoint(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.check.port.unwrap_or(self.port))
+    }
+
+    /// Whether a probe of `other` would be the same, at the same times.
+    fn asks_as(&self, other: &Self) -> bool {
+        self.endpoint() == other.endpoint()
+            && (self.source, self.vip) == (other.source, other.vip)
+            && self.check.kind == other.check.kind
+            && (self.check.interval, self.check.timeout) == (other.check.interval, other.check.timeout)
+    }
+}
+
+/// Probes for ever; `started_together` targets are started at once.
+async fn run(target: Target, started_together: usize, events: mpsc::Sender<HealthEvent>) {
+    let endpoint = target.endpoint();
+    let place = crate::balance::stable_hash(endpoint.ip(), endpoint.port(), 0);
+    let first = Timestamp::now() + first_delay(place, started_together, target.check.interval);
+    let mut schedule = Schedule::new(first, target.check.interval);
+    loop {
+        tokio::time::sleep(schedule.next().since(Timestamp::now())).await;
+        let started = Timestamp::now();
+        let result = probe(endpoint, target.source, &target.check, target.vip).await;
+        let at = Timestamp::now();
+        let result = result.map(|()| at.since(started));
+        if events.send(HealthEvent { id: target.id, at, result }).await.is_err() {
+            return;
+        }
+        schedule.advance(at);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! Why a probe failed, in words for a log line and for `lb status`.
+
+use std::{io, net::IpAddr, time::Duration};
+
+/// Why a probe failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeError {
+    /// The backend's host answered, but nobody listens.
+    #[error("connection refused")]
+    Refused,
+    /// The network gave an answer other than a connection.
+    #[error("{stage}: {error}")]
+    Network {
+        /// What was being done.
+        stage: ProbeStage,
+        /// The kernel's words.
+        error: String,
+    },
+    /// No answer in time.
+    #[error("timeout after {} while {stage}", humantime::format_duration(*after))]
+    Timeout {
+        /// The configured timeout.
+        after: Duration,
+        /// What was being done.
+        stage: ProbeStage,
+    },
+    /// The connection was closed before a whole response header came.
+    #[error("connection closed before the HTTP response was complete")]
+    Closed,
+    /// What came is not an HTTP response.
+    #[error("not an HTTP/1.1 response: {0}")]
+    NotHttp(String),
+    /// Another status than asked for.
+    #[error("HTTP {status}, expected {expected}")]
+    Status {
+        /// What came.
+        status: u16,
+        /// The accepted ranges, readable.
+        expected: String,
+    },
+    /// The configured path or host cannot be sent.
+    #[error("cannot ask for it: {0}; correct the check's `http` path or `host`")]
+    Request(String),
+    /// This node's fault: no socket to be had. Says nothing about the backend.
+    #[error("this node cannot open a socket: {0}")]
+    Socket(String),
+    /// This node's fault: the source address is not usable. Says nothing about the backend.
+    #[error("this node cannot send from {address}: {error}")]
+    Source {
+        /// The address asked for.
+        address: IpAddr,
+        /// The kernel's words.
+        error: String,
+    },
+    /// This node's fault: it stood still (frozen, starved, suspended) while the probe was under way. Says
+    /// nothing about the backend.
+    #[error("this node stood still for {} during the probe", humantime::format_duration(*.0))]
+    Stalled(Duration),
+}
+
+/// What a probe was doing when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeStage {
+    /// Waiting for the TCP connection.
+    Connecting,
+    /// The request is out, or on its way.
+    AwaitingResponse,
+}
+
+impl std::fmt::Display for ProbeStage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::AwaitingResponse => "waiting for the HTTP response",
+        })
+    }
+}
+
+impl ProbeError {
+    /// Whether the failure is this node's own, so that nothing was learnt about the backend.
+    pub fn is_inconclusive(&self) -> bool {
+        matches!(self, Self::Socket(_) | Self::Source { .. } | Self::Stalled(_))
+    }
+}
+
+/// An error of the kernel while connecting or talking.
+pub(super) fn from_io(stage: ProbeStage, error: &io::Error) -> ProbeError {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => ProbeError::Refused,
+        // What these have in common: this node is out of something.
+        Some(
+            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN | libc::EADDRNOTAVAIL,
+        ) => ProbeError::Socket(words(error)),
+        _ => ProbeError::Network { stage, error: words(error) },
+    }
+}
+
+/// The kernel's words without Rust's `(os error N)`.
+pub(super) fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
+    }
+}

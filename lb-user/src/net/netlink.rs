@@ -1,0 +1,316 @@
+//! Links, addresses and routes of this network namespace, by rtnetlink. IPv4.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use futures_util::{Stream, TryStreamExt};
+use ipnet::Ipv4Net;
+use lb_common::Mac;
+use rtnetlink::{
+    Error, Handle,
+    packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        address::{AddressAttribute, AddressFlags, AddressMessage},
+        link::{LinkAttribute, LinkFlags, LinkMessage},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
+    },
+};
+
+/// Why the kernel's network could not be asked or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// The socket could not be opened or set up.
+    #[error("rtnetlink socket: {0}")]
+    Open(#[source] io::Error),
+    /// The kernel refused.
+    #[error("{operation}: {error}{}", remedy(error))]
+    Refused {
+        /// What was asked, with the address or interface it was about.
+        operation: String,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+    /// The kernel's answer makes no sense, or the connection to it has ended.
+    #[error("{operation}: {reason}")]
+    Protocol {
+        /// What was asked.
+        operation: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => " (it needs CAP_NET_ADMIN: run as root, or give the capability)",
+        Some(libc::ENODEV) => " (the interface is gone: see `ip link`)",
+        _ => "",
+    }
+}
+
+impl NetlinkError {
+    pub(super) fn new(operation: &str, error: Error) -> Self {
+        let operation = operation.to_owned();
+        match error {
+            Error::NetlinkError(message) => Self::Refused { operation, error: message.to_io() },
+            Error::RequestFailed => {
+                Self::Protocol { operation, reason: "the connection to the kernel has ended".to_owned() }
+            }
+            other => Self::Protocol { operation, reason: other.to_string() },
+        }
+    }
+
+    fn code(&self) -> Option<i32> {
+        match self {
+            Self::Open(error) | Self::Refused { error, .. } => error.raw_os_error(),
+            Self::Protocol { .. } => None,
+        }
+    }
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's number for it; a new one when it is deleted and made again.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address; `None` for interfaces without (tunnels).
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Somebody switched it on (IFF_UP).
+    pub up: bool,
+    /// The cable is in, or the other end is up (IFF_LOWER_UP).
+    pub carrier: bool,
+}
+
+impl Link {
+    /// Packets can pass: it is up and has carrier.
+    pub fn usable(&self) -> bool {
+        self.up && self.carrier
+    }
+
+    pub(super) fn parse(message: &LinkMessage) -> Option<Self> {
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            mac: None,
+            mtu: 0,
+            up: message.header.flags.contains(LinkFlags::Up),
+            carrier: message.header.flags.contains(LinkFlags::LowerUp),
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(bytes) => {
+                    link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
+                }
+                _ => {}
+            }
+        }
+        (!link.name.is_empty()).then_some(link)
+    }
+}
+
+/// An IPv4 address of an interface, with its prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InterfaceAddress {
+    /// The interface.
+    pub index: u32,
+    /// The address and prefix length.
+    pub address: Ipv4Net,
+}
+
+impl InterfaceAddress {
+    pub(super) fn parse(message: &AddressMessage) -> Option<Self> {
+        // IFA_LOCAL is the node's own address; IFA_ADDRESS is the other end's on point-to-point links.
+        let address = message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+            _ => None,
+        })?;
+        let address = Ipv4Net::new(address, message.header.prefix_len).ok()?;
+        Some(Self { index: message.header.index, address })
+    }
+
+    fn message(self) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = self.address.prefix_len();
+        message.header.index = self.index;
+        let address = IpAddr::V4(self.address.addr());
+        message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+        message
+    }
+}
+
+/// How the kernel would send to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// It is an address of this node.
+    Local,
+    /// It is in the network of an interface.
+    Direct {
+        /// The interface.
+        index: u32,
+        /// The source address the kernel would take.
+        source: Option<Ipv4Addr>,
+    },
+    /// By a router.
+    Gateway {
+        /// The interface.
+        index: u32,
+        /// The router's address.
+        gateway: Ipv4Addr,
+        /// The source address the kernel would take.
+        source: Option<Ipv4Addr>,
+    },
+}
+
+impl Route {
+    fn parse(message: &RouteMessage) -> Result<Self, String> {
+        match message.header.kind {
+            RouteType::Local => return Ok(Self::Local),
+            RouteType::Unicast => {}
+            kind => return Err(format!("a route of type {kind:?}")),
+        }
+        let (mut index, mut gateway, mut source) = (None, None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Oif(number) => index = Some(*number),
+                RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
+                RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+                RouteAttribute::Via(via) => return Err(format!("a gateway of another family: {via:?}")),
+                _ => {}
+            }
+        }
+        let index = index.ok_or("a route without interface")?;
+        Ok(match gateway {
+            Some(gateway) => Self::Gateway { index, gateway, source },
+            None => Self::Direct { index, source },
+        })
+    }
+}
+
+/// Asks and changes links, addresses and routes. Clones share one socket.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    pub(super) handle: Handle,
+}
+
+impl Netlink {
+    /// Opens a socket in the network namespace of this thread, served by a task on the current tokio runtime
+    /// that ends when the last clone is dropped.
+    pub fn open() -> Result<Self, NetlinkError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetlinkError::Open)?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// The interface of that name; `None` if there is none.
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        let operation = format!("looking interface {name} up");
+        let request = self.handle.link().get().match_name(name).execute();
+        match collect(&operation, request, Link::parse).await {
+            Ok(links) => Ok(links.into_iter().next()),
+            Err(error) if error.code() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All interfaces.
+    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        collect("listing interfaces", self.handle.link().get().execute(), Link::parse).await
+    }
+
+    /// All IPv4 addresses of all interfaces.
+    pub async fn addresses(&self) -> Result<Vec<InterfaceAddress>, NetlinkError> {
+        let mut request = self.handle.address().get();
+        request.message_mut().header.family = AddressFamily::Inet;
+        collect("listing addresses", request.execute(), InterfaceAddress::parse).await
+    }
+
+    /// Adds an address without a route for its prefix; whether it was not there before.
+    ///
+    /// The kernel calls the second address of one network secondary, and deletes it with the first unless
+    /// [`InterfaceSysctl::PromoteSecondaries`](super::InterfaceSysctl::PromoteSecondaries) is set.
+    pub async fn add_address(&self, index: u32, address: Ipv4Net) -> Result<bool, NetlinkError> {
+        let mut message = InterfaceAddress { index, address }.message();
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+        let operation = format!("adding address {address} to interface number {index}");
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        match self.acknowledged(&operation, RouteNetlinkMessage::NewAddress(message), flags).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.code() == Some(libc::EEXIST) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes an address; whether it was there before. An interface that is gone has no address.
+    pub async fn delete_address(&self, index: u32, address: Ipv4Net) -> Result<bool, NetlinkError> {
+        let message = InterfaceAddress { index, address }.message();
+        let operation = format!("deleting address {address} from interface number {index}");
+        match self.acknowledged(&operation, RouteNetlinkMessage::DelAddress(message), 0).await {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.code(), Some(libc::EADDRNOTAVAIL | libc::ENODEV)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How the kernel would send to `destination` now; `None`: it has no way to.
+    pub async fn route(&self, destination: Ipv4Addr) -> Result<Option<Route>, NetlinkError> {
+        let operation = format!("looking the route to {destination} up");
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.destination_prefix_length = 32;
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination)));
+        let request = self.handle.route().get(message).execute();
+        let routes = match collect(&operation, request, |message| Some(Route::parse(message))).await {
+            Ok(routes) => routes,
+            // No route; or one that says that there is none (`unreachable`, `prohibit`).
+            Err(error)
+                if matches!(error.code(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES)) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let route = routes.into_iter().next().unwrap_or_else(|| Err("the kernel sent no answer".to_owned()));
+        route.map(Some).map_err(|reason| NetlinkError::Protocol { operation, reason })
+    }
+
+    /// Sends a request that the kernel answers by an acknowledgement only.
+    pub(super) async fn acknowledged(
+        &self,
+        operation: &str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<(), NetlinkError> {
+        use futures_util::StreamExt as _;
+
+        let mut message = NetlinkMessage::from(message);
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        let mut handle = self.handle.clone();
+        let mut answers = handle.request(message).map_err(|error| NetlinkError::new(operation, error))?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::Error(error) = answer.payload {
+                return Err(NetlinkError::new(operation, Error::NetlinkError(error)));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn collect<M, T>(
+    operation: &str,
+    messages: impl Stream<Item = Result<M, Error>>,
+    parse: impl Fn(&M) -> Option<T>,
+) -> Result<Vec<T>, NetlinkError> {
+    let messages = messages.try_filter_map(|message| std::future::ready(Ok(parse(&message))));
+    messages.try_collect().await.map_err(|error| NetlinkError::new(operation, error))
+}
