@@ -60,13 +60,16 @@ fn nat_works(lab: &Lab) {
     }
     drop(prober);
 
+    let director = lab.node("node-a").expect("it is in the lab");
+    let ask = |path: &str, upload: Option<&[u8]>| {
+        let answer = http::request(&client, VIP, 80, path, upload, EXCHANGE);
+        let verdicts = || director.status().map(|status| status.verdicts());
+        answer.unwrap_or_else(|error| panic!("{error}\nverdicts at node-a: {:?}", verdicts())).body
+    };
     let (upload, page) = (vec![b'x'; 2_000_000], big_page());
     for _ in 0..8 {
-        let answer = http::request(&client, VIP, 80, BIG_PAGE_PATH, None, EXCHANGE).expect("it is sent");
-        assert!(answer.body == page, "the page came changed");
-        let answer =
-            http::request(&client, VIP, 80, UPLOAD_PATH, Some(&upload), EXCHANGE).expect("it is taken");
-        assert_eq!(answer.body, b"2000000");
+        assert!(ask(BIG_PAGE_PATH, None) == page, "the page came changed");
+        assert_eq!(ask(UPLOAD_PATH, Some(&upload)), b"2000000");
     }
     for node in lab.nodes() {
         let count = node.kernel_counter("Tcp", "InCsumErrors").expect("the kernel counts");
