@@ -12,6 +12,7 @@ use super::{
     addresses::Assigned,
     controller::{Attached, Controller, RETRY},
     desired::{Desired, LOOPBACK, View, desired},
+    forwarding::ForwardingError,
     world::wanted_neighbours,
 };
 use crate::{
@@ -40,10 +41,11 @@ impl Controller {
         let wanted = desired(&self.config, &self.view());
         let forwarding = self.apply_maps(&wanted, now);
         let addresses = self.apply_addresses(&wanted.addresses).await;
+        let left = if addresses { self.forget_vips(&wanted) } else { true };
         let attached = self.attach_missing();
         let text = attached.as_ref().err().map(ToString::to_string);
         let attached = self.problem("attach XDP", text.map_or(Ok(()), Err));
-        if !(forwarding && addresses && attached) {
+        if !(forwarding && addresses && left && attached) {
             self.retry_at = Some(now + RETRY);
         }
     }
@@ -102,8 +104,17 @@ impl Controller {
 
     fn apply_maps(&mut self, wanted: &Desired, now: Timestamp) -> bool {
         let errors = self.forwarding.reconcile(self.edges.dataplane.as_mut(), wanted, now);
+        self.forwarding_problems("data plane", &errors)
+    }
+
+    fn forget_vips(&mut self, wanted: &Desired) -> bool {
+        let errors = self.forwarding.forget_vips(self.edges.dataplane.as_mut(), wanted);
+        self.forwarding_problems("data plane, former VIPs", &errors)
+    }
+
+    fn forwarding_problems(&mut self, what: &str, errors: &[ForwardingError]) -> bool {
         let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        self.problem("data plane", errors.is_empty().then_some(()).ok_or(text))
+        self.problem(what, errors.is_empty().then_some(()).ok_or(text))
     }
 
     pub(super) async fn apply_addresses(&mut self, wanted: &BTreeSet<Assigned>) -> bool {
