@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use xtask_toolchain::{BuildError, Missing};
 
-use crate::play::PlayError;
+use crate::{lab::LabError, play::PlayError};
 
 /// Every message is meant for the person at the terminal and names the way out.
 #[derive(Debug, thiserror::Error)]
@@ -43,12 +43,15 @@ pub enum Error {
     /// The toolchain of the XDP program is incomplete, and setup did not mend it.
     #[error(transparent)]
     Toolchain(#[from] Missing),
+    /// A lab cannot be built or used.
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    /// The play failed.
+    #[error(transparent)]
+    Play(#[from] PlayError),
     /// The XDP program does not build.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The play was not given, or something in it failed.
-    #[error(transparent)]
-    Play(#[from] PlayError),
     /// A file or folder cannot be used.
     #[error("{path}: {source}")]
     File {

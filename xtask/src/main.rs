@@ -26,7 +26,7 @@ enum Command {
     /// Play the tutorial in a lab, or run the daemon on this host
     Run(run::Options),
     /// Build, inspect and remove labs: a client and two nodes with nginx and lb in network namespaces
-    Lab(lab::LabArgs),
+    Lab(lab::Options),
     /// Run the tests, tier by tier, and say what was skipped
     Test(test::Options),
     /// Check format and lints, of the host's code and of the XDP program
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Command::Setup(options) => setup::execute(&options),
         Command::Doctor(options) => doctor::execute(&options),
         Command::Run(options) => run::execute(options),
-        Command::Lab(options) => Ok(lab::main(options, || run::lb_for_lab().map_err(Into::into))),
+        Command::Lab(options) => lab::execute(options),
         Command::Test(options) => test::execute(&options),
         Command::Lint(options) => lint::execute(&options),
     };

@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 
 use crate::{
-    Error,
+    Error, lab,
     play::{self, PlayOptions},
     privilege::Privilege,
     process,
@@ -67,15 +67,16 @@ fn daemon(lb: &Path, config: &Path) -> Result<ExitCode, Error> {
     Err(Error::Start { program: process::describe(&command), source })
 }
 
-/// Plays the tutorial.
+/// Gives the play, in a process of root's where we are not root.
 fn play(once: bool, lb: &Path) -> Result<ExitCode, Error> {
-    let options = PlayOptions { once, ..PlayOptions::default() };
-    play::run(&options, lb)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The daemon that a lab runs on its nodes.
-pub fn lb_for_lab() -> Result<PathBuf, Error> {
-    setup::ensure(Level::Lab)?;
-    workspace::build_lb(Profile::Release)
+    let privilege = Privilege::detect();
+    if privilege == Privilege::Root {
+        play::run(&PlayOptions { once, ..PlayOptions::default() }, lb)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut words = vec!["lab".into(), "play".into(), "--lb".into(), lb.as_os_str().to_owned()];
+    if once {
+        words.push("--once".into());
+    }
+    lab::become_root(privilege, &words)
 }

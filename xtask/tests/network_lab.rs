@@ -129,7 +129,7 @@ fn the_load_prober_sees_who_answers_and_how_long_nobody_does() {
     pair.a.thaw().expect("it can be thawed");
     prober.wait_for_answer(SOON).expect("nginx answers again");
     let report = prober.since(frozen);
-    assert!(report.longest_gap > Duration::from_millis(1000), "{report:?}");
+    assert!(report.longest_gap > Duration::from_secs(1), "{report:?}");
     assert!(report.failures() > 100, "{report:?}");
 }
 
@@ -229,10 +229,8 @@ fn a_daemon_can_be_killed_and_started_again() {
     let pair = keepalived_pair("t-restart");
     pair.a.stop_daemon(Signal::SIGKILL, SOON).expect("it ends");
     pair.wait("node-b has the VIP", || pair.b.has_address("eth0", VIP).expect("ip runs"));
-    let mut daemon = pair.a.start_daemon().expect("it starts");
+    pair.a.start_daemon().expect("it starts");
     pair.wait("node-a alone has the VIP", || pair.holders() == ["node-a"]);
-    assert!(matches!(daemon.try_wait(), Ok(None)), "it runs");
     assert!(pair.a.log_tail(50).contains("MASTER"), "{}", pair.a.log_tail(50));
     pair.a.stop_daemon(Signal::SIGTERM, SOON).expect("it ends");
-    daemon.wait().expect("it was started here");
 }

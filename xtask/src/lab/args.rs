@@ -1,7 +1,8 @@
 //! `cargo xtask lab …`.
 
 use std::{
-    error::Error,
+    ffi::OsString,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -11,11 +12,18 @@ use clap::{Args, Subcommand};
 use super::{
     Daemon, Lab, LabError, Node, VIP, XdpMode, init, interrupt, probe::arp::ask_once, state, supervisor,
 };
-use crate::play::signals;
+use crate::{
+    Error,
+    play::{self, PlayOptions, signals},
+    privilege::Privilege,
+    process,
+    setup::{self, Level},
+    workspace::{self, Profile},
+};
 
 /// Builds, inspects and removes labs: a client and two nodes with nginx and `lb` in network namespaces.
 #[derive(Debug, Args)]
-pub struct LabArgs {
+pub struct Options {
     #[command(subcommand)]
     command: LabCommand,
 }
@@ -23,15 +31,14 @@ pub struct LabArgs {
 #[derive(Debug, Subcommand)]
 enum LabCommand {
     /// Bring a lab up and leave it running
-    Up {
+    Up(Daemons),
+    /// Play the tutorial in a lab, as `cargo xtask run` does
+    Play {
         #[command(flatten)]
-        name: Name,
-        /// How lb attaches its XDP program
-        #[arg(long, value_enum, default_value_t)]
-        xdp: XdpMode,
-        /// An lb executable to use instead of building one
-        #[arg(long, value_name = "FILE")]
-        lb: Option<PathBuf>,
+        daemons: Daemons,
+        /// End after the play instead of staying until Ctrl-C
+        #[arg(long)]
+        once: bool,
     },
     /// Show what is where and who owns the VIP
     Status {
@@ -91,28 +98,48 @@ struct Name {
     name: String,
 }
 
-/// Runs a `lab` command. `build_lb` is called when an `lb` executable is needed.
-pub fn main(args: LabArgs, build_lb: impl FnOnce() -> Result<PathBuf, Box<dyn Error>>) -> ExitCode {
-    match run(args.command, build_lb) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
+#[derive(Debug, Args)]
+struct Daemons {
+    #[command(flatten)]
+    name: Name,
+    /// How lb attaches its XDP program
+    #[arg(long, value_enum, default_value_t)]
+    xdp: XdpMode,
+    /// An lb executable to use instead of building one
+    #[arg(long, value_name = "FILE")]
+    lb: Option<PathBuf>,
+}
+
+impl Daemons {
+    /// The executable, built if none was named.
+    fn lb(&self) -> Result<PathBuf, Error> {
+        if let Some(lb) = &self.lb {
+            return lb.canonicalize().map_err(|source| Error::File { path: lb.clone(), source });
         }
+        setup::ensure(Level::Lab)?;
+        workspace::build_lb(Profile::Release)
     }
 }
 
-fn run(
-    command: LabCommand,
-    build_lb: impl FnOnce() -> Result<PathBuf, Box<dyn Error>>,
-) -> Result<ExitCode, Box<dyn Error>> {
-    match command {
-        LabCommand::Up { name, xdp, lb } => {
-            let lb = match lb {
-                Some(lb) => std::fs::canonicalize(&lb).map_err(LabError::io(lb.display().to_string()))?,
-                None => build_lb()?,
-            };
-            up(&name.name, &lb, xdp)?;
+/// Carries the command out, as root where we are not.
+pub fn execute(options: Options) -> Result<ExitCode, Error> {
+    let privilege = Privilege::detect();
+    if privilege != Privilege::Root {
+        let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
+        if let LabCommand::Up(daemons) | LabCommand::Play { daemons, .. } = &options.command
+            && daemons.lb.is_none()
+        {
+            // Built as the user, so that root owns nothing in `target`.
+            words.extend(["--lb".into(), daemons.lb()?.into_os_string()]);
+        }
+        return become_root(privilege, &words);
+    }
+    match options.command {
+        LabCommand::Up(daemons) => up(&daemons.name.name, &daemons.lb()?, daemons.xdp)?,
+        LabCommand::Play { daemons, once } => {
+            let lb = daemons.lb()?;
+            let options = PlayOptions { once, name: daemons.name.name, xdp: daemons.xdp, xtask: None };
+            play::run(&options, &lb)?;
         }
         LabCommand::Status { name } => print_status(&Lab::open(&name.name)?),
         LabCommand::Exec { name, node, command } => {
@@ -121,16 +148,7 @@ fn run(
         LabCommand::Freeze { name, node } => Lab::open(&name.name)?.node(&node)?.freeze()?,
         LabCommand::Thaw { name, node } => Lab::open(&name.name)?.node(&node)?.thaw()?,
         LabCommand::Logs { name, lines } => println!("{}", Lab::open(&name.name)?.log_tails(lines)),
-        LabCommand::Down { name, all } => {
-            let names = if all { state::sweep()? } else { vec![name.name] };
-            for name in &names {
-                let was_up = Lab::down(name)?;
-                println!("lab `{name}` {}", if was_up { "is gone" } else { "was not up" });
-            }
-            if names.is_empty() {
-                println!("no lab was up");
-            }
-        }
+        LabCommand::Down { name, all } => down(name.name, all)?,
         // Whoever started it is told why by other means.
         LabCommand::Supervise if supervisor::run().is_err() => return Ok(ExitCode::FAILURE),
         LabCommand::Supervise => (),
@@ -139,16 +157,41 @@ fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-fn up(name: &str, lb: &Path, xdp: XdpMode) -> Result<(), Box<dyn Error>> {
-    let xtask = std::env::current_exe()?;
+/// Replaces this process by one of root's, with other arguments.
+pub(crate) fn become_root(privilege: Privilege, words: &[OsString]) -> Result<ExitCode, Error> {
+    if !privilege.available() {
+        return Err(LabError::NotRoot.into());
+    }
+    privilege.acquire()?;
+    let program = std::env::current_exe().map_err(LabError::io("finding this program"))?;
+    let mut command = privilege.command(&program.to_string_lossy());
+    command.args(words);
+    let source = command.exec();
+    Err(Error::Start { program: process::describe(&command), source })
+}
+
+fn up(name: &str, lb: &Path, xdp: XdpMode) -> Result<(), LabError> {
+    let xtask = std::env::current_exe().map_err(LabError::io("finding this program"))?;
     // Ctrl-C while it comes up takes it down again.
     signals::on_stop(interrupt)?;
-    let lab = Lab::start_tutorial(name, lb, xdp, &xtask, |what| println!("  {what} …"))?;
+    let lab = Lab::start_tutorial(name, lb, xdp, &xtask, |what| println!("  … {what}"))?;
     print_status(&lab);
     lab.detach()?;
     let option = if name == "lab" { String::new() } else { format!(" --name {name}") };
     println!("\nTry   cargo xtask lab exec{option} client -- curl -s http://{VIP}/");
     println!("End   cargo xtask lab down{option}");
+    Ok(())
+}
+
+fn down(name: String, all: bool) -> Result<(), LabError> {
+    let names = if all { state::sweep()? } else { vec![name] };
+    for name in &names {
+        let was_up = Lab::down(name)?;
+        println!("lab `{name}` {}", if was_up { "is gone" } else { "was not up" });
+    }
+    if names.is_empty() {
+        println!("no lab was up");
+    }
     Ok(())
 }
 
@@ -204,7 +247,7 @@ fn exec(node: &Node, words: &[String]) -> Result<ExitCode, LabError> {
     command.args(arguments);
     let status = node.spawn(command)?.wait().map_err(LabError::io(format!("waiting for {program}")))?;
     // As shells do for a command that a signal ended.
-    let signal = std::os::unix::process::ExitStatusExt::signal(&status).map(|signal| 128 + signal);
+    let signal = status.signal().map(|signal| 128 + signal);
     let code = status.code().or(signal).unwrap_or(1);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }

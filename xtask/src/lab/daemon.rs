@@ -4,10 +4,10 @@ use std::{
     fs::{self, OpenOptions},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
-use nix::unistd::{Pid, setsid};
+use nix::unistd::{ForkResult, Pid, fork, setsid};
 
 use super::{
     error::LabError,
@@ -16,20 +16,16 @@ use super::{
     web,
 };
 
-/// Where a node's processes find the configuration of its daemon.
-pub(crate) fn config_path(daemon: &Daemon) -> Option<&'static str> {
-    match daemon {
-        Daemon::None => None,
-        Daemon::Lb { .. } => Some("/run/lab/lb.toml"),
-        Daemon::Keepalived { .. } => Some("/run/lab/keepalived.conf"),
-    }
-}
+/// Where a node's processes find the configuration of `lb`.
+const LB_CONFIG: &str = "/run/lab/lb.toml";
+/// Where they find that of keepalived.
+const KEEPALIVED_CONFIG: &str = "/run/lab/keepalived.conf";
 
-/// The name of the daemon's processes.
+/// The name of the daemon's processes; the kernel keeps 15 bytes of it.
 pub(crate) fn process_name(daemon: &Daemon) -> Option<String> {
     match daemon {
         Daemon::None => None,
-        Daemon::Lb { binary, .. } => Some(binary.file_name()?.to_string_lossy().into_owned()),
+        Daemon::Lb { binary, .. } => Some(binary.file_name()?.to_string_lossy().chars().take(15).collect()),
         Daemon::Keepalived { .. } => Some("keepalived".to_owned()),
     }
 }
@@ -44,39 +40,30 @@ pub(crate) fn root(init: Pid) -> PathBuf {
     PathBuf::from(format!("/proc/{init}/root"))
 }
 
-/// Writes the configuration and starts the daemon; `None` if the node has none.
-pub(crate) fn start(folder: &Path, init: Pid, node: &NodeSpec) -> Result<Option<Child>, LabError> {
-    let (Some(path), config) = (
-        config_path(&node.daemon),
-        match &node.daemon {
-            Daemon::None => return Ok(None),
-            Daemon::Lb { config, .. } | Daemon::Keepalived { config } => config,
-        },
-    ) else {
-        return Ok(None);
+/// Writes the configuration and starts the daemon, if the node has one.
+pub(crate) fn start(folder: &Path, init: Pid, node: &NodeSpec) -> Result<(), LabError> {
+    let (command, path, config) = match &node.daemon {
+        Daemon::None => return Ok(()),
+        Daemon::Lb { binary, config } => {
+            let mut command = Command::new(binary);
+            command.args(["run", "--config", LB_CONFIG]);
+            (command, LB_CONFIG, config)
+        }
+        Daemon::Keepalived { config } => {
+            let mut command = Command::new("keepalived");
+            command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file", KEEPALIVED_CONFIG]);
+            (command, KEEPALIVED_CONFIG, config)
+        }
     };
     write_config(init, path, config)?;
-    let command = match &node.daemon {
-        Daemon::None => return Ok(None),
-        Daemon::Lb { binary, .. } => {
-            let mut command = Command::new(binary);
-            command.args(["run", "--config", path]);
-            command
-        }
-        Daemon::Keepalived { .. } => {
-            let mut command = Command::new("keepalived");
-            command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file", path]);
-            command
-        }
-    };
-    background(init, &node.name, command, &log_path(folder, &node.name)).map(Some)
+    background(init, &node.name, command, &log_path(folder, &node.name))
 }
 
-/// Installs and starts nginx; `None` if the node has none.
-pub(crate) fn start_web(folder: &Path, init: Pid, node: &NodeSpec) -> Result<Option<Child>, LabError> {
-    let Some(web) = &node.web else { return Ok(None) };
+/// Installs and starts nginx, if the node has one.
+pub(crate) fn start_web(folder: &Path, init: Pid, node: &NodeSpec) -> Result<(), LabError> {
+    let Some(web) = &node.web else { return Ok(()) };
     web::install(&root(init), &node.name, web)?;
-    background(init, &node.name, web::command(), &folder.join(format!("{}.nginx.log", node.name))).map(Some)
+    background(init, &node.name, web::command(), &folder.join(format!("{}.nginx.log", node.name)))
 }
 
 fn write_config(init: Pid, path: &str, config: &str) -> Result<(), LabError> {
@@ -88,15 +75,29 @@ fn write_config(init: Pid, path: &str, config: &str) -> Result<(), LabError> {
     fs::write(&path, config).map_err(LabError::io(format!("writing {}", path.display())))
 }
 
-/// Starts a command whose output goes to the end of `log`, out of reach of the terminal's Ctrl-C.
-pub(crate) fn background(init: Pid, node: &str, mut command: Command, log: &Path) -> Result<Child, LabError> {
+/// Starts a command whose output goes to the end of `log`, out of reach of the terminal's Ctrl-C, as a child of the node's
+/// first process.
+///
+/// Not as a child of this one: a pid namespace ends only when all its dead have been reaped, and if this process were
+/// killed that would be up to the host's first process, which in a container may never do it.
+fn background(init: Pid, node: &str, mut command: Command, log: &Path) -> Result<(), LabError> {
     let open = || OpenOptions::new().create(true).append(true).open(log);
     let (out, err) = open()
         .and_then(|out| Ok((out, open()?)))
         .map_err(LabError::io(format!("opening {}", log.display())))?;
     command.stdin(Stdio::null()).stdout(out).stderr(err);
-    // SAFETY: setsid is async-signal-safe.
-    unsafe { command.pre_exec(|| Ok(setsid().map(drop)?)) };
+    // SAFETY: setsid, fork and _exit are async-signal-safe; the process that forks has one thread.
+    unsafe {
+        command.pre_exec(|| {
+            setsid()?;
+            match fork()? {
+                ForkResult::Parent { .. } => libc::_exit(0),
+                ForkResult::Child => Ok(()),
+            }
+        })
+    };
     let program = command.get_program().to_string_lossy().into_owned();
-    spawn_in_node(init, command).map_err(|source| LabError::Start { program, node: node.to_owned(), source })
+    // Until exec has succeeded `spawn` listens to the grandchild, so a program that is missing is an error here.
+    let started = spawn_in_node(init, command).and_then(|mut between| between.wait());
+    started.map(drop).map_err(|source| LabError::Start { program, node: node.to_owned(), source })
 }

@@ -85,10 +85,12 @@ pub enum LabError {
         after: Duration,
     },
     /// A daemon ended while it was waited for.
-    #[error("the daemon on {node} ended by itself")]
+    #[error("lb on {node} ended by itself; the end of its log:\n{log}")]
     DaemonEnded {
         /// The node.
         node: String,
+        /// The last lines it wrote.
+        log: String,
     },
     /// An answer was not of the expected form.
     #[error("{what} is not as expected: {detail}")]

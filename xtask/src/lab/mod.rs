@@ -31,9 +31,10 @@ use std::{
 
 use nix::unistd::{Pid, geteuid, setsid};
 
+pub(crate) use self::args::become_root;
 use self::supervisor::{DETACH, Report};
 pub use self::{
-    args::{LabArgs, main},
+    args::{Options, execute},
     error::LabError,
     node::Node,
     spec::{
@@ -191,6 +192,12 @@ impl Lab {
         let ready = wait_until("one daemon owns the VIP and both see every backend up", PAIR_WITHIN, || {
             let (mut owners, mut backups) = (Vec::new(), 0);
             for node in &daemons {
+                if !node.has_daemon() {
+                    return Some(Err(LabError::DaemonEnded {
+                        node: node.name().to_owned(),
+                        log: node.log_tail(20),
+                    }));
+                }
                 match node.status() {
                     Ok(status) if status.is_owner() && status.all_backends_up() => owners.push(node),
                     Ok(status) if status.all_are("backup") && status.all_backends_up() => backups += 1,
@@ -199,7 +206,7 @@ impl Lab {
                 }
             }
             match owners[..] {
-                [owner] if backups + 1 == daemons.len() => Some(owner.clone()),
+                [owner] if backups + 1 == daemons.len() => Some(Ok(owner.clone())),
                 _ => None,
             }
         });
@@ -209,7 +216,7 @@ impl Lab {
                 after,
             },
             other => other,
-        })
+        })?
     }
 
     /// The last `lines` lines of every daemon's log, each under a title.

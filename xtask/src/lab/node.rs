@@ -19,7 +19,7 @@ use super::{
     namespace::{spawn_in_node, within_network},
     network::command_line,
     processes,
-    spec::{Daemon, MacAddress, NodeSpec},
+    spec::{Daemon, Link, MacAddress, NodeSpec, XdpMode},
     status::DaemonStatus,
     wait::wait_until,
 };
@@ -50,7 +50,7 @@ impl Node {
 
     /// The MAC address of its first interface.
     pub fn mac(&self) -> Option<MacAddress> {
-        self.spec.links.first().map(super::spec::Link::mac)
+        self.spec.links.first().map(Link::mac)
     }
 
     /// Its first process, as seen from the host; `/proc/PID/ns` are its namespaces.
@@ -112,9 +112,15 @@ impl Node {
             .any(|word| word.split_once('/').is_some_and(|(host, _)| host.parse() == Ok(address))))
     }
 
-    /// Whether an XDP program is attached to `interface`.
-    pub fn has_xdp(&self, interface: &str) -> Result<bool, LabError> {
-        Ok(self.run(&["ip", "-details", "link", "show", "dev", interface])?.contains("prog/xdp"))
+    /// How an XDP program is attached to `interface`; `None` if none is. [`XdpMode::Auto`] is never the answer.
+    pub fn xdp(&self, interface: &str) -> Result<Option<XdpMode>, LabError> {
+        let text = self.run(&["ip", "-oneline", "link", "show", "dev", interface])?;
+        let mode = text.split_ascii_whitespace().find_map(|word| match word {
+            "xdp" => Some(XdpMode::Native),
+            "xdpgeneric" => Some(XdpMode::Generic),
+            _ => None,
+        });
+        Ok(mode)
     }
 
     /// A counter of `/proc/net/snmp`, such as ("Tcp", "InCsumErrors").
@@ -167,9 +173,14 @@ impl Node {
     }
 
     /// Starts the node's daemon, whose configuration is written anew.
-    pub fn start_daemon(&self) -> Result<Child, LabError> {
-        let child = daemon::start(&self.folder, self.init, &self.spec)?;
-        child.ok_or_else(|| LabError::NoDaemon { node: self.name().to_owned() })
+    pub fn start_daemon(&self) -> Result<(), LabError> {
+        daemon::start(&self.folder, self.init, &self.spec)
+    }
+
+    /// Whether its daemon runs.
+    pub fn has_daemon(&self) -> bool {
+        let processes = daemon::process_name(&self.spec.daemon).map(|name| self.processes(&name));
+        processes.is_some_and(|pids| pids.into_iter().any(|pid| processes::is_running(Pid::from_raw(pid))))
     }
 
     /// Sends a signal to the daemon and waits until it has ended.
@@ -181,8 +192,7 @@ impl Node {
 
     /// Starts the node's nginx.
     pub fn start_web(&self) -> Result<(), LabError> {
-        daemon::start_web(&self.folder, self.init, &self.spec)?;
-        Ok(())
+        daemon::start_web(&self.folder, self.init, &self.spec)
     }
 
     /// Kills the node's nginx, master and workers.

@@ -57,6 +57,8 @@ impl DaemonStatus {
         for router in items(&self.json, "virtual_routers") {
             add(&mut sum, &router["counters"]);
         }
+        // Its neighbours in that object are not refusals.
+        sum.retain(|name, _| !name.starts_with("adverts_"));
         sum
     }
 
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     const STATUS: &str = r#"{
-        "virtual_routers": [{"name": "VI_1", "state": "owner", "counters": {"bad_ttl": 2, "bad_checksum": 0}}],
+        "virtual_routers": [{"name": "VI_1", "state": "owner", "counters": {"adverts_sent": 5, "bad_ttl": 2}}],
         "verdicts": {"steered": 7},
         "services": [{"name": "web", "backends": [{"address": "172.20.128.2", "state": "up", "port": 80}]}]
     }"#;
@@ -120,7 +122,7 @@ mod tests {
         let status = DaemonStatus::parse(STATUS, "node-a").unwrap();
         assert!(status.is_owner());
         assert!(status.all_backends_up());
-        assert_eq!(status.refused_adverts()["bad_ttl"], 2);
+        assert_eq!(status.refused_adverts().into_iter().collect::<Vec<_>>(), [("bad_ttl".to_owned(), 2)]);
         assert_eq!(status.verdicts()["steered"], 7);
         assert_eq!(status.backends()[0].address, "172.20.128.2");
     }

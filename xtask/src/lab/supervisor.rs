@@ -93,12 +93,11 @@ fn build(spec: LabSpec, claim: &Claim, nodes: &mut Nodes) -> Result<LabState, La
     report(&Report::Doing("starting what runs on them".to_owned()));
     for node in &spec.nodes {
         let Some(init) = init_of(&node.name) else { continue };
-        // This process reaps them all in `stay`, so their handles are not needed.
-        drop(daemon::start_web(claim.folder(), init, node)?);
+        daemon::start_web(claim.folder(), init, node)?;
     }
     for node in &spec.nodes {
         let Some(init) = init_of(&node.name) else { continue };
-        drop(daemon::start(claim.folder(), init, node)?);
+        daemon::start(claim.folder(), init, node)?;
     }
     let supervisor = std::process::id().cast_signed();
     Ok(LabState { spec, supervisor, inits, switch: switch.as_raw() })

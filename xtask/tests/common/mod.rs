@@ -26,7 +26,9 @@ pub(crate) fn lb() -> PathBuf {
     match path {
         Some(path) if path.is_file() => path.canonicalize().unwrap_or(path),
         Some(path) => panic!("LB_BINARY is {}, which is no file", path.display()),
-        None => panic!("LB_BINARY does not name the lb executable: run `cargo xtask test`, which builds it and does"),
+        None => panic!(
+            "LB_BINARY does not name the lb executable: run `cargo xtask test`, which builds it and does"
+        ),
     }
 }
 
@@ -135,9 +137,12 @@ impl Pair {
     /// Fails unless nobody saw a wrong checksum.
     pub(crate) fn assert_checksums_were_right(&self) {
         for node in self.lab.nodes() {
-            for (protocol, counter) in
-                [("Tcp", "InCsumErrors"), ("Udp", "InCsumErrors"), ("Icmp", "InCsumErrors"), ("Ip", "InHdrErrors")]
-            {
+            for (protocol, counter) in [
+                ("Tcp", "InCsumErrors"),
+                ("Udp", "InCsumErrors"),
+                ("Icmp", "InCsumErrors"),
+                ("Ip", "InHdrErrors"),
+            ] {
                 let count = node.kernel_counter(protocol, counter).expect("the kernel counts");
                 assert_eq!(count, 0, "{protocol} {counter} of {}", node.name());
             }

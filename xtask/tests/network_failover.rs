@@ -1,0 +1,181 @@
+//! Tier 3: what happens to the VIP when something happens to its owner.
+
+mod common;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{Pair, SOON, pair, watch};
+use nix::sys::signal::Signal;
+use xtask::lab::{
+    VIP, XdpMode,
+    probe::{arp, load::LoadProber},
+};
+
+/// A backup waits for 3 adverts and its skew, 3.6 s; the client may have asked just before the last advert.
+const LONGEST_TAKEOVER: Duration = Duration::from_millis(4500);
+
+/// The pair with a client that never stops asking.
+fn pair_under_load(name: &str) -> (Pair, LoadProber) {
+    let pair = pair(name, XdpMode::Auto);
+    let prober = LoadProber::start(&pair.client, VIP, 80);
+    prober.wait_for_answer(SOON).expect("the VIP answers");
+    (pair, prober)
+}
+
+/// Waits until `node` owns the VIP and the client is answered.
+fn wait_for_takeover(pair: &Pair, node: &xtask::lab::Node, prober: &LoadProber) {
+    pair.wait_for_owner(node);
+    prober.wait_for_answer(SOON).expect("the VIP answers");
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_frozen_owner_is_silent_and_the_other_takes_over() {
+    let (pair, prober) = pair_under_load("t-frozen");
+    let frozen = Instant::now();
+    pair.a.freeze().expect("it can be frozen");
+    wait_for_takeover(&pair, &pair.b, &prober);
+    let gap = prober.since(frozen).longest_gap;
+    assert!(gap < LONGEST_TAKEOVER, "a client waited {gap:?}");
+
+    // For as long as it is frozen, though its kernel still carries the address.
+    let mac = pair.b.mac().expect("it has an interface");
+    let after = Instant::now();
+    let report = arp::ask(&pair.client, VIP, Duration::from_secs(6)).expect("the client can ask");
+    assert!(report.always_only(mac), "{report:?}");
+    let served = prober.since(after);
+    assert_eq!(served.failures(), 0, "{served:?}");
+    assert!(served.share("node-b") > 0.999, "{served:?}");
+    assert_eq!(pair.holders(), ["node-a", "node-b"], "node-a could not give it up");
+
+    // Whatever happens at the thaw: never two answers to one request.
+    let client = pair.client.clone();
+    let watcher = thread::spawn(move || arp::ask(&client, VIP, Duration::from_secs(8)));
+    let thawed = Instant::now();
+    pair.a.thaw().expect("it can be thawed");
+    wait_for_takeover(&pair, &pair.a, &prober);
+    assert_eq!(pair.settle().name(), "node-a");
+    let report = watcher.join().expect("it does not panic").expect("the client can ask");
+    assert!(report.rounds.iter().all(|answers| answers.len() <= 1), "{report:?}");
+    assert_eq!(pair.holders(), ["node-a"]);
+    let served = prober.since(thawed);
+    assert_eq!(served.failures(), 0, "{served:?}");
+    assert!(served.longest_gap < Duration::from_millis(500), "{served:?}");
+    pair.assert_checksums_were_right();
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_frozen_backup_changes_nothing_for_the_vip() {
+    let (pair, prober) = pair_under_load("t-frozen-backup");
+    pair.b.freeze().expect("it can be frozen");
+    pair.wait("node-a sees that node-b's nginx is gone", || {
+        pair.a.status().is_ok_and(|s| s.backends().iter().any(|b| b.state != "up"))
+    });
+    let after = Instant::now();
+    let mac = pair.a.mac().expect("it has an interface");
+    let report = arp::ask(&pair.client, VIP, Duration::from_secs(5)).expect("the client can ask");
+    assert!(report.always_only(mac), "{report:?}");
+    assert_eq!(prober.since(after).failures(), 0);
+    pair.b.thaw().expect("it can be thawed");
+    assert_eq!(pair.settle().name(), "node-a");
+    assert_eq!(pair.answerers(), ["node-a"], "node-b woke up late and must not claim anything");
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_killed_daemon_leaves_a_silent_node_whose_nginx_still_serves() {
+    let (pair, prober) = pair_under_load("t-killed");
+    let killed = Instant::now();
+    pair.a.stop_daemon(Signal::SIGKILL, SOON).expect("it ends");
+    assert!(pair.a.xdp("eth0").expect("ip runs").is_some(), "the guard outlives the daemon");
+    wait_for_takeover(&pair, &pair.b, &prober);
+    let gap = prober.since(killed).longest_gap;
+    assert!(gap < LONGEST_TAKEOVER, "a client waited {gap:?}");
+    let mac = pair.b.mac().expect("it has an interface");
+    let report = arp::ask(&pair.client, VIP, Duration::from_secs(4)).expect("the client can ask");
+    assert!(report.always_only(mac), "{report:?}");
+    let after = Instant::now();
+    watch(Duration::from_secs(2));
+    let served = prober.since(after);
+    assert_eq!(served.failures(), 0, "{served:?}");
+    assert!(
+        (0.4..=0.6).contains(&served.share("node-a")),
+        "what node-b steers is still delivered: {served:?}"
+    );
+
+    let restarted = Instant::now();
+    pair.a.start_daemon().expect("it starts");
+    wait_for_takeover(&pair, &pair.a, &prober);
+    assert_eq!(pair.settle().name(), "node-a");
+    assert_eq!((pair.holders(), pair.answerers()), (vec!["node-a".to_owned()], vec!["node-a".to_owned()]));
+    let served = prober.since(restarted);
+    assert_eq!(served.failures(), 0, "{served:?}");
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_clean_stop_hands_over_at_once_and_leaves_nothing() {
+    let (pair, prober) = pair_under_load("t-stop");
+    let stopped = Instant::now();
+    pair.a.stop_daemon(Signal::SIGTERM, Duration::from_secs(5)).expect("it ends");
+    // Priority 0 makes the backup wait its skew only, 0.61 s.
+    pair.wait_for("node-b owns the VIP", Duration::from_secs(2), || {
+        pair.b.status().is_ok_and(|status| status.is_owner())
+    });
+    let gap = prober.since(stopped).longest_gap;
+    assert!(gap < Duration::from_secs(2), "a client waited {gap:?}");
+    for interface in ["eth0", "lo"] {
+        assert!(!pair.a.has_address(interface, VIP).expect("ip runs"), "the VIP is still on {interface}");
+        assert_eq!(pair.a.xdp(interface).expect("ip runs"), None, "a program is still on {interface}");
+    }
+    let pins = pair.a.run(&["find", "/sys/fs/bpf", "-type", "f"]).expect("find runs");
+    assert_eq!(pins.trim(), "", "pins are left");
+    assert_eq!(pair.answerers(), ["node-b"]);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn after_a_clean_stop_every_connection_is_answered() {
+    // The stopped node's nginx is well, but no longer takes what is steered to it.
+    let (pair, prober) = pair_under_load("t-stop-serves");
+    pair.a.stop_daemon(Signal::SIGTERM, Duration::from_secs(5)).expect("it ends");
+    wait_for_takeover(&pair, &pair.b, &prober);
+    pair.wait("two seconds pass without a failure", || {
+        let start = Instant::now();
+        watch(Duration::from_secs(2));
+        let report =
+            prober.between(start, Instant::now().checked_sub(Duration::from_millis(600)).unwrap_or(start));
+        report.failures() == 0 && report.answers() > 100
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn the_vip_leaves_a_node_whose_nginx_died_and_comes_back_with_it() {
+    let (pair, prober) = pair_under_load("t-track");
+    pair.a.stop_web().expect("nginx ends");
+    pair.wait("node-a is in fault", || pair.a.status().is_ok_and(|status| status.all_are("fault")));
+    wait_for_takeover(&pair, &pair.b, &prober);
+    pair.wait("node-a gave the VIP up", || pair.holders() == ["node-b"]);
+    assert_eq!(pair.answerers(), ["node-b"]);
+    let after = Instant::now();
+    watch(Duration::from_secs(2));
+    let served = prober.since(after);
+    assert_eq!(served.failures(), 0, "{served:?}");
+    assert!(served.share("node-b") > 0.999, "{served:?}");
+
+    pair.a.start_web().expect("nginx starts");
+    assert_eq!(
+        {
+            pair.wait_for_owner(&pair.a);
+            pair.settle()
+        }
+        .name(),
+        "node-a"
+    );
+    assert_eq!(pair.holders(), ["node-a"]);
+}
