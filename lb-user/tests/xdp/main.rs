@@ -1,0 +1,9 @@
+//! Tests of the loaded XDP program, in the real kernel.
+
+mod attach;
+mod differential;
+mod fixtures;
+mod model;
+mod namespace;
+mod packets;
+mod world;
