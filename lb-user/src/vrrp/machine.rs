@@ -165,10 +165,18 @@ struct Backup {
     since: Timestamp,
     /// The owner has said farewell: wait for the skew only.
     farewell: bool,
-    /// Who was heard last, whether its advert counted or not.
-    heard: Option<Ipv4Addr>,
+    /// What was heard last, whether it counted or not.
+    heard: Option<Heard>,
     /// The claim on its way, if any.
     claim: Option<Claim>,
+}
+
+/// An advert of somebody who owned the VIPs when he sent it.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    source: Ipv4Addr,
+    priority: u8,
+    at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -376,7 +384,7 @@ impl Machine {
         source: Ipv4Addr,
     ) -> Backup {
         if advert.priority == 0 {
-            let from_owner = backup.heard == Some(source);
+            let from_owner = backup.heard.is_some_and(|heard| heard.source == source);
             // Repeated farewells must not put the claim off.
             if from_owner && !backup.farewell && backup.claim.is_none() {
                 backup.since = now;
@@ -384,11 +392,21 @@ impl Machine {
             }
             return backup;
         }
-        backup.heard = Some(source);
-        if !self.settings.preempt || advert.priority >= self.priority {
-            return Backup::new(now, backup.heard);
+        backup.heard = Some(Heard { source, priority: advert.priority, at: now });
+        self.heed(backup)
+    }
+
+    /// Lets what was heard last count, if by this node's present priority it does, and the wait did not begin anew since.
+    fn heed(&self, backup: Backup) -> Backup {
+        match backup.heard {
+            Some(heard)
+                if heard.at >= backup.since
+                    && (!self.settings.preempt || heard.priority >= self.priority) =>
+            {
+                Backup::new(heard.at, backup.heard)
+            }
+            _ => backup,
         }
-        backup
     }
 
     /// Sends an advert at once, or as soon as the last one of this kind is long enough ago.
@@ -443,15 +461,20 @@ impl Machine {
             return;
         }
         self.priority = priority;
-        if let Role::Owner(mut owner) = self.role {
-            self.answer(now, &mut owner, actions);
-            self.role = Role::Owner(owner);
+        match self.role {
+            Role::Stopped | Role::Fault => {}
+            // An owner it would have preempted may now be one it must respect.
+            Role::Backup(backup) => self.role = Role::Backup(self.heed(backup)),
+            Role::Owner(mut owner) => {
+                self.answer(now, &mut owner, actions);
+                self.role = Role::Owner(owner);
+            }
         }
     }
 
     fn become_backup(&mut self, now: Timestamp, reason: BackupReason, actions: &mut Vec<Action>) {
         let heard = match reason {
-            BackupReason::BetterOwner { source, .. } => Some(source),
+            BackupReason::BetterOwner { source, priority } => Some(Heard { source, priority, at: now }),
             BackupReason::Started | BackupReason::FaultCleared | BackupReason::LeaseExpired => None,
         };
         self.role = Role::Backup(Backup::new(now, heard));
@@ -471,8 +494,8 @@ impl Machine {
 }
 
 impl Backup {
-    fn new(now: Timestamp, heard: Option<Ipv4Addr>) -> Self {
-        Self { since: now, farewell: false, heard, claim: None }
+    fn new(since: Timestamp, heard: Option<Heard>) -> Self {
+        Self { since, farewell: false, heard, claim: None }
     }
 }
 

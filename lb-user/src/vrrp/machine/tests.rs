@@ -324,6 +324,20 @@ fn a_changed_priority_is_advertised_at_once_and_changes_the_skew() {
 }
 
 #[test]
+fn a_backup_whose_priority_falls_respects_the_owner_it_wanted_to_preempt() {
+    let mut bench = Bench::backup();
+    bench.hear(3400, 100, LOWER);
+    bench.is(State::Backup, Some(3500), 0);
+    assert_eq!(bench.input(3450, Input::PriorityChanged(64)), []);
+    bench.is(State::Backup, Some(3400 + 3750), 0);
+    // A farewell heard after that advert still counts.
+    bench.hear(4000, 100, LOWER);
+    bench.hear(4010, 0, LOWER);
+    bench.input(4020, Input::PriorityChanged(32));
+    bench.is(State::Backup, Some(4010 + 875), 0);
+}
+
+#[test]
 fn stopped_and_started_again_it_begins_from_the_start() {
     let mut bench = Bench::owner();
     bench.input(4000, Input::Stop);
