@@ -182,24 +182,43 @@ fn a_backup_listens_by_priority_and_preemption() {
 #[test]
 fn a_farewell_of_the_owner_shortens_the_wait_to_the_skew_once() {
     let mut bench = Bench::backup();
-    bench.hear(1000, 200, HIGHER);
-    bench.hear(1200, 0, HIGHER);
-    bench.is(State::Backup, Some(1200 + SKEW), 0);
-    bench.hear(1500, 0, HIGHER);
-    bench.is(State::Backup, Some(1200 + SKEW), 0);
+    bench.hear(3100, 200, HIGHER);
+    bench.hear(3200, 0, HIGHER);
+    bench.is(State::Backup, Some(3200 + SKEW), 0);
+    bench.hear(3500, 0, HIGHER);
+    bench.is(State::Backup, Some(3200 + SKEW), 0);
     // Somebody else is owner now.
-    bench.hear(1600, 150, LOWER);
-    bench.is(State::Backup, Some(1600 + 3500), 0);
+    bench.hear(3600, 150, LOWER);
+    bench.is(State::Backup, Some(3600 + 3500), 0);
 }
 
 #[test]
 fn a_farewell_of_another_than_the_owner_is_not_heeded() {
     let mut bench = Bench::backup();
-    bench.hear(500, 0, HIGHER);
+    bench.hear(3100, 0, HIGHER);
     bench.is(State::Backup, Some(3500), 0);
-    bench.hear(1000, 200, HIGHER);
-    bench.hear(1200, 0, LOWER);
-    bench.is(State::Backup, Some(4500), 0);
+    bench.hear(3200, 200, HIGHER);
+    bench.hear(3300, 0, LOWER);
+    bench.is(State::Backup, Some(3200 + 3500), 0);
+}
+
+#[test]
+fn a_farewell_is_not_heeded_while_yet_another_may_be_owner() {
+    // Another was heard at 1000; or nothing was, before the start at 0.
+    for (other, quiet_since) in [(true, 1000), (false, 0)] {
+        for (after, heeded) in [(3000, false), (3001, true)] {
+            let mut bench = Bench::backup();
+            if other {
+                bench.hear(1000, 150, LOWER);
+            }
+            let farewell = quiet_since + after;
+            bench.hear(1100, 200, HIGHER);
+            bench.hear(farewell - 1, 200, HIGHER);
+            bench.hear(farewell, 0, HIGHER);
+            let next = if heeded { farewell + SKEW } else { farewell - 1 + 3500 };
+            bench.is(State::Backup, Some(next), 0);
+        }
+    }
 }
 
 #[test]
