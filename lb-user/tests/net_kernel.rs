@@ -186,17 +186,14 @@ fn events_that_were_lost_end_in_a_new_snapshot() {
         let mut events = follow(&netlink).expect("followed");
         assert!(matches!(events.recv().await, Some(Ok(NetEvent::Resync(_)))));
         // Nobody reads while `ip` runs: this thread is the whole runtime.
-        let batch: String = (0..20_000u32)
+        let batch: Vec<String> = (0..20_000u32)
             .map(|n| {
-                format!(
-                    "neigh replace 172.20.{}.{} lladdr 02:00:00:00:00:09 dev near0\n",
-                    n / 200,
-                    n % 200 + 1
-                )
+                let (third, fourth) = (n / 200, n % 200 + 1);
+                format!("neigh replace 172.20.{third}.{fourth} lladdr 02:00:00:00:00:09 dev near0")
             })
             .collect();
         let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), batch).expect("written");
+        std::fs::write(file.path(), batch.join("\n")).expect("written");
         ip(&format!("-batch {}", file.path().display()));
         let snapshot = wait_for(&mut events, |event| match event {
             NetEvent::Resync(snapshot) => Some(snapshot.clone()),
@@ -235,7 +232,7 @@ fn next_hops_are_resolved_followed_and_resolved_again() {
             ip("link set far0 address 02:00:00:00:00:33");
             ip("neigh flush dev far0");
         });
-        let arp = far.enter(|| ArpSocket::open()).expect("a packet socket");
+        let arp = far.enter(ArpSocket::open).expect("a packet socket");
         let far_index = far.enter(|| nix::net::if_::if_nametoindex("far0")).expect("far0 is there");
         arp.announce(far_index, Mac([2, 0, 0, 0, 0, 0x33]), FAR).expect("announced");
         wait_for(&mut events, known(FAR, Some(Mac([2, 0, 0, 0, 0, 0x33])))).await;
@@ -281,11 +278,9 @@ fn gratuitous_arp_moves_an_address_in_the_other_ends_cache() {
             next_hop: NextHop { index: far_index, address: VIP },
             mac: Some(Mac([2, 0, 0, 0, 0, 0xaa])),
         };
-        wait_for(&mut events, |event| match event {
-            NetEvent::Resync(snapshot) => Some(assert!(snapshot.neighbours.contains(&old), "{snapshot:?}")),
-            _ => None,
-        })
-        .await;
+        let first = events.recv().await.expect("an event").expect("no error");
+        let NetEvent::Resync(snapshot) = first else { panic!("{first:?}") };
+        assert!(snapshot.neighbours.contains(&old), "{snapshot:?}");
 
         let arp = ArpSocket::open().expect("a packet socket");
         let mac = Mac([2, 0, 0, 0, 0, 2]);

@@ -65,6 +65,6 @@ pub(crate) fn ip(arguments: &str) -> String {
 fn run(test: impl AsyncFnOnce()) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(60), test()).await.expect("the test ends within a minute");
+        tokio::time::timeout(Duration::from_mins(1), test()).await.expect("the test ends within a minute");
     });
 }

@@ -131,7 +131,7 @@ impl Node {
     /// Does one thing, in the order of the contract: what is begun, then packets, then timeouts.
     pub(super) fn step(&mut self, now: Moment) -> Effect {
         if let Some(step) = self.steps.pop_front() {
-            return self.perform(now, step);
+            return self.perform(now, &step);
         }
         if let Some((advert, source)) = self.inbox.pop_front() {
             self.input(now, Input::AdvertReceived { advert, source });
@@ -142,8 +142,8 @@ impl Node {
         Effect::None
     }
 
-    fn perform(&mut self, now: Moment, step: Step) -> Effect {
-        match step {
+    fn perform(&mut self, now: Moment, step: &Step) -> Effect {
+        match *step {
             Step::WriteLease(lease) => self.lease = lease,
             Step::Perform(Action::SendAdvert { priority, not_after }) => {
                 let sent = self.clock(now);

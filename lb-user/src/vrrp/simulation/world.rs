@@ -83,6 +83,8 @@ pub(super) struct World {
     harmed: BTreeMap<(usize, usize), Moment>,
     /// When the last message of a link arrives: they do not overtake one another.
     arrival: BTreeMap<(usize, usize), Moment>,
+    /// Steps done at this very moment.
+    steps_now: u32,
     /// When a priority last changed.
     repriced: Moment,
     pub(super) overlaps: u64,
@@ -111,6 +113,7 @@ impl World {
             disturbed: BTreeMap::new(),
             harmed: BTreeMap::new(),
             arrival: BTreeMap::new(),
+            steps_now: 0,
             repriced: 0,
             overlaps: 0,
         };
@@ -152,6 +155,8 @@ impl World {
             let next = [event, thaw, work.map(|(moment, _)| moment)].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next < end) else { break };
             self.judge(next);
+            self.steps_now = if next == self.now { self.steps_now + 1 } else { 0 };
+            assert!(self.steps_now < 10_000, "at {next}: nodes run in circles: {:#?}", self.nodes);
             self.now = next;
             if event == Some(next) {
                 let (_, event) = self.events.pop_first().expect("it is the first");
