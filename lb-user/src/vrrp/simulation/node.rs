@@ -30,6 +30,8 @@ pub(super) struct Node {
     pub(super) lease: u64,
     /// Since when it does nothing, and until when.
     pub(super) stalled: Option<(Moment, Moment)>,
+    /// Since when it has not done all there was to do: from a stall on, until it has caught up.
+    pub(super) behind: Option<Moment>,
     pub(super) dead: bool,
     /// When it last sent its claim.
     pub(super) claimed: Moment,
@@ -75,6 +77,7 @@ impl Node {
             ask_again: false,
             lease: 0,
             stalled: None,
+            behind: None,
             dead: true,
             claimed: 0,
             advertised: 0,
@@ -166,6 +169,13 @@ impl Node {
         Effect::None
     }
 
+    /// Notes that it has caught up, if it has.
+    pub(super) fn settle(&mut self) {
+        if self.awake() && self.steps.is_empty() && self.inbox.is_empty() {
+            self.behind = None;
+        }
+    }
+
     /// Every peer was sent to.
     pub(super) fn sent(&mut self, sent: Timestamp) {
         self.steps.push_front(Step::Confirm { sent });
@@ -188,6 +198,7 @@ impl Node {
 
     pub(super) fn stall(&mut self, now: Moment, duration: Duration) {
         let until = now + duration.as_nanos() as u64;
+        self.behind.get_or_insert(now);
         self.stalled = Some(match self.stalled {
             Some((since, earlier)) => (since, until.max(earlier)),
             None => (now, until),

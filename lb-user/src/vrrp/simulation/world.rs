@@ -166,6 +166,7 @@ impl World {
                     self.nodes.iter_mut().filter(|node| node.stalled.is_some_and(|(_, end)| end <= next))
                 {
                     node.stalled = None;
+                    node.settle();
                 }
             } else if let Some((_, number)) = work {
                 self.work(number);
@@ -243,6 +244,7 @@ impl World {
             Effect::Send { priority, sent } => self.send(number, priority, sent),
             Effect::BecameOwner => self.claims[number] += 1,
         }
+        self.nodes[number].settle();
     }
 
     fn send(&mut self, from: usize, priority: u8, sent: Timestamp) {
@@ -302,8 +304,8 @@ impl World {
     /// * while the network keeps the two apart: a message between them was lost, refused or late no longer ago
     ///   than a lease lasts; or
     /// * in a hand-over: the later one has claimed, and the other has not heard it yet or not been able to
-    ///   answer. That takes a round trip. It lasts longer only if the one who must yield was stalled or dead
-    ///   by then, and then no longer than its lease.
+    ///   answer. That takes a round trip. It lasts longer only if the one who must yield (or, when priorities
+    ///   changed meanwhile, either) was stalled or dead by then, and then no longer than its lease.
     ///
     /// A hand-over begins only by preemption, or by claims that cross: a node that would not preempt claims
     /// only when nobody else has a lease, or has claimed a moment before.
@@ -326,9 +328,11 @@ impl World {
             self.nodes
         );
         let rank = |node: &Node| (node.advertised, node.address());
-        let loser = if rank(earlier) < rank(later) { earlier } else { later };
+        let (loser, winner) = if rank(earlier) < rank(later) { (earlier, later) } else { (later, earlier) };
         let bound = later.claimed.max(self.repriced) + HAND_OVER;
-        let stalled = loser.dead || loser.stalled.is_some_and(|(since, _)| since <= bound);
+        let stalls = |node: &Node| node.dead || node.behind.is_some_and(|since| since <= bound);
+        // Whoever lost by a change of priority yields to what the winner says, who must be able to speak.
+        let stalled = stalls(loser) || repriced && stalls(winner);
         assert!(
             until <= bound || stalled,
             "at {until}: {} still has a lease though {} claimed at {}: {:#?}",
