@@ -1,6 +1,6 @@
 //! The data plane of the kernel, by aya.
 
-use std::{collections::BTreeSet, io, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -266,7 +266,8 @@ pub(super) fn load_error(source: Box<dyn std::error::Error + Send + Sync>) -> Da
 /// Says what the kernel lacks, as far as its answer tells.
 fn readable(error: ProgramError) -> Box<dyn std::error::Error + Send + Sync> {
     let ProgramError::LoadError { io_error, .. } = &error else { return error.into() };
-    if io_error.kind() == io::ErrorKind::PermissionDenied {
+    // Not `ErrorKind::PermissionDenied`: that is EACCES too, the verifier's word for "I don't believe this".
+    if io_error.raw_os_error() == Some(libc::EPERM) {
         return format!(
             "the kernel refuses ({io_error}): in a container or user namespace the capabilities must be those of the \
              host; a kernel before 5.11 also wants a larger RLIMIT_MEMLOCK"
