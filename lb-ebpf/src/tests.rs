@@ -7,8 +7,8 @@ use std::{
 };
 
 use lb_common::{
-    Backend, Be16, Be32, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey, NextHop, Service,
-    ServiceKey, Verdict, Vip,
+    Backend, Be16, Be32, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey, NextHop,
+    Service, ServiceKey, Verdict, Vip,
 };
 
 use crate::{
@@ -94,12 +94,7 @@ impl Kernel for Maps {
 
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         let service = ServiceKey { address: VIP, port: Be16::new(80), protocol: 6, reserved: 0 };
-        (*key == service).then_some(Service {
-            ring: 3,
-            ring_size: 5,
-            lease: 1,
-            flags: Service::HAS_LOCAL,
-        })
+        (*key == service).then_some(Service { ring: 3, ring_size: 5, lease: 1, flags: Service::HAS_LOCAL })
     }
 
     fn lease(&self, number: u32) -> Option<u64> {
@@ -305,10 +300,7 @@ fn reply_asks_for_the_route_of_what_will_leave() {
     assert_eq!(frame[34..36], 80_u16.to_be_bytes());
     assert_checksums(&frame);
     let question = maps.asked.get().expect("the route was asked for");
-    assert_eq!(
-        (question.source, question.source_port, question.destination),
-        (VIP, Be16::new(80), CLIENT)
-    );
+    assert_eq!((question.source, question.source_port, question.destination), (VIP, Be16::new(80), CLIENT));
 }
 
 #[test]
@@ -339,8 +331,7 @@ fn partial_checksum_over_too_many_bytes_is_malformed() {
     let mut frame = to_service();
     frame.resize(14 + usize::from(total), 0);
     frame[16..18].copy_from_slice(&total.to_be_bytes());
-    let pseudo =
-        sum(&frame[26..34]) + u64::from(6_u16.to_be()) + u64::from((total - 20).to_be());
+    let pseudo = sum(&frame[26..34]) + u64::from(6_u16.to_be()) + u64::from((total - 20).to_be());
     frame[50..52].copy_from_slice(&checksum::fold(pseudo).to_ne_bytes());
 
     let mut native = frame.clone();

@@ -98,22 +98,6 @@ impl XdpDataplane {
         Ok(TestOutcome { action: result.return_value, frame: out })
     }
 
-    /// The time one run takes on average, of `repeat` runs in a row. The kernel does not restore the packet between
-    /// runs, so this is of use only for packets that can meet the program's own output.
-    pub fn time(
-        &mut self,
-        program: Program,
-        frame: &[u8],
-        repeat: u32,
-    ) -> Result<std::time::Duration, DataplaneError> {
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.repeat = repeat;
-        let result =
-            program.of(&mut self.ebpf)?.test_run(options).map_err(|error| load_error(error.into()))?;
-        Ok(result.duration)
-    }
-
     fn publish_nat_replies(&mut self) -> Result<(), DataplaneError> {
         let settings = Settings { nat_replies: self.nat_replies.len() as u32, reserved: 0 };
         self.maps.settings.set(0, settings, 0).map_err(failed(names::SETTINGS, "write", 0))

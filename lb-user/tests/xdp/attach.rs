@@ -19,9 +19,11 @@ fn with_cable(test: impl FnOnce(&Path) + Send) {
     isolated(|| {
         let none: Option<&str> = None;
         unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace can be made");
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("mounts can be made private");
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+            .expect("mounts can be made private");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        mount(Some("bpf"), folder.path(), Some("bpf"), MsFlags::empty(), none).expect("a bpffs can be mounted");
+        mount(Some("bpf"), folder.path(), Some("bpf"), MsFlags::empty(), none)
+            .expect("a bpffs can be mounted");
         make_cable();
         test(folder.path());
         nix::mount::umount(folder.path()).expect("nobody uses the bpffs");
@@ -56,7 +58,9 @@ fn shown() -> Option<String> {
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn attachment_outlives_its_process_and_is_replaced_atomically() {
-    for (mode, name, word) in [(XdpMode::Native, "native", "xdp"), (XdpMode::Generic, "generic", "xdpgeneric")] {
+    for (mode, name, word) in
+        [(XdpMode::Native, "native", "xdp"), (XdpMode::Generic, "generic", "xdpgeneric")]
+    {
         with_cable(|bpffs| {
             let pin_dir = bpffs.join("lb/node-a");
             let mut first = load(&pin_dir);

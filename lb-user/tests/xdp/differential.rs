@@ -9,8 +9,8 @@ use lb::dataplane::{
     XdpDataplane,
 };
 use lb_common::{
-    Backend, BackendCounters, Be16, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
-    NatReply, NatReplyKey, NextHop, Service, ServiceKey, Verdict, Vip,
+    Backend, BackendCounters, Be16, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_LOCAL, MODE_NAT,
+    Mac, NatReply, NatReplyKey, NextHop, Service, ServiceKey, Verdict, Vip,
 };
 use proptest::{collection::vec, prelude::*, sample::select, test_runner::TestRunner};
 
@@ -19,8 +19,8 @@ use crate::{
     namespace::{index, isolated},
     packets::{CLIENT, CLIENT_MAC, Checksum, OWN_MAC, Packet, Protocol, arp, tcp},
     world::{
-        DIRECTOR, DROP, FAR, FAR_MAC, NAT_BACKEND, NEAR, NEAR_MAC, OTHER, OWN_ADDRESS, SILENT_CLIENT, VIP, VIP_BACKUP,
-        VIP_EXPIRED, address, build_network,
+        DIRECTOR, DROP, FAR, FAR_MAC, NAT_BACKEND, NEAR, NEAR_MAC, OTHER, OWN_ADDRESS, SILENT_CLIENT, VIP,
+        VIP_BACKUP, VIP_EXPIRED, address, build_network,
     },
 };
 
@@ -36,8 +36,10 @@ fn program_agrees_with_the_model() {
     isolated(|| {
         build_network();
         let interfaces = HashMap::from([(1, (1, NEAR_MAC)), (2, (index("far"), FAR_MAC))]);
-        let mut runner =
-            TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CONFIGURATIONS) });
+        let mut runner = TestRunner::new(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(CONFIGURATIONS)
+        });
         let result = runner.run(&(model(interfaces), vec(frame(), FRAMES)), |(model, frames)| {
             for program in [Native, Generic] {
                 compare(&model, program, &frames)?;
@@ -58,20 +60,32 @@ fn compare(model: &Model, program: Program, frames: &[Vec<u8>]) -> Result<(), Te
         let expected = model.decide(program == Generic, frame);
         let seen = dataplane.test_run(program, frame).expect("the kernel runs the program");
         prop_assert_eq!(
-            seen.action, expected.action,
-            "{:?} expected of {} for {}", expected.verdict, program.name(), hex(frame)
+            seen.action,
+            expected.action,
+            "{:?} expected of {} for {}",
+            expected.verdict,
+            program.name(),
+            hex(frame)
         );
         if expected.action != DROP {
             prop_assert!(
                 equal(&seen.frame, &expected, frame),
                 "{:?} of {}: {} became {}, not {}",
-                expected.verdict, program.name(), hex(frame), hex(&seen.frame), hex(&expected.frame)
+                expected.verdict,
+                program.name(),
+                hex(frame),
+                hex(&seen.frame),
+                hex(&expected.frame)
             );
         }
         verdicts[expected.verdict as usize] += 1;
         prop_assert_eq!(
-            &dataplane.verdicts().expect("verdicts"), &verdicts,
-            "{:?} expected of {} for {}", expected.verdict, program.name(), hex(frame)
+            &dataplane.verdicts().expect("verdicts"),
+            &verdicts,
+            "{:?} expected of {} for {}",
+            expected.verdict,
+            program.name(),
+            hex(frame)
         );
         if let Some((id, bytes, opens)) = expected.counted {
             let counters = backends.entry(id).or_default();
@@ -82,7 +96,12 @@ fn compare(model: &Model, program: Program, frames: &[Vec<u8>]) -> Result<(), Te
     }
     for id in 1..=BACKENDS {
         let expected = backends.get(&id).copied().unwrap_or_default();
-        prop_assert_eq!(dataplane.backend_counters(id).expect("backend_counters"), expected, "backend {}", id);
+        prop_assert_eq!(
+            dataplane.backend_counters(id).expect("backend_counters"),
+            expected,
+            "backend {}",
+            id
+        );
     }
     Ok(())
 }
@@ -152,16 +171,17 @@ fn load(model: &Model) -> XdpDataplane {
 
 fn model(interfaces: HashMap<u16, (u32, Mac)>) -> impl Strategy<Value = Model> {
     let lease = select(vec![LeaseModel::Owner, LeaseModel::Owner, LeaseModel::Backup, LeaseModel::Expired]);
-    let next_hop = select(vec![
-        NextHop::new(NEAR, 1),
-        NextHop::new(NEAR, 1),
-        NextHop::new(FAR, 2),
-        NextHop::UNRESOLVED,
-    ]);
+    let next_hop =
+        select(vec![NextHop::new(NEAR, 1), NextHop::new(NEAR, 1), NextHop::new(FAR, 2), NextHop::UNRESOLVED]);
     let mode = select(vec![MODE_DR, MODE_DR, MODE_NAT, MODE_NAT, MODE_LOCAL]);
-    let backend = (next_hop, mode, any::<[u8; 4]>(), any::<u16>()).prop_map(|(next_hop, mode, octets, port)| {
-        Backend { next_hop, address: address(octets.into()), port: Be16::new(port), mode, reserved: 0 }
-    });
+    let backend =
+        (next_hop, mode, any::<[u8; 4]>(), any::<u16>()).prop_map(|(next_hop, mode, octets, port)| Backend {
+            next_hop,
+            address: address(octets.into()),
+            port: Be16::new(port),
+            mode,
+            reserved: 0,
+        });
     let service = (vec(0..=BACKENDS, 0..40), any::<bool>());
     (
         vec(lease, VIPS.len()),

@@ -6,9 +6,7 @@ use std::{
     net::Ipv4Addr,
 };
 
-use lb_common::{
-    Backend, Be16, Flow, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop, Verdict, slot,
-};
+use lb_common::{Backend, Be16, Flow, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop, Verdict, slot};
 
 use crate::{
     packets::{CLIENT, CLIENT_MAC, ones_complement_sum},
@@ -96,7 +94,8 @@ impl Model {
             };
         }
         let Payload::Segment(segment) = payload else { return pass(Verdict::NotOurs) };
-        let Some(&(vip, port)) = self.nat_replies.get(&(source, segment.source_port, segment.protocol)) else {
+        let Some(&(vip, port)) = self.nat_replies.get(&(source, segment.source_port, segment.protocol))
+        else {
             return pass(Verdict::NotOurs);
         };
         // The routes and neighbours of `world::build_network`.
@@ -155,7 +154,10 @@ impl Model {
         if backend.mode == MODE_LOCAL {
             return Expected { counted, ..expected(Verdict::Local, PASS, frame.to_vec()) };
         }
-        assert!(backend.mode == MODE_DR || backend.mode == MODE_NAT, "the configurations have no other modes");
+        assert!(
+            backend.mode == MODE_DR || backend.mode == MODE_NAT,
+            "the configurations have no other modes"
+        );
         if backend.next_hop == NextHop::UNRESOLVED {
             return drop(Verdict::NoNeighbour);
         }
