@@ -9,14 +9,15 @@ use lb_common::{
 use crate::{
     namespace::isolated,
     packets::{
-        CLIENT, Checksum, Packet, Protocol, arp, ethernet, tcp, truncated, udp, with_protocol, with_total_length,
-        with_version,
+        CLIENT, Checksum, Packet, Protocol, arp, ethernet, tcp, truncated, udp, with_protocol,
+        with_total_length, with_version,
     },
     world::{
-        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, DROP, EMPTY, FAR, FAR_MAC, HOLE, LOCAL, NAT, NAT_BACKEND, NAT_FAR,
-        NAT_PORT, NAT_UDP, NAT_UDP_PORT, NAT_UNRESOLVED, NEAR, NEAR_MAC, NO_INTERFACE, NO_RING, NO_SUCH_BACKEND,
-        OTHER, OWN_ADDRESS, PASS, REDIRECT, SILENT_CLIENT, Seen, TX, UNRESOLVED, UNUSED_BACKEND, VIP, VIP_BACKUP,
-        VIP_EXPIRED, VIP_NO_LEASE, World, backend_of, build_network, forwarding,
+        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, DROP, EMPTY, FAR, FAR_MAC, HOLE, LOCAL, NAT, NAT_BACKEND,
+        NAT_FAR, NAT_PORT, NAT_UDP, NAT_UDP_PORT, NAT_UNRESOLVED, NEAR, NEAR_MAC, NO_INTERFACE, NO_RING,
+        NO_SUCH_BACKEND, OTHER, OWN_ADDRESS, PASS, REDIRECT, SILENT_CLIENT, Seen, TX, UNRESOLVED,
+        UNUSED_BACKEND, VIP, VIP_BACKUP, VIP_EXPIRED, VIP_NO_LEASE, World, backend_of, build_network,
+        forwarding,
     },
 };
 
@@ -305,7 +306,14 @@ table! {
 
 fn replies(what: &'static str, packet: Packet) -> Row {
     let frame = packet.bytes();
-    Row { what, frame, action: REDIRECT, verdict: NatReply, out: Some(answered(packet).bytes()), counted: None }
+    Row {
+        what,
+        frame,
+        action: REDIRECT,
+        verdict: NatReply,
+        out: Some(answered(packet).bytes()),
+        counted: None,
+    }
 }
 
 /// The payload lengths at which summing up takes another path: words, chunks of 512, odd ends.
@@ -449,19 +457,4 @@ fn nat_replies_are_known_while_any_are() {
         }
         check(&mut world, Native, [passes("none any more", answer(), NotOurs)]);
     });
-}
-
-/// The verifier accepts the program with its logging too.
-#[test]
-#[ignore = "needs root and BPF: cargo xtask test"]
-fn packet_log_is_loadable_at_every_level() {
-    use lb::{
-        config::PacketLog,
-        dataplane::{LoadOptions, XdpDataplane},
-    };
-
-    for packet_log in [PacketLog::Off, PacketLog::Warn, PacketLog::Info, PacketLog::Debug] {
-        let options = LoadOptions { packet_log, ..LoadOptions::new("/nonexistent") };
-        XdpDataplane::load(options).unwrap_or_else(|error| panic!("{packet_log:?}: {error}"));
-    }
 }

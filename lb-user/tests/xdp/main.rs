@@ -3,6 +3,7 @@
 mod attach;
 mod differential;
 mod fixtures;
+mod log;
 mod model;
 mod namespace;
 mod packets;

@@ -2,10 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use lb::dataplane::{Dataplane as _, LoadOptions, Program, XdpDataplane};
+use lb::{
+    config::PacketLog,
+    dataplane::{Dataplane as _, LoadOptions, Program, XdpDataplane},
+};
 use lb_common::{
-    Backend, BackendCounters, Be16, Be32, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
-    NatReply, NatReplyKey, NextHop, Service, ServiceKey, Verdict, Vip,
+    Backend, BackendCounters, Be16, Be32, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_LOCAL,
+    MODE_NAT, Mac, NatReply, NatReplyKey, NextHop, Service, ServiceKey, Verdict, Vip,
 };
 
 use crate::namespace::{index, ip};
@@ -104,15 +107,20 @@ pub(crate) fn build_network() {
 
 /// Switches the kernel's IPv4 forwarding.
 pub(crate) fn forwarding(on: bool) {
-    std::fs::write("/proc/sys/net/ipv4/ip_forward", if on { "1" } else { "0" }).expect("/proc/sys is writable");
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", if on { "1" } else { "0" })
+        .expect("/proc/sys is writable");
 }
 
 impl World {
     /// Loads the program and fills the maps.
     pub(crate) fn load() -> Self {
-        let mut options = LoadOptions::new("/nonexistent");
-        options.backends = 256;
-        options.services = 128;
+        Self::logging(PacketLog::Off)
+    }
+
+    /// The same, with the program's log at a level.
+    pub(crate) fn logging(packet_log: PacketLog) -> Self {
+        let options =
+            LoadOptions { backends: 256, services: 128, packet_log, ..LoadOptions::new("/nonexistent") };
         let mut dataplane = XdpDataplane::load(options).expect("the program loads");
         let far = index("far");
         for (slot, ifindex, mac) in [(1, 1, NEAR_MAC), (2, far, FAR_MAC)] {
@@ -149,8 +157,21 @@ impl World {
             dataplane.put_backend(backend_of(port), backend).expect("put_backend");
         }
         let ports = [
-            DR, DR_FAR, DR_UDP, NAT, NAT_FAR, NAT_UDP, LOCAL, EMPTY, HOLE, UNRESOLVED, NO_RING, NO_SUCH_BACKEND,
-            UNUSED_BACKEND, NAT_UNRESOLVED, NO_INTERFACE,
+            DR,
+            DR_FAR,
+            DR_UDP,
+            NAT,
+            NAT_FAR,
+            NAT_UDP,
+            LOCAL,
+            EMPTY,
+            HOLE,
+            UNRESOLVED,
+            NO_RING,
+            NO_SUCH_BACKEND,
+            UNUSED_BACKEND,
+            NAT_UNRESOLVED,
+            NO_INTERFACE,
         ];
         for port in ports {
             let slot = match port {
@@ -166,8 +187,7 @@ impl World {
             dataplane.put_vip(address(vip), Vip { lease, reserved: 0 }).expect("put_vip");
             for port in ports {
                 let protocol = if port == NAT_UDP || port == DR_UDP { 17 } else { 6 };
-                let key =
-                    ServiceKey { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
+                let key = ServiceKey { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
                 let service = Service {
                     ring: u32::from(port),
                     ring_size: u32::from(port != EMPTY),
