@@ -113,6 +113,16 @@ fn a_frozen_node_runs_nothing_but_its_kernel_still_answers() {
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_killed_nginx_can_be_started_again() {
+    let pair = bare("t-nginx");
+    pair.a.stop_web().expect("it ends");
+    http::request(&pair.client, NODE_A, 80, "/", None, EXCHANGE).expect_err("nobody listens");
+    pair.a.start_web().expect("it starts");
+    pair.wait("it answers", || http::request(&pair.client, NODE_A, 80, "/", None, EXCHANGE).is_ok());
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
 fn the_load_prober_sees_who_answers_and_how_long_nobody_does() {
     let pair = bare("t-load");
     let prober = LoadProber::start(&pair.client, NODE_A, 80);

@@ -20,7 +20,7 @@ fn nat_lab(name: &str, xdp: XdpMode) -> Lab {
         interface: interface.to_owned(),
         address: address.into(),
         prefix: 24,
-        peer_gro: false,
+        peer_xdp: false,
     };
     // Attached where replies come in too.
     let config = match xdp {
@@ -42,7 +42,7 @@ fn nat_lab(name: &str, xdp: XdpMode) -> Lab {
         backend("web-1", [10, 77, 0, 11]),
         backend("web-2", [10, 77, 0, 12]),
     ];
-    let lab = start(&LabSpec { name: name.to_owned(), nodes }.with_peer_gro(xdp));
+    let lab = start(&LabSpec { name: name.to_owned(), nodes }.with_peer_xdp(xdp));
     lab.wait_until_ready().unwrap_or_else(|error| panic!("{error}"));
     lab
 }

@@ -20,6 +20,7 @@ mod status;
 mod supervisor;
 mod wait;
 mod web;
+mod xdp_pass;
 
 use std::{
     io::{BufRead, BufReader, Write},

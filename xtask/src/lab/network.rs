@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    os::fd::OwnedFd,
     process::{Command, Stdio},
 };
 
@@ -9,16 +10,18 @@ use nix::unistd::Pid;
 
 use super::{
     error::LabError,
-    namespace::{spawn_in_network, spawn_in_node},
+    namespace::{spawn_in_network, spawn_in_node, within_network},
     spec::{LabSpec, NodeSpec},
+    xdp_pass,
 };
 
 /// Makes a bridge for every segment in the switch's namespace and plugs every link of every node into its own.
+/// XDP programs on the bridge's ends stay for as long as the result is held.
 pub(crate) fn build(
     spec: &LabSpec,
     switch: Pid,
     init_of: impl Fn(&str) -> Option<Pid>,
-) -> Result<(), LabError> {
+) -> Result<Vec<OwnedFd>, LabError> {
     let mut lines = vec!["link set lo up".to_owned()];
     for segment in spec.segments() {
         // No spanning tree, so that ports forward at once; no snooping, so that nothing is withheld from anyone.
@@ -44,18 +47,21 @@ pub(crate) fn build(
     ip.args(["-batch", "-"]);
     run("ip", "the switch", ip, &lines.join("\n"), |command| spawn_in_network(switch, command))?;
 
+    let mut programs = Vec::new();
     for node in &spec.nodes {
         let Some(init) = init_of(&node.name) else { continue };
-        for link in node.links.iter().filter(|link| link.peer_gro) {
-            let mut ethtool = Command::new("ethtool");
-            ethtool.args(["-K", &link.port(&node.name), "gro", "on"]);
-            run("ethtool", "the switch", ethtool, "", |command| spawn_in_network(switch, command))?;
+        for link in node.links.iter().filter(|link| link.peer_xdp) {
+            let port = link.port(&node.name);
+            let program = within_network(switch, || xdp_pass::attach(&port))
+                .flatten()
+                .map_err(LabError::io(format!("attaching an XDP program to {port} of the switch")))?;
+            programs.push(program);
         }
         let mut ip = Command::new("ip");
         ip.args(["-batch", "-"]);
         run("ip", &node.name, ip, &addressing(node), |command| spawn_in_node(init, command))?;
     }
-    Ok(())
+    Ok(programs)
 }
 
 fn addressing(node: &NodeSpec) -> String {

@@ -56,9 +56,9 @@ pub struct Link {
     pub address: Ipv4Addr,
     /// Bits of the address that name the network.
     pub prefix: u8,
-    /// Whether the bridge's end of the link has GRO on. Native XDP in the node needs it for packets that the program sends
-    /// back or redirects: veth delivers them only to a peer with a NAPI context.
-    pub peer_gro: bool,
+    /// Whether the bridge's end of the link has a native XDP program (one that lets everything pass). Native XDP in the
+    /// node needs it for packets that it sends back: veth delivers them only to a peer with a program.
+    pub peer_xdp: bool,
 }
 
 impl Link {
@@ -160,14 +160,14 @@ impl LabSpec {
             let config = with_xdp(&shipped_config(file)?, xdp, &["eth0"]);
             Ok(Daemon::Lb { binary: lb.to_owned(), config })
         };
-        Ok(Self::pair(name, daemon("tutorial-a.toml")?, daemon("tutorial-b.toml")?).with_peer_gro(xdp))
+        Ok(Self::pair(name, daemon("tutorial-a.toml")?, daemon("tutorial-b.toml")?).with_peer_xdp(xdp))
     }
 
-    /// Turns GRO on at the bridge's ends if `xdp` is native (see [`Link::peer_gro`]).
+    /// Puts a program on the bridge's ends if `xdp` is native (see [`Link::peer_xdp`]).
     #[must_use]
-    pub fn with_peer_gro(mut self, xdp: XdpMode) -> Self {
+    pub fn with_peer_xdp(mut self, xdp: XdpMode) -> Self {
         for link in self.nodes.iter_mut().flat_map(|node| &mut node.links) {
-            link.peer_gro = xdp == XdpMode::Native;
+            link.peer_xdp = xdp == XdpMode::Native;
         }
         self
     }
@@ -198,7 +198,7 @@ impl NodeSpec {
                 interface: "eth0".to_owned(),
                 address,
                 prefix: 16,
-                peer_gro: false,
+                peer_xdp: false,
             }],
             default_route: None,
             forwarding: false,

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     io::{self, BufRead, BufReader, Write},
-    os::{fd::AsFd, unix::process::CommandExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -73,13 +76,14 @@ fn supervise(spec: LabSpec) -> Result<(), LabError> {
 
     // Dropped at the end of this function, however it is reached: that ends the nodes.
     let mut nodes = Nodes(BTreeMap::new());
-    let state = build(spec, &claim, &mut nodes)?;
+    let (state, _programs) = build(spec, &claim, &mut nodes)?;
     claim.publish(&state)?;
     report(&Report::Ready(state));
     stay(&signals, &nodes)
 }
 
-fn build(spec: LabSpec, claim: &Claim, nodes: &mut Nodes) -> Result<LabState, LabError> {
+/// Also returns what must be held for as long as the lab lives.
+fn build(spec: LabSpec, claim: &Claim, nodes: &mut Nodes) -> Result<(LabState, Vec<OwnedFd>), LabError> {
     report(&Report::Doing(format!("making {} nodes", spec.nodes.len())));
     let switch = nodes.start("switch", false)?;
     let mut inits = BTreeMap::new();
@@ -89,7 +93,7 @@ fn build(spec: LabSpec, claim: &Claim, nodes: &mut Nodes) -> Result<LabState, La
     }
     report(&Report::Doing("joining them".to_owned()));
     let init_of = |name: &str| inits.get(name).copied().map(Pid::from_raw);
-    network::build(&spec, switch, init_of)?;
+    let programs = network::build(&spec, switch, init_of)?;
     report(&Report::Doing("starting what runs on them".to_owned()));
     for node in &spec.nodes {
         let Some(init) = init_of(&node.name) else { continue };
@@ -100,7 +104,7 @@ fn build(spec: LabSpec, claim: &Claim, nodes: &mut Nodes) -> Result<LabState, La
         daemon::start(claim.folder(), init, node)?;
     }
     let supervisor = std::process::id().cast_signed();
-    Ok(LabState { spec, supervisor, inits, switch: switch.as_raw() })
+    Ok((LabState { spec, supervisor, inits, switch: switch.as_raw() }, programs))
 }
 
 /// Returns when the lab is to end.

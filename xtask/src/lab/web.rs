@@ -1,6 +1,6 @@
 //! The real nginx of a node, entirely inside the node's private `/run`.
 
-use std::{fmt::Write as _, fs, path::Path, process::Command};
+use std::{fmt::Write as _, fs, io, path::Path, process::Command};
 
 use super::{error::LabError, spec::Web};
 
@@ -27,6 +27,14 @@ pub(crate) fn install(root: &Path, node: &str, web: &Web) -> Result<(), LabError
     let folder = root.join("run/nginx");
     let html = folder.join("html");
     fs::create_dir_all(&html).map_err(LabError::io(format!("making {}", html.display())))?;
+    // A killed nginx leaves its socket behind, and the next one would not start.
+    let socket = folder.join("count.sock");
+    match fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(LabError::io(format!("removing {}", socket.display()))(error));
+        }
+        _ => (),
+    }
     let title = &web.title;
     let page = format!(
         "<!DOCTYPE html>\n<html lang=\"zh\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n\

@@ -190,9 +190,14 @@ impl<'a> Stage<'a> {
         })?;
         let report = prober.since(start);
         self.narrator.tick(&format!(
-            "{taken} now; the longest time without an answer was {} ({} requests failed)",
-            seconds(report.longest_gap),
-            report.failures()
+            "{taken} now; the longest time without an answer was {}",
+            seconds(report.longest_gap)
+        ));
+        self.narrator.say(&format!(
+            "  {} of {} requests failed, all within {} of the freeze",
+            report.failures(),
+            report.requests,
+            seconds(report.failing_for)
         ));
 
         let after = Instant::now();

@@ -55,7 +55,7 @@ pub(crate) fn shipped(file: &str) -> String {
 /// The tutorial's pair with `extra` at the end of both configurations, up and ready.
 pub(crate) fn pair_with(name: &str, xdp: XdpMode, extra: &str) -> Pair {
     let config = |file| lb_with(with_xdp(&(shipped(file) + extra), xdp, &["eth0"]));
-    let spec = LabSpec::pair(name, config("tutorial-a.toml"), config("tutorial-b.toml")).with_peer_gro(xdp);
+    let spec = LabSpec::pair(name, config("tutorial-a.toml"), config("tutorial-b.toml")).with_peer_xdp(xdp);
     let pair = Pair::of(start(&spec));
     pair.settle();
     pair

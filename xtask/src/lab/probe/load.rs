@@ -50,6 +50,8 @@ pub struct LoadReport {
     pub failed: BTreeMap<String, usize>,
     /// The longest time in which no answer was completed, from one answer to the next and counting both ends.
     pub longest_gap: Duration,
+    /// From the first moment to the beginning of the last request that failed; zero if none did.
+    pub failing_for: Duration,
 }
 
 impl LoadReport {
@@ -123,7 +125,7 @@ impl Drop for LoadProber {
 
 fn report(outcomes: &[Outcome], from: Instant, to: Instant) -> LoadReport {
     let (mut answered, mut failed) = (BTreeMap::new(), BTreeMap::new());
-    let mut moments = vec![from, to];
+    let (mut moments, mut failing_for) = (vec![from, to], Duration::ZERO);
     for outcome in outcomes {
         let begun = (from..=to).contains(&outcome.started);
         match &outcome.result {
@@ -135,14 +137,17 @@ fn report(outcomes: &[Outcome], from: Instant, to: Instant) -> LoadReport {
                     moments.push(outcome.ended);
                 }
             }
-            Err(why) if begun => *failed.entry(why.clone()).or_default() += 1,
+            Err(why) if begun => {
+                *failed.entry(why.clone()).or_default() += 1;
+                failing_for = failing_for.max(outcome.started - from);
+            }
             Err(_) => (),
         }
     }
     moments.sort_unstable();
     let longest_gap = moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(Duration::ZERO);
     let requests = answered.values().sum::<usize>() + failed.values().sum::<usize>();
-    LoadReport { requests, answered, failed, longest_gap }
+    LoadReport { requests, answered, failed, longest_gap, failing_for }
 }
 
 /// A request on its way.
@@ -272,6 +277,7 @@ mod tests {
         let whole = report(&outcomes, origin, at(700));
         assert_eq!(whole.longest_gap, Duration::from_millis(590));
         assert_eq!((whole.requests, whole.answers(), whole.failures()), (4, 3, 1));
+        assert_eq!(whole.failing_for, Duration::from_millis(20));
         assert!((whole.share("b") - 2.0 / 3.0).abs() < 1e-9);
         let open_end = report(&outcomes, at(590), at(5000));
         assert_eq!(open_end.longest_gap, Duration::from_millis(4350));
