@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::Service,
     dataplane::DataplaneError,
-    net::{self, InterfaceSysctl, NetlinkError, NextHop as NetNextHop, Route},
+    net::{self, InterfaceAddress, InterfaceSysctl, NetEvent, NetlinkError, NextHop as NetNextHop, Route},
     time::Timestamp,
 };
 
@@ -147,6 +147,11 @@ impl Controller {
                 None => Err(format!("interface {interface} does not exist")),
             };
             if result.is_ok() {
+                if let Some(link) = self.world.link_named(&interface) {
+                    // The kernel says so too, later: until then nobody takes the address for gone.
+                    let added = InterfaceAddress { index: link.index, address };
+                    self.world.event(NetEvent::AddressAdded(added));
+                }
                 self.addresses.note((interface.clone(), address));
                 debug!(%interface, %address, "address added");
             }
@@ -178,13 +183,18 @@ impl Controller {
         Ok(())
     }
 
-    /// Keeps the kernel from naming a VIP as the sender of ARP requests: a backup that asked for a client's
-    /// address in the VIP's name would draw the VIP's traffic to itself.
-    pub(super) fn quiet_arp(&mut self) {
+    /// Two settings of each interface. `arp_announce` keeps the kernel from naming a VIP as the sender of ARP
+    /// requests: a backup that asked for a client's address in the VIP's name would draw the VIP's traffic to
+    /// itself. `promote_secondaries` keeps the other VIPs of a network when one of them goes.
+    pub(super) fn set_sysctls(&mut self) {
+        let wanted =
+            [(InterfaceSysctl::ArpAnnounce, ARP_ANNOUNCE_PRIMARY), (InterfaceSysctl::PromoteSecondaries, 1)];
         for interface in self.config.attached_interfaces() {
-            match InterfaceSysctl::ArpAnnounce.raise(interface, ARP_ANNOUNCE_PRIMARY) {
-                Ok(guard) => self.sysctls.extend(guard),
-                Err(error) => warn!(interface, "{error}"),
+            for (setting, value) in wanted {
+                match setting.raise(interface, value) {
+                    Ok(guard) => self.sysctls.extend(guard),
+                    Err(error) => warn!(interface, "{error}"),
+                }
             }
         }
     }
@@ -209,7 +219,7 @@ impl Controller {
     }
 
     /// Records whether something works; logs changes only.
-    fn problem(&mut self, what: &str, result: Result<(), String>) -> bool {
+    pub(super) fn problem(&mut self, what: &str, result: Result<(), String>) -> bool {
         match result {
             Ok(()) => {
                 if self.problems.remove(what).is_some() {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use lb_common::{
-    BackendCounters, Be16, Be32, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop, Service as ServiceValue,
-    ServiceKey,
+    BackendCounters, Be16, Be32, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
+    Service as ServiceValue, ServiceKey,
 };
 
 use super::{
@@ -210,7 +210,10 @@ fn removed_service_is_forgotten_before_what_it_named() {
     let mut node = Node::default();
     node.apply(&desired(&tutorial(), &NodeA::default()));
     let operations = node.apply(&Desired::default());
-    assert!(matches!(operations[..], [Operation::DeleteDirector(_), Operation::DeleteService(_)]), "{operations:?}");
+    assert!(
+        matches!(operations[..], [Operation::DeleteDirector(_), Operation::DeleteService(_)]),
+        "{operations:?}"
+    );
     // The guard knows the VIP until it is said to be no address of this node any more.
     assert_eq!(node.dataplane.vips.len(), 1);
     assert!(node.forwarding.forget_vips(&mut node.dataplane, &Desired::default()).is_empty());
@@ -289,7 +292,8 @@ fn owner_has_the_vip_on_its_interface_and_every_serving_node_on_loopback() {
 
 #[test]
 fn vip_without_a_virtual_router_is_always_answered_for() {
-    let config = Config::parse("single-node.toml", include_str!("../../../configs/single-node.toml")).unwrap();
+    let config =
+        Config::parse("single-node.toml", include_str!("../../../configs/single-node.toml")).unwrap();
     let wanted = desired(&config, &NodeA::default());
     assert!(wanted.vips.values().all(|lease| *lease == STANDALONE_LEASE), "{:?}", wanted.vips);
     assert!(!wanted.vips.is_empty() && wanted.addresses.iter().all(|(name, _)| name == LOOPBACK));
