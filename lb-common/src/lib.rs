@@ -7,6 +7,10 @@
 //!
 //! A change of any type, limit or meaning here is a change of [`LAYOUT_VERSION`].
 #![cfg_attr(not(any(test, feature = "user")), no_std)]
+#![expect(
+    clippy::inline_always,
+    reason = "a call costs more than these functions, and registers are few in BPF"
+)]
 
 mod backend;
 mod flow;

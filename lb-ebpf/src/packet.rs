@@ -39,7 +39,7 @@ impl Packet {
     /// process without CAP_PERFMON may do.
     #[inline(always)]
     pub fn holds(self, length: u32) -> bool {
-        opaque(self.start.wrapping_add(length as usize)) <= self.end
+        self.start.wrapping_add(length as usize) <= self.end
     }
 
     #[inline(always)]
@@ -53,9 +53,10 @@ impl Packet {
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 fn opaque(mut address: *mut u8) -> *mut u8 {
-    // SAFETY: no instruction at all; the address comes out as it went in.
+    // One real instruction: the kernel refuses line information about none.
+    // SAFETY: a register is copied to itself.
     unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags));
+        core::arch::asm!("{0} = {0}", inout(reg) address, options(pure, nomem, nostack, preserves_flags));
     }
     address
 }
@@ -74,9 +75,8 @@ impl<const N: usize> Header<N> {
     #[inline(always)]
     pub fn read<T: Word, const AT: usize>(self) -> T {
         const { assert!(AT + size_of::<T>() <= N, "the field lies within the header") };
-        // SAFETY: `Packet` has checked that N bytes are there, the line above that the field is within them,
-        // and a `Word` is valid whatever its bits.
-        unsafe { self.0.add(AT).cast::<T>().read_unaligned() }
+        // SAFETY: `Packet` has checked that N bytes are there, the line above that the field is within them.
+        unsafe { T::load::<AT>(self.0) }
     }
 
     /// Writes `value` at offset `AT`.
@@ -84,23 +84,82 @@ impl<const N: usize> Header<N> {
     pub fn write<T: Word, const AT: usize>(self, value: T) {
         const { assert!(AT + size_of::<T>() <= N, "the field lies within the header") };
         // SAFETY: as for `read`; the bytes are writable by the contract of `Packet::new`.
-        unsafe { self.0.add(AT).cast::<T>().write_unaligned(value) }
+        unsafe { value.store::<AT>(self.0) }
     }
 }
 
-/// Integers that a header field may be read as.
+/// Integers that a header field may be read as, whole and wherever it stands.
 ///
-/// # Safety
-///
-/// Any bit pattern must be a valid value.
-pub unsafe trait Word: Copy {}
+/// Headers are not aligned in a frame. The kernel takes loads of any address in a packet, but the compiler would make
+/// bytes of what it must take for unaligned; allowing it unaligned access altogether makes it do so on the stack too,
+/// where the kernel refuses it. So the program says each load and store itself.
+pub trait Word: Copy {
+    /// Reads the integer `AT` bytes behind `start`.
+    ///
+    /// # Safety
+    ///
+    /// Its bytes must be readable.
+    unsafe fn load<const AT: usize>(start: *const u8) -> Self;
 
-// SAFETY: an integer.
-unsafe impl Word for u8 {}
-// SAFETY: an integer.
-unsafe impl Word for u16 {}
-// SAFETY: an integer.
-unsafe impl Word for u32 {}
+    /// Writes the integer `AT` bytes behind `start`.
+    ///
+    /// # Safety
+    ///
+    /// Its bytes must be writable.
+    unsafe fn store<const AT: usize>(self, start: *mut u8);
+}
+
+macro_rules! words {
+    ($($word:ident),+) => {$(
+        impl Word for $word {
+            #[cfg(target_arch = "bpf")]
+            #[inline(always)]
+            unsafe fn load<const AT: usize>(start: *const u8) -> Self {
+                let value: u64;
+                // SAFETY: the caller's contract; a load of fewer than 64 bits clears the others.
+                unsafe {
+                    core::arch::asm!(
+                        concat!("{value} = *(", stringify!($word), " *)({start} + {at})"),
+                        value = lateout(reg) value,
+                        start = in(reg) start,
+                        at = const AT,
+                        options(pure, readonly, nostack, preserves_flags)
+                    );
+                }
+                value as Self
+            }
+
+            #[cfg(target_arch = "bpf")]
+            #[inline(always)]
+            unsafe fn store<const AT: usize>(self, start: *mut u8) {
+                // SAFETY: the caller's contract.
+                unsafe {
+                    core::arch::asm!(
+                        concat!("*(", stringify!($word), " *)({start} + {at}) = {value}"),
+                        value = in(reg) u64::from(self),
+                        start = in(reg) start,
+                        at = const AT,
+                        options(nostack, preserves_flags)
+                    );
+                }
+            }
+
+            #[cfg(not(target_arch = "bpf"))]
+            unsafe fn load<const AT: usize>(start: *const u8) -> Self {
+                // SAFETY: the caller's contract.
+                unsafe { start.add(AT).cast::<Self>().read_unaligned() }
+            }
+
+            #[cfg(not(target_arch = "bpf"))]
+            unsafe fn store<const AT: usize>(self, start: *mut u8) {
+                // SAFETY: the caller's contract.
+                unsafe { start.add(AT).cast::<Self>().write_unaligned(self) }
+            }
+        }
+    )+};
+}
+
+words!(u8, u16, u32);
 
 #[cfg(test)]
 mod tests {

@@ -1,2 +1,349 @@
-#[cfg(test)]
-mod x {}
+//! The whole way of a packet on the host, with maps that are collections. The loaded program has the larger tables, in
+//! `lb-user/tests/xdp`; here is what they cannot set: clocks and routes.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, HashSet},
+};
+
+use lb_common::{
+    Backend, Be16, Be32, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey, NextHop,
+    Service, ServiceKey, Verdict, Vip,
+};
+
+use crate::{
+    checksum,
+    decision::{Action, Decision, Egress, action},
+    kernel::{Kernel, LONGEST_SUM, Question, Route},
+    packet::{Header, Packet},
+};
+
+const CLIENT: Be32 = Be32::from_octets([10, 0, 0, 9]);
+const VIP: Be32 = Be32::from_octets([172, 20, 128, 4]);
+const BACKEND: Be32 = Be32::from_octets([10, 0, 0, 20]);
+const NEIGHBOUR: Mac = Mac([2, 0, 0, 0, 0, 0x20]);
+const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const INGRESS: u32 = 7;
+
+/// One VIP with one TCP service on port 80, one backend with the identifier 1.
+struct Maps {
+    lease: u64,
+    now: u64,
+    now_coarse: u64,
+    backend: Backend,
+    interfaces: HashMap<u16, Interface>,
+    directors: HashSet<u64>,
+    route: Route,
+    asked: Cell<Option<Question>>,
+    packet: Cell<Option<Packet>>,
+    length: usize,
+    verdicts: RefCell<Vec<Verdict>>,
+    counted: RefCell<Vec<(u32, u32, bool)>>,
+}
+
+impl Maps {
+    fn new(mode: u8) -> Self {
+        Self {
+            lease: 1_000,
+            now: 500,
+            now_coarse: 500,
+            backend: Backend {
+                next_hop: NextHop::new(NEIGHBOUR, 1),
+                address: BACKEND,
+                port: Be16::new(8_080),
+                mode,
+                reserved: 0,
+            },
+            interfaces: HashMap::from([(1, Interface { ifindex: INGRESS, mac: OWN, reserved: 0 })]),
+            directors: HashSet::new(),
+            route: Route::NotForwarded,
+            asked: Cell::new(None),
+            packet: Cell::new(None),
+            length: 0,
+            verdicts: RefCell::default(),
+            counted: RefCell::default(),
+        }
+    }
+
+    fn run<const GENERIC: bool>(&mut self, frame: &mut [u8]) -> Decision {
+        self.length = frame.len();
+        let range = frame.as_mut_ptr_range();
+        // SAFETY: the frame outlives the run, and only the packet is used meanwhile.
+        let packet = unsafe { Packet::new(range.start, range.end) };
+        self.packet.set(Some(packet));
+        crate::run::<_, GENERIC>(&*self, packet)
+    }
+}
+
+impl Kernel for Maps {
+    fn ingress(&self) -> u32 {
+        INGRESS
+    }
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn now_coarse(&self) -> u64 {
+        self.now_coarse
+    }
+
+    fn vip(&self, address: Be32) -> Option<Vip> {
+        (address == VIP).then_some(Vip { lease: 1, reserved: 0 })
+    }
+
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        let service = ServiceKey { address: VIP, port: Be16::new(80), protocol: 6, reserved: 0 };
+        (*key == service).then_some(Service { ring: 3, ring_size: 5, lease: 1, flags: Service::HAS_LOCAL })
+    }
+
+    fn lease(&self, number: u32) -> Option<u64> {
+        (number == 1).then_some(self.lease)
+    }
+
+    fn slot(&self, ring: u32, slot: u32) -> Option<u32> {
+        assert_eq!(ring, 3);
+        (slot < 5).then_some(1)
+    }
+
+    fn backend(&self, id: u32) -> Option<Backend> {
+        (id == 1).then_some(self.backend)
+    }
+
+    fn interface(&self, slot: u16) -> Option<Interface> {
+        self.interfaces.get(&slot).copied()
+    }
+
+    fn is_director(&self, mac_key: u64) -> bool {
+        self.directors.contains(&mac_key)
+    }
+
+    fn has_nat_replies(&self) -> bool {
+        true
+    }
+
+    fn nat_reply(&self, key: &NatReplyKey) -> Option<NatReply> {
+        let from = NatReplyKey { address: BACKEND, port: Be16::new(8_080), protocol: 6, reserved: 0 };
+        (*key == from).then_some(NatReply { address: VIP, port: Be16::new(80), reserved: 0, backend: 1 })
+    }
+
+    fn route(&self, question: &Question) -> Route {
+        self.asked.set(Some(*question));
+        self.route
+    }
+
+    fn sum(&self, offset: u32, length: u32) -> Option<u32> {
+        if length > LONGEST_SUM || (offset + length) as usize > self.length {
+            return None;
+        }
+        let packet = self.packet.get()?;
+        let byte = |at: u32| packet.header_at::<1>(at).map(Header::read::<u8, 0>);
+        (0..length).step_by(2).try_fold(0, |sum: u32, at| {
+            let second = if at + 1 < length { byte(offset + at + 1)? } else { 0 };
+            Some(sum + u32::from(u16::from_ne_bytes([byte(offset + at)?, second])))
+        })
+    }
+
+    fn count(&self, verdict: Verdict) {
+        self.verdicts.borrow_mut().push(verdict);
+    }
+
+    fn count_backend(&self, id: u32, bytes: u32, opens_connection: bool) {
+        self.counted.borrow_mut().push((id, bytes, opens_connection));
+    }
+}
+
+/// A SYN with three bytes of payload and right checksums.
+fn segment(source: (Be32, u16), destination: (Be32, u16)) -> Vec<u8> {
+    let mut frame = vec![0; 14 + 20 + 20 + 3];
+    frame[..6].copy_from_slice(&OWN.0);
+    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+    frame[12..14].copy_from_slice(&[8, 0]);
+    frame[14] = 0x45;
+    frame[17] = 43;
+    frame[22] = 64;
+    frame[23] = 6;
+    frame[26..30].copy_from_slice(&source.0.octets());
+    frame[30..34].copy_from_slice(&destination.0.octets());
+    frame[34..36].copy_from_slice(&source.1.to_be_bytes());
+    frame[36..38].copy_from_slice(&destination.1.to_be_bytes());
+    frame[46] = 0x50;
+    frame[47] = 2;
+    frame[54..57].copy_from_slice(b"abc");
+    let header = checksum::finish(sum(&frame[14..34]));
+    frame[24..26].copy_from_slice(&header.to_ne_bytes());
+    let transport = checksum::finish(sum(&frame[34..]) + pseudo_header(&frame));
+    frame[50..52].copy_from_slice(&transport.to_ne_bytes());
+    frame
+}
+
+fn to_service() -> Vec<u8> {
+    segment((CLIENT, 40_000), (VIP, 80))
+}
+
+fn reply() -> Vec<u8> {
+    segment((BACKEND, 8_080), (CLIENT, 40_000))
+}
+
+fn sum(bytes: &[u8]) -> u64 {
+    bytes.chunks(2).map(|c| u64::from(u16::from_ne_bytes([c[0], *c.get(1).unwrap_or(&0)]))).sum()
+}
+
+fn pseudo_header(frame: &[u8]) -> u64 {
+    sum(&frame[26..34]) + u64::from(6_u16.to_be()) + u64::from(23_u16.to_be())
+}
+
+fn assert_checksums(frame: &[u8]) {
+    assert_eq!(checksum::fold(sum(&frame[14..34])), 0xffff, "IPv4 header");
+    assert_eq!(checksum::fold(sum(&frame[34..]) + pseudo_header(frame)), 0xffff, "TCP");
+}
+
+#[test]
+fn dr_changes_ethernet_and_ttl_only() {
+    let mut maps = Maps::new(MODE_DR);
+    let (before, mut frame) = (to_service(), to_service());
+    let decision = maps.run::<false>(&mut frame);
+
+    assert_eq!(decision, Decision { verdict: Verdict::Dr, egress: Egress::Back });
+    assert_eq!(frame[..6], NEIGHBOUR.0);
+    assert_eq!(frame[6..12], OWN.0);
+    assert_eq!(frame[22], 63);
+    assert_eq!(frame[26..], before[26..]);
+    assert_checksums(&frame);
+    assert_eq!(*maps.counted.borrow(), [(1, 57, true)]);
+    assert_eq!(*maps.verdicts.borrow(), [Verdict::Dr]);
+}
+
+#[test]
+fn another_interface_is_reached_through_its_slot() {
+    let mut maps = Maps::new(MODE_DR);
+    maps.interfaces.insert(1, Interface { ifindex: INGRESS + 1, mac: OWN, reserved: 0 });
+    assert_eq!(maps.run::<false>(&mut to_service()).egress, Egress::Slot(1));
+}
+
+#[test]
+fn nat_keeps_checksums_right_in_both_modes() {
+    for generic in [false, true] {
+        let mut maps = Maps::new(MODE_NAT);
+        let mut frame = to_service();
+        let decision = if generic { maps.run::<true>(&mut frame) } else { maps.run::<false>(&mut frame) };
+        assert_eq!(decision.verdict, Verdict::Nat);
+        assert_eq!(frame[30..34], BACKEND.octets());
+        assert_eq!(frame[36..38], 8_080_u16.to_be_bytes());
+        assert_checksums(&frame);
+    }
+}
+
+#[test]
+fn partial_checksum_is_finished_in_native_mode_and_kept_in_generic_mode() {
+    for mode in [MODE_DR, MODE_NAT] {
+        let mut partial = to_service();
+        let field = checksum::fold(pseudo_header(&partial));
+        partial[50..52].copy_from_slice(&field.to_ne_bytes());
+
+        let mut native = partial.clone();
+        Maps::new(mode).run::<false>(&mut native);
+        assert_checksums(&native);
+
+        let mut generic = partial;
+        Maps::new(mode).run::<true>(&mut generic);
+        let field = u16::from_ne_bytes([generic[50], generic[51]]);
+        assert_eq!(field, checksum::fold(pseudo_header(&generic)));
+    }
+}
+
+#[test]
+fn local_leaves_the_packet_alone() {
+    let mut maps = Maps::new(MODE_LOCAL);
+    let mut frame = to_service();
+    assert_eq!(maps.run::<false>(&mut frame), Verdict::Local.into());
+    assert_eq!(frame, to_service());
+    assert_eq!(maps.counted.borrow().len(), 1);
+}
+
+#[test]
+fn lease_ends_for_data_by_the_coarse_clock_and_for_arp_by_the_precise_one() {
+    let mut arp = vec![0; 42];
+    arp[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    arp[38..42].copy_from_slice(&VIP.octets());
+    for (now, now_coarse, data, about_arp) in [
+        (999, 999, Verdict::Dr, Verdict::ArpOwner),
+        (1_000, 999, Verdict::Dr, Verdict::ArpLeaseExpired),
+        (1_000, 1_000, Verdict::LeaseExpired, Verdict::ArpLeaseExpired),
+    ] {
+        let mut maps = Maps::new(MODE_DR);
+        (maps.now, maps.now_coarse) = (now, now_coarse);
+        assert_eq!(maps.run::<false>(&mut to_service()).verdict, data, "{now} {now_coarse}");
+        assert_eq!(maps.run::<false>(&mut arp.clone()).verdict, about_arp, "{now} {now_coarse}");
+    }
+}
+
+#[test]
+fn directors_packets_are_delivered_whatever_the_lease() {
+    for lease in [0, 1, u64::MAX] {
+        let mut maps = Maps::new(MODE_DR);
+        maps.lease = lease;
+        maps.directors.insert(Mac([2, 0, 0, 0, 0, 9]).key());
+        assert_eq!(maps.run::<false>(&mut to_service()).verdict, Verdict::Delivered);
+    }
+}
+
+#[test]
+fn reply_asks_for_the_route_of_what_will_leave() {
+    let mut maps = Maps::new(MODE_NAT);
+    maps.route = Route::Forward { interface: 9, source: OWN, destination: NEIGHBOUR };
+    let mut frame = reply();
+    let decision = maps.run::<false>(&mut frame);
+
+    assert_eq!(decision, Decision { verdict: Verdict::NatReply, egress: Egress::Interface(9) });
+    assert_eq!(frame[26..30], VIP.octets());
+    assert_eq!(frame[34..36], 80_u16.to_be_bytes());
+    assert_checksums(&frame);
+    let question = maps.asked.get().expect("the route was asked for");
+    assert_eq!((question.source, question.source_port, question.destination), (VIP, Be16::new(80), CLIENT));
+}
+
+#[test]
+fn reply_leaves_through_the_interface_it_came_in_by() {
+    let mut maps = Maps::new(MODE_NAT);
+    maps.route = Route::Forward { interface: INGRESS, source: OWN, destination: NEIGHBOUR };
+    assert_eq!(maps.run::<false>(&mut reply()).egress, Egress::Back);
+}
+
+#[test]
+fn reply_that_cannot_be_forwarded_is_untouched() {
+    for (route, verdict) in [
+        (Route::NotForwarded, Verdict::NotOurs),
+        (Route::ForwardingOff, Verdict::ForwardingOff),
+        (Route::Nowhere, Verdict::NoRoute),
+    ] {
+        let mut maps = Maps::new(MODE_NAT);
+        maps.route = route;
+        let mut frame = reply();
+        assert_eq!(maps.run::<false>(&mut frame).verdict, verdict);
+        assert_eq!(frame, reply());
+    }
+}
+
+#[test]
+fn partial_checksum_over_too_many_bytes_is_malformed() {
+    let total = u16::try_from(LONGEST_SUM + 41).expect("fits");
+    let mut frame = to_service();
+    frame.resize(14 + usize::from(total), 0);
+    frame[16..18].copy_from_slice(&total.to_be_bytes());
+    let pseudo = sum(&frame[26..34]) + u64::from(6_u16.to_be()) + u64::from((total - 20).to_be());
+    frame[50..52].copy_from_slice(&checksum::fold(pseudo).to_ne_bytes());
+
+    let mut native = frame.clone();
+    assert_eq!(Maps::new(MODE_DR).run::<false>(&mut native).verdict, Verdict::Malformed);
+    // The kernel finishes it in generic mode, however long it is.
+    assert_eq!(Maps::new(MODE_NAT).run::<true>(&mut frame).verdict, Verdict::Nat);
+    assert_eq!(frame[30..34], BACKEND.octets());
+}
+
+#[test]
+fn only_forwarding_sends() {
+    let sending: Vec<_> =
+        Verdict::ALL.iter().filter(|verdict| action(**verdict) == Action::Send).copied().collect();
+    assert_eq!(sending, [Verdict::Dr, Verdict::Nat, Verdict::NatReply]);
+}

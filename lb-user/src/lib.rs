@@ -1,10 +1,15 @@
 //! The control plane of `lb`: see `ARCHITECTURE.md` for the shape of the house.
 
+pub mod api;
 pub mod balance;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod dataplane;
 pub mod health;
+mod logging;
 pub mod net;
+mod node_lock;
 pub mod time;
 pub mod track;
 pub mod vrrp;

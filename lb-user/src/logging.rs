@@ -5,11 +5,11 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// The variable that holds the filter.
-pub const FILTER_VARIABLE: &str = "LB_LOG";
+pub(crate) const FILTER_VARIABLE: &str = "LB_LOG";
 
 /// Starts logging: text or JSON, at `info` unless `LB_LOG` says otherwise. An unreadable filter is said and
 /// replaced by the default.
-pub fn start(json: bool) {
+pub(crate) fn start(json: bool) {
     let wanted = std::env::var(FILTER_VARIABLE).unwrap_or_default();
     let (filter, problem) = match EnvFilter::try_new(if wanted.is_empty() { "info" } else { &wanted }) {
         Ok(filter) => (filter, None),

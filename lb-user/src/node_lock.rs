@@ -17,7 +17,7 @@ const NAME: &[u8] = b"lb-daemon";
 /// (addresses, XDP attachments, VRRP), whatever folders each was told to use. The kernel lets go of it when
 /// the process ends, however it ends.
 #[derive(Debug)]
-pub struct NodeLock {
+pub(crate) struct NodeLock {
     _listener: UnixListener,
 }
 
@@ -38,7 +38,7 @@ pub enum NodeLockError {
 
 impl NodeLock {
     /// Takes the lock of the network namespace this process is in.
-    pub fn take() -> Result<Self, NodeLockError> {
+    pub(crate) fn take() -> Result<Self, NodeLockError> {
         let address = SocketAddr::from_abstract_name(NAME)?;
         match UnixListener::bind_addr(&address) {
             Ok(listener) => Ok(Self { _listener: listener }),

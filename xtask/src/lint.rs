@@ -47,7 +47,8 @@ fn format() -> Result<(), Error> {
 
 fn clippy() -> Result<(), Error> {
     eprintln!("── clippy ──");
-    let mut command = workspace::cargo(&["clippy", "--locked", "--workspace", "--all-targets"]);
+    let mut command =
+        workspace::cargo(&["clippy", "--locked", "--keep-going", "--workspace", "--all-targets"]);
     process::run(command.args(["--", "-D", "warnings"]), "clippy")
 }
 

@@ -12,12 +12,13 @@ use super::{
     addresses::Assigned,
     controller::{Attached, Controller, RETRY},
     desired::{Desired, LOOPBACK, View, desired},
+    forwarding::ForwardingError,
     world::wanted_neighbours,
 };
 use crate::{
     config::Service,
     dataplane::DataplaneError,
-    net::{self, InterfaceSysctl, NetlinkError, NextHop as NetNextHop, Route},
+    net::{self, InterfaceAddress, InterfaceSysctl, NetEvent, NetlinkError, NextHop as NetNextHop, Route},
     time::Timestamp,
 };
 
@@ -40,10 +41,11 @@ impl Controller {
         let wanted = desired(&self.config, &self.view());
         let forwarding = self.apply_maps(&wanted, now);
         let addresses = self.apply_addresses(&wanted.addresses).await;
+        let left = if addresses { self.forget_vips(&wanted) } else { true };
         let attached = self.attach_missing();
         let text = attached.as_ref().err().map(ToString::to_string);
         let attached = self.problem("attach XDP", text.map_or(Ok(()), Err));
-        if !(forwarding && addresses && attached) {
+        if !(forwarding && addresses && left && attached) {
             self.retry_at = Some(now + RETRY);
         }
     }
@@ -102,8 +104,17 @@ impl Controller {
 
     fn apply_maps(&mut self, wanted: &Desired, now: Timestamp) -> bool {
         let errors = self.forwarding.reconcile(self.edges.dataplane.as_mut(), wanted, now);
+        self.forwarding_problems("data plane", &errors)
+    }
+
+    fn forget_vips(&mut self, wanted: &Desired) -> bool {
+        let errors = self.forwarding.forget_vips(self.edges.dataplane.as_mut(), wanted);
+        self.forwarding_problems("data plane, former VIPs", &errors)
+    }
+
+    fn forwarding_problems(&mut self, what: &str, errors: &[ForwardingError]) -> bool {
         let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        self.problem("data plane", errors.is_empty().then_some(()).ok_or(text))
+        self.problem(what, errors.is_empty().then_some(()).ok_or(text))
     }
 
     pub(super) async fn apply_addresses(&mut self, wanted: &BTreeSet<Assigned>) -> bool {
@@ -136,6 +147,11 @@ impl Controller {
                 None => Err(format!("interface {interface} does not exist")),
             };
             if result.is_ok() {
+                if let Some(link) = self.world.link_named(&interface) {
+                    // The kernel says so too, later: until then nobody takes the address for gone.
+                    let added = InterfaceAddress { index: link.index, address };
+                    self.world.event(NetEvent::AddressAdded(added));
+                }
                 self.addresses.note((interface.clone(), address));
                 debug!(%interface, %address, "address added");
             }
@@ -167,13 +183,18 @@ impl Controller {
         Ok(())
     }
 
-    /// Keeps the kernel from naming a VIP as the sender of ARP requests: a backup that asked for a client's
-    /// address in the VIP's name would draw the VIP's traffic to itself.
-    pub(super) fn quiet_arp(&mut self) {
+    /// Two settings of each interface. `arp_announce` keeps the kernel from naming a VIP as the sender of ARP
+    /// requests: a backup that asked for a client's address in the VIP's name would draw the VIP's traffic to
+    /// itself. `promote_secondaries` keeps the other VIPs of a network when one of them goes.
+    pub(super) fn set_sysctls(&mut self) {
+        let wanted =
+            [(InterfaceSysctl::ArpAnnounce, ARP_ANNOUNCE_PRIMARY), (InterfaceSysctl::PromoteSecondaries, 1)];
         for interface in self.config.attached_interfaces() {
-            match InterfaceSysctl::ArpAnnounce.raise(interface, ARP_ANNOUNCE_PRIMARY) {
-                Ok(guard) => self.sysctls.extend(guard),
-                Err(error) => warn!(interface, "{error}"),
+            for (setting, value) in wanted {
+                match setting.raise(interface, value) {
+                    Ok(guard) => self.sysctls.extend(guard),
+                    Err(error) => warn!(interface, "{error}"),
+                }
             }
         }
     }
@@ -198,7 +219,7 @@ impl Controller {
     }
 
     /// Records whether something works; logs changes only.
-    fn problem(&mut self, what: &str, result: Result<(), String>) -> bool {
+    pub(super) fn problem(&mut self, what: &str, result: Result<(), String>) -> bool {
         match result {
             Ok(()) => {
                 if self.problems.remove(what).is_some() {

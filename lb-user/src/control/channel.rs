@@ -18,6 +18,8 @@ use crate::{
 pub(super) struct Channel {
     /// The interface.
     pub(super) interface: String,
+    /// The index the interface had when the socket was opened; the socket goes with that interface.
+    pub(super) index: u32,
     /// The address it is bound to.
     pub(super) source: Ipv4Addr,
     /// The socket.
@@ -28,10 +30,16 @@ pub(super) struct Channel {
 
 impl Channel {
     /// Opens the channel a virtual router needs.
-    pub(super) fn open(router: &VirtualRouter) -> Result<Self, VrrpSocketError> {
+    pub(super) fn open(router: &VirtualRouter, index: u32) -> Result<Self, VrrpSocketError> {
         let (interface, source) = place(router);
         let socket = VrrpSocket::open(interface, source)?;
-        Ok(Self { interface: interface.to_owned(), source, socket, unattributed: DecodeCounters::default() })
+        Ok(Self {
+            interface: interface.to_owned(),
+            index,
+            source,
+            socket,
+            unattributed: DecodeCounters::default(),
+        })
     }
 
     /// Whether this virtual router speaks through this channel.

@@ -157,7 +157,7 @@ impl Controller {
         // The maps are filled and the guard is in place before any address that it guards is added.
         self.apply_forwarding(now);
         self.attach_missing()?;
-        self.quiet_arp();
+        self.set_sysctls();
         self.reconcile().await;
         self.track();
         Ok(())
@@ -248,6 +248,7 @@ impl Controller {
             self.attachments.remove(&name);
         }
         self.addresses.retain(|interface, address| self.world.has_address(interface, address));
+        self.reopen_channels();
         self.track();
     }
 

@@ -133,6 +133,27 @@ impl Forwarding {
         errors
     }
 
+    /// Forgets the VIPs that are not desired. Called once they are addresses of this node no more: until then
+    /// the guard must know them.
+    pub(super) fn forget_vips(
+        &mut self,
+        dataplane: &mut dyn Dataplane,
+        desired: &Desired,
+    ) -> Vec<ForwardingError> {
+        let mut errors = Vec::new();
+        let desired = &desired.vips;
+        let gone: Vec<Ipv4Addr> = self.vips.keys().filter(|a| !desired.contains_key(a)).copied().collect();
+        for address in gone {
+            match dataplane.delete_vip(be(address)) {
+                Ok(()) => {
+                    self.vips.remove(&address);
+                }
+                Err(error) => errors.push(error.into()),
+            }
+        }
+        errors
+    }
+
     /// The counters of a service's backend; zeroes for one that is not applied.
     pub(super) fn backend_counters(
         &self,
@@ -251,15 +272,6 @@ impl Forwarding {
             match dataplane.put_vip(be(*address), Vip { lease: *lease, reserved: 0 }) {
                 Ok(()) => {
                     self.vips.insert(*address, *lease);
-                }
-                Err(error) => errors.push(error.into()),
-            }
-        }
-        let gone: Vec<Ipv4Addr> = self.vips.keys().filter(|a| !desired.contains_key(a)).copied().collect();
-        for address in gone {
-            match dataplane.delete_vip(be(address)) {
-                Ok(()) => {
-                    self.vips.remove(&address);
                 }
                 Err(error) => errors.push(error.into()),
             }

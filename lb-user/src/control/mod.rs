@@ -23,5 +23,8 @@ mod status;
 mod stop;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 pub use controller::{Signal, StartError};
 pub use start::{RunError, host_facts, run};

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     config::{self, Config},
+    net::VrrpSocket,
     time::Timestamp,
     vrrp::Input,
 };
@@ -48,10 +49,31 @@ impl Controller {
         let mut opened: Vec<Channel> = Vec::new();
         for router in &config.virtual_routers {
             if !self.channels.iter().chain(&opened).any(|channel| channel.serves(router)) {
-                opened.push(Channel::open(router)?);
+                let index = self.world.link_named(&router.interface).map_or(0, |link| link.index);
+                opened.push(Channel::open(router, index)?);
             }
         }
         Ok(opened)
+    }
+
+    /// Opens anew what was bound to an interface that was deleted and made again.
+    pub(super) fn reopen_channels(&mut self) {
+        let mut problems = Vec::new();
+        for channel in &mut self.channels {
+            let Some(link) = self.world.link_named(&channel.interface) else { continue };
+            if link.index == channel.index {
+                continue;
+            }
+            match VrrpSocket::open(&channel.interface, channel.source) {
+                Ok(socket) => {
+                    channel.socket = socket;
+                    channel.index = link.index;
+                }
+                // The address comes back later than the interface; its arrival is the next attempt.
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        self.problem("VRRP sockets", problems.is_empty().then_some(()).ok_or(problems.join("; ")));
     }
 
     fn replace(&mut self, config: Config, opened: Vec<Channel>) {

@@ -228,7 +228,10 @@ fn chain(error: &dyn Error) -> String {
 
 fn remedy(interface: &str, program: Program, refusal: &str) -> String {
     if refusal.contains("os error 16") || refusal.contains("os error 17") {
-        return format!("another XDP program is attached; `ip link set dev {interface} xdp off` removes it");
+        return format!(
+            "another XDP program is attached: `ip link set dev {interface} xdp off` removes it, or, where a link holds \
+             it, ending whoever `bpftool link show` names"
+        );
     }
     match program {
         Program::Native => format!("set interface.{interface}.xdp to \"auto\" or \"generic\""),

@@ -114,7 +114,8 @@ impl<K: Pod + fmt::Debug, V: Pod> Hash<K, V> {
 /// A memory-mapped array of elements that are whole words.
 pub(super) struct Words {
     name: &'static str,
-    words_per_element: usize,
+    /// Words of one element.
+    stride: usize,
     memory: Mapped,
 }
 
@@ -125,14 +126,14 @@ impl Words {
         let elements = data.info().map_err(failed(name, "inspect", ""))?.max_entries();
         let memory =
             Mapped::new(data.fd().as_fd(), elements, size_of::<T>()).map_err(failed(name, "map", ""))?;
-        Ok(Self { name, words_per_element: size_of::<T>().div_ceil(size_of::<u64>()), memory })
+        Ok(Self { name, stride: size_of::<T>().div_ceil(size_of::<u64>()), memory })
     }
 
     /// Writes words of one element, from the `first` on, each in one store.
     pub(super) fn store(&self, element: u32, first: usize, words: &[u64]) -> Result<(), DataplaneError> {
-        let start = element as usize * self.words_per_element + first;
+        let start = element as usize * self.stride + first;
         let memory = self.memory.words().get(start..start + words.len()).ok_or_else(|| {
-            let size = self.memory.words().len() / self.words_per_element;
+            let size = self.memory.words().len() / self.stride;
             failed(self.name, "write", element)(io::Error::other(format!("the map has {size} entries")))
         })?;
         for (to, &word) in memory.iter().zip(words) {

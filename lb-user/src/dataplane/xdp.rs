@@ -1,6 +1,6 @@
 //! The data plane of the kernel, by aya.
 
-use std::{collections::BTreeSet, io, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -96,22 +96,6 @@ impl XdpDataplane {
             program.of(&mut self.ebpf)?.test_run(options).map_err(|error| load_error(error.into()))?;
         out.truncate(result.data_size_out as usize);
         Ok(TestOutcome { action: result.return_value, frame: out })
-    }
-
-    /// The time one run takes on average, of `repeat` runs in a row. The kernel does not restore the packet between
-    /// runs, so this is of use only for packets that can meet the program's own output.
-    pub fn time(
-        &mut self,
-        program: Program,
-        frame: &[u8],
-        repeat: u32,
-    ) -> Result<std::time::Duration, DataplaneError> {
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.repeat = repeat;
-        let result =
-            program.of(&mut self.ebpf)?.test_run(options).map_err(|error| load_error(error.into()))?;
-        Ok(result.duration)
     }
 
     fn publish_nat_replies(&mut self) -> Result<(), DataplaneError> {
@@ -266,7 +250,8 @@ pub(super) fn load_error(source: Box<dyn std::error::Error + Send + Sync>) -> Da
 /// Says what the kernel lacks, as far as its answer tells.
 fn readable(error: ProgramError) -> Box<dyn std::error::Error + Send + Sync> {
     let ProgramError::LoadError { io_error, .. } = &error else { return error.into() };
-    if io_error.kind() == io::ErrorKind::PermissionDenied {
+    // Not `ErrorKind::PermissionDenied`: that is EACCES too, the verifier's word for "I don't believe this".
+    if io_error.raw_os_error() == Some(libc::EPERM) {
         return format!(
             "the kernel refuses ({io_error}): in a container or user namespace the capabilities must be those of the \
              host; a kernel before 5.11 also wants a larger RLIMIT_MEMLOCK"

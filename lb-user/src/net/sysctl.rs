@@ -128,3 +128,74 @@ fn write(path: &Path, key: &'static str, value: u32) -> Result<(), SysctlError> 
         error,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: InterfaceSysctl = InterfaceSysctl::ArpAnnounce;
+
+    /// A `/proc/sys/net/ipv4/conf` with these values of `arp_announce`.
+    fn root(all: &str, interface: &str) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a folder");
+        for (name, value) in [("all", all), ("eth0", interface)] {
+            fs::create_dir(root.path().join(name)).expect("a folder");
+            fs::write(root.path().join(name).join("arp_announce"), format!("{value}\n")).expect("written");
+        }
+        root
+    }
+
+    #[test]
+    fn the_larger_of_all_and_the_interfaces_own_counts() {
+        for (all, interface, effective) in [("0", "2", 2), ("2", "0", 2), ("1", "0", 1), ("0", "0", 0)] {
+            let root = root(all, interface);
+            assert_eq!(KEY.effective_in(root.path(), "eth0").expect("readable"), effective);
+        }
+    }
+
+    #[test]
+    fn what_is_high_enough_is_left_alone() {
+        for (all, interface) in [("2", "0"), ("0", "2"), ("0", "3")] {
+            let root = root(all, interface);
+            assert_eq!(KEY.raise_in(root.path(), "eth0", 2).expect("readable"), None, "{all} {interface}");
+        }
+    }
+
+    #[test]
+    fn a_raised_value_is_put_back_unless_somebody_changed_it() {
+        for (changed, expected) in [(None, 1), (Some("0"), 0)] {
+            let root = root("0", "1");
+            let guard = KEY.raise_in(root.path(), "eth0", 2).expect("writable").expect("changed");
+            let path = KEY.path(root.path(), "eth0");
+            assert_eq!(read(&path).expect("readable"), 2);
+            if let Some(value) = changed {
+                fs::write(&path, value).expect("written");
+            }
+            guard.restore().expect("restored");
+            assert_eq!(read(&path).expect("readable"), expected);
+        }
+    }
+
+    #[test]
+    fn an_interface_that_is_gone_needs_no_restoring() {
+        let root = root("0", "0");
+        let guard = KEY.raise_in(root.path(), "eth0", 2).expect("writable").expect("changed");
+        fs::remove_dir_all(root.path().join("eth0")).expect("removed");
+        guard.restore().expect("nothing to do");
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_remedy() {
+        let root = root("0", "many");
+        let error = KEY.effective_in(root.path(), "eth0").expect_err("no number");
+        assert!(
+            error.to_string().contains("eth0/arp_announce") && error.to_string().contains("many"),
+            "{error}"
+        );
+        let error = KEY.effective_in(root.path(), "eth7").expect_err("no file");
+        assert!(error.to_string().contains("eth7/arp_announce"), "{error}");
+        // Like a read-only /proc: a folder cannot be written, whoever tries.
+        let error = write(root.path(), KEY.key(), 2).expect_err("a folder");
+        assert!(error.to_string().contains("--sysctl net.ipv4.conf.all.arp_announce=2"), "{error}");
+    }
+}

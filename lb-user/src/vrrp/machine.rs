@@ -18,10 +18,11 @@
 //! whatever the input is, it becomes backup first, with a fresh timer, and the input meets a backup.
 //!
 //! Beyond RFC 3768: an owner answers an advert of a lower priority at once (RFC 9568 §6.4.3) and repeats its
-//! gratuitous ARP, since clients may have learned the other's; a backup heeds a farewell (priority 0) only
-//! from whom it heard last, so that a late one of a former owner does not start an election.
+//! gratuitous ARP, since clients may have learned the other's. A backup heeds a farewell (priority 0) only
+//! from whom it heard last, and only if it has listened, and heard nobody else, for as long as a lease may
+//! run: a farewell may be late, or come from a node whose claim the present owner has not heard yet.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use super::{
     packet::Advert,
@@ -165,10 +166,26 @@ struct Backup {
     since: Timestamp,
     /// The owner has said farewell: wait for the skew only.
     farewell: bool,
-    /// Who was heard last, whether its advert counted or not.
-    heard: Option<Ipv4Addr>,
+    /// Whose adverts were heard, whether they counted or not.
+    heard: Owners,
     /// The claim on its way, if any.
     claim: Option<Claim>,
+}
+
+/// Who said of himself that he is owner.
+#[derive(Clone, Copy, Debug)]
+struct Owners {
+    last: Option<Heard>,
+    /// When another than him was heard last, or might have been heard had this node listened.
+    other: Option<Timestamp>,
+}
+
+/// An advert of somebody who owned the VIPs when he sent it.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    source: Ipv4Addr,
+    priority: u8,
+    at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -376,7 +393,8 @@ impl Machine {
         source: Ipv4Addr,
     ) -> Backup {
         if advert.priority == 0 {
-            let from_owner = backup.heard == Some(source);
+            let interval = self.settings.advert_interval;
+            let from_owner = backup.heard.only(source, now, interval * timers::DOWN_INTERVALS);
             // Repeated farewells must not put the claim off.
             if from_owner && !backup.farewell && backup.claim.is_none() {
                 backup.since = now;
@@ -384,11 +402,21 @@ impl Machine {
             }
             return backup;
         }
-        backup.heard = Some(source);
-        if !self.settings.preempt || advert.priority >= self.priority {
-            return Backup::new(now, backup.heard);
+        backup.heard.hear(Heard { source, priority: advert.priority, at: now });
+        self.heed(backup)
+    }
+
+    /// Lets what was heard last count, if by this node's present priority it does, and the wait did not begin anew since.
+    fn heed(&self, backup: Backup) -> Backup {
+        match backup.heard.last {
+            Some(heard)
+                if heard.at >= backup.since
+                    && (!self.settings.preempt || heard.priority >= self.priority) =>
+            {
+                Backup::new(heard.at, backup.heard)
+            }
+            _ => backup,
         }
-        backup
     }
 
     /// Sends an advert at once, or as soon as the last one of this kind is long enough ago.
@@ -443,16 +471,26 @@ impl Machine {
             return;
         }
         self.priority = priority;
-        if let Role::Owner(mut owner) = self.role {
-            self.answer(now, &mut owner, actions);
-            self.role = Role::Owner(owner);
+        match self.role {
+            Role::Stopped | Role::Fault => {}
+            // An owner it would have preempted may now be one it must respect.
+            Role::Backup(backup) => self.role = Role::Backup(self.heed(backup)),
+            Role::Owner(mut owner) => {
+                self.answer(now, &mut owner, actions);
+                self.role = Role::Owner(owner);
+            }
         }
     }
 
     fn become_backup(&mut self, now: Timestamp, reason: BackupReason, actions: &mut Vec<Action>) {
         let heard = match reason {
-            BackupReason::BetterOwner { source, .. } => Some(source),
-            BackupReason::Started | BackupReason::FaultCleared | BackupReason::LeaseExpired => None,
+            BackupReason::BetterOwner { source, priority } => {
+                Owners { last: Some(Heard { source, priority, at: now }), other: None }
+            }
+            // It has not listened until now: anybody may be owner.
+            BackupReason::Started | BackupReason::FaultCleared | BackupReason::LeaseExpired => {
+                Owners { last: None, other: Some(now) }
+            }
         };
         self.role = Role::Backup(Backup::new(now, heard));
         actions.push(Action::BecomeBackup { reason });
@@ -471,8 +509,25 @@ impl Machine {
 }
 
 impl Backup {
-    fn new(now: Timestamp, heard: Option<Ipv4Addr>) -> Self {
-        Self { since: now, farewell: false, heard, claim: None }
+    fn new(since: Timestamp, heard: Owners) -> Self {
+        Self { since, farewell: false, heard, claim: None }
+    }
+}
+
+impl Owners {
+    fn hear(&mut self, heard: Heard) {
+        if let Some(before) = self.last
+            && before.source != heard.source
+        {
+            self.other = Some(before.at);
+        }
+        self.last = Some(heard);
+    }
+
+    /// Whether `source` was heard last, and nobody else so lately that his lease may still run.
+    fn only(&self, source: Ipv4Addr, now: Timestamp, lately: Duration) -> bool {
+        self.last.is_some_and(|last| last.source == source)
+            && self.other.is_none_or(|other| now.since(other) > lately)
     }
 }
 

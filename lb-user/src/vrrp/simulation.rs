@@ -64,7 +64,7 @@ fn plan(network: bool) -> impl Strategy<Value = Plan> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 500, ..ProptestConfig::default() })]
 
     #[test]
     fn one_lease_at_most_whatever_nodes_do_on_a_good_network(plan in plan(false)) {

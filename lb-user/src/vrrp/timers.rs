@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn master_down_is_three_intervals_and_the_skew() {
         let down = master_down(VrrpVersion::V2, 100, Duration::from_secs(2));
-        assert_eq!(down, Duration::from_nanos(6_609_375_000));
+        assert_eq!(down, Duration::from_micros(6_609_375));
     }
 
     #[test]

@@ -65,6 +65,8 @@ fn compile(llvm: &Llvm) -> Command {
     let feature = format!("llvm-{}", llvm.version);
     let mut command = workspace::cargo(&["install", "bpf-linker", "--version", LINKER_VERSION, "--locked"]);
     command.args(["--no-default-features", "--features", &feature]).env("LLVM_PREFIX", &llvm.prefix);
+    // The work is LLVM's, which is compiled already: what is compiled here needs no optimising, nor debug information.
+    command.env("CARGO_PROFILE_RELEASE_DEBUG", "false").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
     // A runner or flags meant for this workspace's programs are none of its business.
     command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_TARGET_DIR");
     command

@@ -182,24 +182,43 @@ fn a_backup_listens_by_priority_and_preemption() {
 #[test]
 fn a_farewell_of_the_owner_shortens_the_wait_to_the_skew_once() {
     let mut bench = Bench::backup();
-    bench.hear(1000, 200, HIGHER);
-    bench.hear(1200, 0, HIGHER);
-    bench.is(State::Backup, Some(1200 + SKEW), 0);
-    bench.hear(1500, 0, HIGHER);
-    bench.is(State::Backup, Some(1200 + SKEW), 0);
+    bench.hear(3100, 200, HIGHER);
+    bench.hear(3200, 0, HIGHER);
+    bench.is(State::Backup, Some(3200 + SKEW), 0);
+    bench.hear(3500, 0, HIGHER);
+    bench.is(State::Backup, Some(3200 + SKEW), 0);
     // Somebody else is owner now.
-    bench.hear(1600, 150, LOWER);
-    bench.is(State::Backup, Some(1600 + 3500), 0);
+    bench.hear(3600, 150, LOWER);
+    bench.is(State::Backup, Some(3600 + 3500), 0);
 }
 
 #[test]
 fn a_farewell_of_another_than_the_owner_is_not_heeded() {
     let mut bench = Bench::backup();
-    bench.hear(500, 0, HIGHER);
+    bench.hear(3100, 0, HIGHER);
     bench.is(State::Backup, Some(3500), 0);
-    bench.hear(1000, 200, HIGHER);
-    bench.hear(1200, 0, LOWER);
-    bench.is(State::Backup, Some(4500), 0);
+    bench.hear(3200, 200, HIGHER);
+    bench.hear(3300, 0, LOWER);
+    bench.is(State::Backup, Some(3200 + 3500), 0);
+}
+
+#[test]
+fn a_farewell_is_not_heeded_while_yet_another_may_be_owner() {
+    // Another was heard at 1000; or nothing was, before the start at 0.
+    for (other, quiet_since) in [(true, 1000), (false, 0)] {
+        for (after, heeded) in [(3000, false), (3001, true)] {
+            let mut bench = Bench::backup();
+            if other {
+                bench.hear(1000, 150, LOWER);
+            }
+            let farewell = quiet_since + after;
+            bench.hear(1100, 200, HIGHER);
+            bench.hear(farewell - 1, 200, HIGHER);
+            bench.hear(farewell, 0, HIGHER);
+            let next = if heeded { farewell + SKEW } else { farewell - 1 + 3500 };
+            bench.is(State::Backup, Some(next), 0);
+        }
+    }
 }
 
 #[test]
@@ -321,6 +340,20 @@ fn a_changed_priority_is_advertised_at_once_and_changes_the_skew() {
         bench.input(1000, Input::PriorityChanged(priority));
         assert_eq!(bench.machine.priority(), kept);
     }
+}
+
+#[test]
+fn a_backup_whose_priority_falls_respects_the_owner_it_wanted_to_preempt() {
+    let mut bench = Bench::backup();
+    bench.hear(3400, 100, LOWER);
+    bench.is(State::Backup, Some(3500), 0);
+    assert_eq!(bench.input(3450, Input::PriorityChanged(64)), []);
+    bench.is(State::Backup, Some(3400 + 3750), 0);
+    // A farewell heard after that advert still counts.
+    bench.hear(4000, 100, LOWER);
+    bench.hear(4010, 0, LOWER);
+    bench.input(4020, Input::PriorityChanged(32));
+    bench.is(State::Backup, Some(4010 + 875), 0);
 }
 
 #[test]

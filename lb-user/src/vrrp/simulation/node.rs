@@ -30,6 +30,8 @@ pub(super) struct Node {
     pub(super) lease: u64,
     /// Since when it does nothing, and until when.
     pub(super) stalled: Option<(Moment, Moment)>,
+    /// Since when it has not done all there was to do: from a stall on, until it has caught up.
+    pub(super) behind: Option<Moment>,
     pub(super) dead: bool,
     /// When it last sent its claim.
     pub(super) claimed: Moment,
@@ -75,6 +77,7 @@ impl Node {
             ask_again: false,
             lease: 0,
             stalled: None,
+            behind: None,
             dead: true,
             claimed: 0,
             advertised: 0,
@@ -131,7 +134,7 @@ impl Node {
     /// Does one thing, in the order of the contract: what is begun, then packets, then timeouts.
     pub(super) fn step(&mut self, now: Moment) -> Effect {
         if let Some(step) = self.steps.pop_front() {
-            return self.perform(now, step);
+            return self.perform(now, &step);
         }
         if let Some((advert, source)) = self.inbox.pop_front() {
             self.input(now, Input::AdvertReceived { advert, source });
@@ -142,8 +145,8 @@ impl Node {
         Effect::None
     }
 
-    fn perform(&mut self, now: Moment, step: Step) -> Effect {
-        match step {
+    fn perform(&mut self, now: Moment, step: &Step) -> Effect {
+        match *step {
             Step::WriteLease(lease) => self.lease = lease,
             Step::Perform(Action::SendAdvert { priority, not_after }) => {
                 let sent = self.clock(now);
@@ -164,6 +167,13 @@ impl Node {
             Step::Perform(_) => {}
         }
         Effect::None
+    }
+
+    /// Notes that it has caught up, if it has.
+    pub(super) fn settle(&mut self) {
+        if self.awake() && self.steps.is_empty() && self.inbox.is_empty() {
+            self.behind = None;
+        }
     }
 
     /// Every peer was sent to.
@@ -188,6 +198,7 @@ impl Node {
 
     pub(super) fn stall(&mut self, now: Moment, duration: Duration) {
         let until = now + duration.as_nanos() as u64;
+        self.behind.get_or_insert(now);
         self.stalled = Some(match self.stalled {
             Some((since, earlier)) => (since, until.max(earlier)),
             None => (now, until),

@@ -83,6 +83,8 @@ pub(super) struct World {
     harmed: BTreeMap<(usize, usize), Moment>,
     /// When the last message of a link arrives: they do not overtake one another.
     arrival: BTreeMap<(usize, usize), Moment>,
+    /// Steps done at this very moment.
+    steps_now: u32,
     /// When a priority last changed.
     repriced: Moment,
     pub(super) overlaps: u64,
@@ -111,6 +113,7 @@ impl World {
             disturbed: BTreeMap::new(),
             harmed: BTreeMap::new(),
             arrival: BTreeMap::new(),
+            steps_now: 0,
             repriced: 0,
             overlaps: 0,
         };
@@ -152,6 +155,8 @@ impl World {
             let next = [event, thaw, work.map(|(moment, _)| moment)].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next < end) else { break };
             self.judge(next);
+            self.steps_now = if next == self.now { self.steps_now + 1 } else { 0 };
+            assert!(self.steps_now < 10_000, "at {next}: nodes run in circles: {:#?}", self.nodes);
             self.now = next;
             if event == Some(next) {
                 let (_, event) = self.events.pop_first().expect("it is the first");
@@ -161,6 +166,7 @@ impl World {
                     self.nodes.iter_mut().filter(|node| node.stalled.is_some_and(|(_, end)| end <= next))
                 {
                     node.stalled = None;
+                    node.settle();
                 }
             } else if let Some((_, number)) = work {
                 self.work(number);
@@ -238,6 +244,7 @@ impl World {
             Effect::Send { priority, sent } => self.send(number, priority, sent),
             Effect::BecameOwner => self.claims[number] += 1,
         }
+        self.nodes[number].settle();
     }
 
     fn send(&mut self, from: usize, priority: u8, sent: Timestamp) {
@@ -297,8 +304,8 @@ impl World {
     /// * while the network keeps the two apart: a message between them was lost, refused or late no longer ago
     ///   than a lease lasts; or
     /// * in a hand-over: the later one has claimed, and the other has not heard it yet or not been able to
-    ///   answer. That takes a round trip. It lasts longer only if the one who must yield was stalled or dead
-    ///   by then, and then no longer than its lease.
+    ///   answer. That takes a round trip. It lasts longer only if the one who must yield (or, when priorities
+    ///   changed meanwhile, either) was stalled or dead by then, and then no longer than its lease.
     ///
     /// A hand-over begins only by preemption, or by claims that cross: a node that would not preempt claims
     /// only when nobody else has a lease, or has claimed a moment before.
@@ -321,9 +328,11 @@ impl World {
             self.nodes
         );
         let rank = |node: &Node| (node.advertised, node.address());
-        let loser = if rank(earlier) < rank(later) { earlier } else { later };
+        let (loser, winner) = if rank(earlier) < rank(later) { (earlier, later) } else { (later, earlier) };
         let bound = later.claimed.max(self.repriced) + HAND_OVER;
-        let stalled = loser.dead || loser.stalled.is_some_and(|(since, _)| since <= bound);
+        let stalls = |node: &Node| node.dead || node.behind.is_some_and(|since| since <= bound);
+        // Whoever lost by a change of priority yields to what the winner says, who must be able to speak.
+        let stalled = stalls(loser) || repriced && stalls(winner);
         assert!(
             until <= bound || stalled,
             "at {until}: {} still has a lease though {} claimed at {}: {:#?}",

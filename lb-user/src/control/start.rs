@@ -1,0 +1,156 @@
+//! Building the control task with its edges, in the order that leaves nothing behind when a step fails.
+
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Uid;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tracing::{info, warn};
+
+use super::{
+    controller::{Controller, Edges, Inputs, Signal, StartError},
+    world::World,
+};
+use crate::{
+    api::{Server, ServerError},
+    config::{self, ConfigErrors, HostFacts, PacketLog, Parsed},
+    dataplane::{DataplaneError, LoadOptions, XdpDataplane, spawn_packet_log},
+    health::Checker,
+    net::{ArpError, ArpSocket, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
+    node_lock::{NodeLock, NodeLockError},
+    track::Runner,
+};
+
+/// Results that may wait for the control task before their senders wait for it.
+const QUEUE: usize = 256;
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration is wrong, or wrong for this node.
+    #[error("{0}")]
+    Config(ConfigErrors),
+    /// Another daemon runs here.
+    #[error(transparent)]
+    Locked(#[from] NodeLockError),
+    /// The kernel's network cannot be used.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// Gratuitous ARP cannot be sent.
+    #[error(transparent)]
+    Arp(#[from] ArpError),
+    /// The data plane or a socket refuses.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The control socket cannot be made.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The process cannot be set up.
+    #[error("{what}: {source}")]
+    Process {
+        /// What was attempted.
+        what: &'static str,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl From<DataplaneError> for RunError {
+    fn from(error: DataplaneError) -> Self {
+        Self::Start(error.into())
+    }
+}
+
+impl RunError {
+    /// Whether a right is missing.
+    pub fn is_rights(&self) -> bool {
+        matches!(self, Self::Start(StartError::Dataplane(DataplaneError::Rights { .. })))
+    }
+}
+
+/// What the kernel says about this node, for `Parsed::check_host`.
+pub async fn host_facts(netlink: &Netlink) -> Result<HostFacts, NetlinkError> {
+    let mut world = World::default();
+    world.event(NetEvent::Resync(netlink.snapshot().await?));
+    Ok(world.host_facts())
+}
+
+/// Runs the daemon until a signal ends it.
+pub async fn run(config_path: &Path) -> Result<(), RunError> {
+    let parsed = config::load(config_path).map_err(RunError::Config)?;
+    for warning in &parsed.warnings {
+        warn!("{warning}");
+    }
+    let _lock = NodeLock::take()?;
+    let signals = signals()?;
+    let netlink = Netlink::open()?;
+    let mut world = World::default();
+    world.event(NetEvent::Resync(netlink.snapshot().await?));
+    parsed.check_host(&world.host_facts()).map_err(RunError::Config)?;
+    if !Uid::effective().is_root() {
+        info!("not root: relying on capabilities");
+    }
+    let (mut controller, inputs) = build(config_path.to_owned(), parsed, netlink, world)?;
+    let (calls, receiver) = mpsc::channel(QUEUE);
+    let _server = Server::start(controller.runtime_dir(), calls)?;
+    if let Err(error) = controller.start().await {
+        controller.withdraw().await;
+        return Err(error.into());
+    }
+    info!(config = %config_path.display(), "running");
+    controller.run(Inputs { calls: receiver, ..inputs }, signals).await;
+    Ok(())
+}
+
+fn build(
+    config_path: PathBuf,
+    parsed: Parsed,
+    netlink: Netlink,
+    world: World,
+) -> Result<(Controller, Inputs), RunError> {
+    let config::Daemon { pin_dir, packet_log, .. } = parsed.config.daemon.clone();
+    let options = LoadOptions { packet_log, ..LoadOptions::new(pin_dir) };
+    let mut dataplane = XdpDataplane::load(options)?;
+    if packet_log != PacketLog::Off {
+        spawn_packet_log(&mut dataplane)?;
+    }
+    let (health_sender, health) = mpsc::channel(QUEUE);
+    let (track_sender, track) = mpsc::channel(QUEUE);
+    let (_, calls) = mpsc::channel(1);
+    let edges = Edges {
+        dataplane: Box::new(dataplane),
+        neighbours: NeighbourKeeper::new(netlink.clone()),
+        arp: ArpSocket::open()?,
+        checker: Checker::new(health_sender),
+        runner: Runner::new(track_sender)
+            .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
+        netlink: netlink.clone(),
+    };
+    let inputs = Inputs { net: follow(&netlink)?, health, track, calls };
+    Ok((Controller::new(config_path, parsed, edges, world), inputs))
+}
+
+fn signals() -> Result<mpsc::Receiver<Signal>, RunError> {
+    let (sender, receiver) = mpsc::channel(8);
+    let wanted = [
+        (SignalKind::terminate(), Signal::Stop),
+        (SignalKind::interrupt(), Signal::Stop),
+        (SignalKind::hangup(), Signal::Reload),
+    ];
+    for (kind, meaning) in wanted {
+        let mut stream =
+            signal(kind).map_err(|source| RunError::Process { what: "listening for signals", source })?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() {
+                if sender.send(meaning).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(receiver)
+}

@@ -1,0 +1,300 @@
+//! The way from a configuration to the maps, with the data plane in memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use lb_common::{
+    BackendCounters, Be16, Be32, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
+    Service as ServiceValue, ServiceKey,
+};
+
+use super::{
+    desired::{Desired, LOOPBACK, STANDALONE_LEASE, View, desired, service_key},
+    forwarding::Forwarding,
+    identifiers::REST,
+};
+use crate::{
+    config::{Config, Service},
+    dataplane::memory::{MemoryDataplane, Operation},
+    time::Timestamp,
+};
+
+const TUTORIAL: &str = include_str!("../../../configs/tutorial-a.toml");
+const NODE_A: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 2);
+const NODE_B: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 3);
+const VIP: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 4);
+const MAC_B: Mac = Mac([2, 0, 0, 0, 0, 0x0b]);
+
+/// What node-a knows: itself, and node-b's MAC address behind slot 0.
+struct NodeA {
+    owner: bool,
+    unhealthy: BTreeSet<Ipv4Addr>,
+    mac_b: Option<Mac>,
+}
+
+impl Default for NodeA {
+    fn default() -> Self {
+        Self { owner: false, unhealthy: BTreeSet::new(), mac_b: Some(MAC_B) }
+    }
+}
+
+impl View for NodeA {
+    fn is_owner(&self, _: &str) -> bool {
+        self.owner
+    }
+
+    fn is_healthy(&self, _: &Service, address: IpAddr, _: u16) -> bool {
+        !self.unhealthy.iter().any(|unhealthy| IpAddr::V4(*unhealthy) == address)
+    }
+
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        address == IpAddr::V4(NODE_A)
+    }
+
+    fn interfaces(&self) -> BTreeMap<u16, Interface> {
+        BTreeMap::from([(0, Interface { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 0x0a]), reserved: 0 })])
+    }
+
+    fn next_hop(&self, address: IpAddr) -> NextHop {
+        match self.mac_b {
+            Some(mac) if address == IpAddr::V4(NODE_B) => NextHop::new(mac, 0),
+            _ => NextHop::UNRESOLVED,
+        }
+    }
+
+    fn neighbour(&self, address: Ipv4Addr) -> Option<Mac> {
+        self.mac_b.filter(|_| address == NODE_B)
+    }
+}
+
+fn tutorial() -> Config {
+    Config::parse("tutorial-a.toml", TUTORIAL).unwrap()
+}
+
+fn key() -> ServiceKey {
+    service_key(&tutorial().services[0])
+}
+
+/// A data plane and its reconciler; what the reconciler says is checked to be nothing.
+#[derive(Default)]
+struct Node {
+    forwarding: Forwarding,
+    dataplane: MemoryDataplane,
+}
+
+impl Node {
+    fn apply(&mut self, desired: &Desired) -> Vec<Operation> {
+        self.apply_at(desired, Timestamp(0))
+    }
+
+    fn apply_at(&mut self, desired: &Desired, now: Timestamp) -> Vec<Operation> {
+        let errors = self.forwarding.reconcile(&mut self.dataplane, desired, now);
+        assert!(errors.is_empty(), "{errors:?}");
+        self.dataplane.take_operations()
+    }
+
+    fn ring(&self) -> &[u32] {
+        &self.dataplane.rings[&self.dataplane.services[&key()].ring]
+    }
+
+    /// Backend address → slots.
+    fn shares(&self) -> BTreeMap<Ipv4Addr, usize> {
+        let mut shares = BTreeMap::new();
+        for id in self.ring() {
+            let address = Ipv4Addr::from(self.dataplane.backends[id].address.octets());
+            *shares.entry(address).or_default() += 1;
+        }
+        shares
+    }
+}
+
+#[test]
+fn tutorial_on_node_a_serves_itself_and_forwards_to_node_b() {
+    let mut node = Node::default();
+    node.apply(&desired(&tutorial(), &NodeA::default()));
+    let modes: BTreeMap<Ipv4Addr, (u8, NextHop)> = node
+        .dataplane
+        .backends
+        .values()
+        .map(|backend| (backend.address.octets().into(), (backend.mode, backend.next_hop)))
+        .collect();
+    assert_eq!(
+        modes,
+        BTreeMap::from([
+            (NODE_A, (MODE_LOCAL, NextHop::UNRESOLVED)),
+            (NODE_B, (MODE_DR, NextHop::new(MAC_B, 0)))
+        ])
+    );
+    assert_eq!(node.shares().into_values().collect::<Vec<_>>(), [32_769, 32_768]);
+    let service = node.dataplane.services[&key()];
+    assert_eq!((service.ring_size, service.lease, service.flags), (65_537, 1, ServiceValue::HAS_LOCAL));
+    assert_eq!(node.dataplane.directors, BTreeSet::from([MAC_B]));
+    assert_eq!(node.dataplane.vips[&Be32::from_octets(VIP.octets())].lease, 1);
+}
+
+#[test]
+fn applying_the_same_again_does_nothing() {
+    let mut node = Node::default();
+    let wanted = desired(&tutorial(), &NodeA::default());
+    node.apply(&wanted);
+    assert_eq!(node.apply(&wanted), []);
+}
+
+#[test]
+fn what_is_named_is_there_before_its_name() {
+    let mut node = Node::default();
+    let operations = node.apply(&desired(&tutorial(), &NodeA::default()));
+    let position = |wanted: fn(&Operation) -> bool| operations.iter().rposition(wanted).unwrap();
+    let interface = position(|o| matches!(o, Operation::PutInterface(..)));
+    let backend = position(|o| matches!(o, Operation::PutBackend(..)));
+    let ring = position(|o| matches!(o, Operation::PutRing(..)));
+    let service = position(|o| matches!(o, Operation::PutService(..)));
+    let vip = position(|o| matches!(o, Operation::PutVip(..)));
+    assert!(interface < backend && backend < ring && ring < service && service < vip, "{operations:?}");
+}
+
+#[test]
+fn backend_that_fails_leaves_the_ring_and_comes_back_to_the_same_slots() {
+    let mut node = Node::default();
+    let healthy = desired(&tutorial(), &NodeA::default());
+    node.apply(&healthy);
+    let before = node.ring().to_vec();
+    let failed = NodeA { unhealthy: BTreeSet::from([NODE_B]), ..NodeA::default() };
+    node.apply(&desired(&tutorial(), &failed));
+    assert_eq!(node.shares(), BTreeMap::from([(NODE_A, 65_537)]));
+    node.apply(&healthy);
+    assert_eq!(node.ring(), before);
+}
+
+#[test]
+fn service_without_a_healthy_backend_has_no_ring_to_ask() {
+    let mut node = Node::default();
+    node.apply(&desired(&tutorial(), &NodeA::default()));
+    let none = NodeA { unhealthy: BTreeSet::from([NODE_A, NODE_B]), ..NodeA::default() };
+    node.apply(&desired(&tutorial(), &none));
+    assert_eq!(node.dataplane.services[&key()].ring_size, 0);
+}
+
+#[test]
+fn new_mac_address_is_one_store_and_no_new_ring() {
+    let mut node = Node::default();
+    node.apply(&desired(&tutorial(), &NodeA { mac_b: None, ..NodeA::default() }));
+    let operations = node.apply(&desired(&tutorial(), &NodeA::default()));
+    assert!(
+        matches!(operations[..], [Operation::PutDirector(MAC_B), Operation::SetNextHop(_, hop)] if hop == NextHop::new(MAC_B, 0)),
+        "{operations:?}"
+    );
+}
+
+#[test]
+fn another_ring_size_is_another_ring_index() {
+    let mut node = Node::default();
+    let mut wanted = desired(&tutorial(), &NodeA::default());
+    node.apply(&wanted);
+    let first = node.dataplane.services[&key()].ring;
+    wanted.services.get_mut(&key()).unwrap().ring_size = 101;
+    node.apply(&wanted);
+    let second = node.dataplane.services[&key()];
+    assert_ne!(second.ring, first);
+    assert_eq!((second.ring_size as usize, node.ring().len()), (101, 101));
+    // The old ring is freed once no packet can be reading it.
+    assert!(node.dataplane.rings.contains_key(&first));
+    node.apply_at(&wanted, Timestamp(0) + REST);
+    assert!(!node.dataplane.rings.contains_key(&first));
+}
+
+#[test]
+fn removed_service_is_forgotten_before_what_it_named() {
+    let mut node = Node::default();
+    node.apply(&desired(&tutorial(), &NodeA::default()));
+    let operations = node.apply(&Desired::default());
+    assert!(
+        matches!(operations[..], [Operation::DeleteDirector(_), Operation::DeleteService(_)]),
+        "{operations:?}"
+    );
+    // The guard knows the VIP until it is said to be no address of this node any more.
+    assert_eq!(node.dataplane.vips.len(), 1);
+    assert!(node.forwarding.forget_vips(&mut node.dataplane, &Desired::default()).is_empty());
+    assert!(node.dataplane.vips.is_empty());
+    let rested = node.apply_at(&Desired::default(), Timestamp(0) + REST);
+    assert!(rested.iter().any(|o| matches!(o, Operation::DeleteRing(_))), "{rested:?}");
+    assert!(node.dataplane.services.is_empty());
+}
+
+#[test]
+fn counters_of_a_backend_that_left_stay_with_its_service() {
+    let mut node = Node::default();
+    let both = desired(&tutorial(), &NodeA::default());
+    node.apply(&both);
+    for id in node.dataplane.backends.keys() {
+        let counters = BackendCounters { packets: 10, bytes: 100, connections: 1, reserved: 0 };
+        node.dataplane.counters.insert(*id, counters);
+    }
+    let mut one = both.clone();
+    one.services.get_mut(&key()).unwrap().backends.remove(&(NODE_B, 80));
+    for now in [Timestamp(0), Timestamp(0) + REST, Timestamp(0) + REST + REST] {
+        node.apply_at(&one, now);
+        let sum = node.forwarding.service_counters(&node.dataplane, key()).unwrap();
+        assert_eq!((sum.packets, sum.connections), (20, 2), "{now:?}");
+    }
+    // The identifier starts from nothing when it is used again.
+    node.apply_at(&both, Timestamp(0) + REST + REST);
+    let again = node.forwarding.backend_counters(&node.dataplane, key(), NODE_B, 80).unwrap();
+    assert_eq!(again, BackendCounters::default());
+}
+
+#[test]
+fn every_failure_is_made_good_by_the_next_run() {
+    let wanted = desired(&tutorial(), &NodeA::default());
+    let mut reference = Node::default();
+    let steps = reference.apply(&wanted).len();
+    for fail_at in 0..steps {
+        let mut node = Node::default();
+        node.dataplane.fail_at = Some(fail_at);
+        let errors = node.forwarding.reconcile(&mut node.dataplane, &wanted, Timestamp(0));
+        assert_eq!(errors.len(), 1, "step {fail_at}: {errors:?}");
+        node.apply(&wanted);
+        assert_eq!(node.shares(), reference.shares(), "step {fail_at}");
+        assert_eq!(node.dataplane.vips, reference.dataplane.vips, "step {fail_at}");
+        assert_eq!(node.dataplane.directors, reference.dataplane.directors, "step {fail_at}");
+        assert_eq!(node.dataplane.services.len(), 1, "step {fail_at}");
+    }
+}
+
+#[test]
+fn nat_backend_has_its_replies_rewritten_until_it_leaves() {
+    let text = TUTORIAL.replace("mode = \"dr\"", "mode = \"nat\"\nport = 8080");
+    let config = Config::parse("nat.toml", &text).unwrap();
+    let mut node = Node::default();
+    let wanted = desired(&config, &NodeA::default());
+    node.apply(&wanted);
+    // Node-a itself is local whatever the configuration says, so only node-b is behind NAT.
+    let nat: Vec<_> = node.dataplane.backends.values().filter(|backend| backend.mode == MODE_NAT).collect();
+    assert_eq!(nat.len(), 1);
+    let (reply_key, reply) = node.dataplane.nat_replies.first_key_value().unwrap();
+    assert_eq!((reply_key.address, reply_key.port), (nat[0].address, Be16::new(8080)));
+    assert_eq!((reply.address, reply.port), (Be32::from_octets(VIP.octets()), Be16::new(80)));
+    node.apply(&Desired::default());
+    assert!(node.dataplane.nat_replies.is_empty());
+}
+
+#[test]
+fn owner_has_the_vip_on_its_interface_and_every_serving_node_on_loopback() {
+    let vip = ("eth0".to_owned(), "172.20.128.4/24".parse().unwrap());
+    let local = (LOOPBACK.to_owned(), "172.20.128.4/32".parse().unwrap());
+    let backup = desired(&tutorial(), &NodeA::default());
+    assert_eq!(backup.addresses, BTreeSet::from([local.clone()]));
+    let owner = desired(&tutorial(), &NodeA { owner: true, ..NodeA::default() });
+    assert_eq!(owner.addresses, BTreeSet::from([vip, local]));
+}
+
+#[test]
+fn vip_without_a_virtual_router_is_always_answered_for() {
+    let config =
+        Config::parse("single-node.toml", include_str!("../../../configs/single-node.toml")).unwrap();
+    let wanted = desired(&config, &NodeA::default());
+    assert!(wanted.vips.values().all(|lease| *lease == STANDALONE_LEASE), "{:?}", wanted.vips);
+    assert!(!wanted.vips.is_empty() && wanted.addresses.iter().all(|(name, _)| name == LOOPBACK));
+}

@@ -1,0 +1,379 @@
+//! The network adapters against the real kernel, each test in a network namespace of its own.
+
+mod net_support;
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use lb::{
+    net::{
+        ArpSocket, InterfaceSysctl, Neighbour, NeighbourKeeper, NetEvent, Netlink, NetlinkError, NextHop,
+        Route, VrrpSocket, VrrpSocketError, follow,
+    },
+    vrrp::Datagram,
+};
+use lb_common::Mac;
+use net_support::{Namespace, PATIENCE, in_new_namespace, ip};
+use tokio::{sync::mpsc::Receiver, time::timeout};
+
+const NEAR: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 2);
+const FAR: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 3);
+const VIP: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 4);
+const NOBODY: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 99);
+const FAR_MAC: Mac = Mac([2, 0, 0, 0, 0, 3]);
+
+/// `near0` here with 172.20.128.2/16, and `far0` with .3 in the namespace returned.
+fn pair() -> Namespace {
+    ip("link add near0 address 02:00:00:00:00:02 type veth peer name far0 address 02:00:00:00:00:03");
+    let far = Namespace::with_link("far0");
+    ip("address add 172.20.128.2/16 dev near0");
+    ip("link set near0 up");
+    far.enter(|| {
+        ip("address add 172.20.128.3/16 dev far0");
+        ip("link set far0 up");
+    });
+    far
+}
+
+async fn index_of(netlink: &Netlink, name: &str) -> u32 {
+    netlink.link(name).await.expect("links can be asked").expect("it exists").index
+}
+
+/// Waits for the event that `wanted` recognises.
+async fn wait_for<T>(
+    events: &mut Receiver<Result<NetEvent, NetlinkError>>,
+    wanted: impl Fn(&NetEvent) -> Option<T>,
+) -> T {
+    timeout(PATIENCE, async {
+        loop {
+            let event = events.recv().await.expect("events go on").expect("the kernel can be followed");
+            if let Some(found) = wanted(&event) {
+                return found;
+            }
+        }
+    })
+    .await
+    .expect("the event comes in time")
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_vip_is_added_and_deleted_once_and_makes_no_route() {
+    in_new_namespace(async || {
+        let _far = pair();
+        let netlink = Netlink::open().expect("rtnetlink");
+        let index = index_of(&netlink, "near0").await;
+        let routes = ip("route show table main");
+        let vip: Ipv4Net = "172.20.128.4/24".parse().expect("a network");
+
+        for added in [true, false] {
+            assert_eq!(netlink.add_address(index, vip).await.expect("added"), added);
+        }
+        assert_eq!(ip("route show table main"), routes);
+        let addresses = netlink.addresses().await.expect("listed");
+        assert!(addresses.iter().any(|found| found.index == index && found.address == vip), "{addresses:?}");
+
+        for deleted in [true, false] {
+            assert_eq!(netlink.delete_address(index, vip).await.expect("deleted"), deleted);
+        }
+        assert!(!ip("address show").contains("172.20.128.4"));
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_vip_on_the_loopback_is_a_local_address() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().expect("rtnetlink");
+        let index = index_of(&netlink, "lo").await;
+        let vip = Ipv4Net::new(VIP, 32).expect("a prefix");
+        assert!(netlink.add_address(index, vip).await.expect("added"));
+        assert_eq!(netlink.route(VIP).await.expect("asked"), Some(Route::Local));
+        assert!(netlink.delete_address(index, vip).await.expect("deleted"));
+        assert_eq!(netlink.route(VIP).await.expect("asked"), None);
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn interfaces_and_routes_are_found_or_are_none() {
+    in_new_namespace(async || {
+        let _far = pair();
+        let netlink = Netlink::open().expect("rtnetlink");
+        assert_eq!(netlink.link("eth7").await.expect("asked"), None);
+        let link = netlink.link("near0").await.expect("asked").expect("it exists");
+        assert_eq!((link.mac, link.mtu), (Some(Mac([2, 0, 0, 0, 0, 2])), 1500));
+
+        let index = link.index;
+        let source = Some(NEAR);
+        let outside = Ipv4Addr::new(192, 0, 2, 1);
+        assert_eq!(netlink.route(FAR).await.expect("asked"), Some(Route::Direct { index, source }));
+        assert_eq!(netlink.route(NEAR).await.expect("asked"), Some(Route::Local));
+        assert_eq!(netlink.route(outside).await.expect("asked"), None);
+        ip("route add default via 172.20.128.3");
+        let by_router = Some(Route::Gateway { index, gateway: FAR, source });
+        assert_eq!(netlink.route(outside).await.expect("asked"), by_router);
+
+        let vip = Ipv4Net::new(VIP, 24).expect("a prefix");
+        let error = netlink.add_address(9999, vip).await.expect_err("no such interface");
+        assert!(error.to_string().contains("172.20.128.4/24"), "{error}");
+        assert!(!netlink.delete_address(9999, vip).await.expect("nothing to delete"));
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn links_and_addresses_are_followed_from_a_snapshot_on() {
+    in_new_namespace(async || {
+        let far = pair();
+        let netlink = Netlink::open().expect("rtnetlink");
+        let index = index_of(&netlink, "near0").await;
+        let mut events = follow(&netlink).expect("followed");
+        let first = events.recv().await.expect("an event").expect("no error");
+        let NetEvent::Resync(snapshot) = first else { panic!("{first:?}") };
+        assert!(snapshot.links.iter().any(|link| link.name == "near0" && link.up), "{snapshot:?}");
+        assert!(snapshot.addresses.iter().any(|found| found.address.addr() == NEAR), "{snapshot:?}");
+
+        let usable = |wanted: bool| {
+            move |event: &NetEvent| match event {
+                NetEvent::Link(link) if link.index == index && link.usable() == wanted => Some(link.clone()),
+                _ => None,
+            }
+        };
+        far.enter(|| ip("link set far0 down"));
+        let link = wait_for(&mut events, usable(false)).await;
+        assert!(link.up && !link.carrier, "{link:?}");
+        far.enter(|| ip("link set far0 up"));
+        wait_for(&mut events, usable(true)).await;
+        ip("link set near0 down");
+        let link = wait_for(&mut events, |event| match event {
+            NetEvent::Link(link) if link.index == index && !link.up => Some(link.clone()),
+            _ => None,
+        });
+        assert!(!link.await.usable());
+        ip("link set near0 up");
+
+        // Somebody else plays with the VIP.
+        ip("address add 172.20.128.4/24 dev near0");
+        wait_for(&mut events, |event| match event {
+            NetEvent::AddressAdded(found) if found.address.addr() == VIP => Some(()),
+            _ => None,
+        })
+        .await;
+        ip("address del 172.20.128.4/24 dev near0");
+        wait_for(&mut events, |event| match event {
+            NetEvent::AddressRemoved(found) if found.address.addr() == VIP && found.index == index => {
+                Some(())
+            }
+            _ => None,
+        })
+        .await;
+        ip("link del near0");
+        wait_for(&mut events, |event| match event {
+            NetEvent::LinkRemoved { name, .. } if name == "near0" => Some(()),
+            _ => None,
+        })
+        .await;
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn events_that_were_lost_end_in_a_new_snapshot() {
+    in_new_namespace(async || {
+        let _far = pair();
+        let netlink = Netlink::open().expect("rtnetlink");
+        let mut events = follow(&netlink).expect("followed");
+        assert!(matches!(events.recv().await, Some(Ok(NetEvent::Resync(_)))));
+        // Nobody reads while `ip` runs: this thread is the whole runtime.
+        let batch: Vec<String> = (0..20_000u32)
+            .map(|n| {
+                let (third, fourth) = (n / 200, n % 200 + 1);
+                format!("neigh replace 172.20.{third}.{fourth} lladdr 02:00:00:00:00:09 dev near0")
+            })
+            .collect();
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), batch.join("\n")).expect("written");
+        ip(&format!("-batch {}", file.path().display()));
+        let snapshot = wait_for(&mut events, |event| match event {
+            NetEvent::Resync(snapshot) => Some(snapshot.clone()),
+            _ => None,
+        })
+        .await;
+        assert!(snapshot.neighbours.len() > 100, "{}", snapshot.neighbours.len());
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn next_hops_are_resolved_followed_and_resolved_again() {
+    in_new_namespace(async || {
+        let far = pair();
+        let netlink = Netlink::open().expect("rtnetlink");
+        let index = index_of(&netlink, "near0").await;
+        let mut events = follow(&netlink).expect("followed");
+        let known = |address, mac: Option<Mac>| {
+            let wanted = Neighbour { next_hop: NextHop { index, address }, mac };
+            move |event: &NetEvent| (*event == NetEvent::Neighbour(wanted)).then_some(())
+        };
+
+        let mut keeper = NeighbourKeeper::new(netlink.clone());
+        let next_hops = BTreeSet::from([NextHop { index, address: FAR }, NextHop { index, address: NOBODY }]);
+        assert!(keeper.set(next_hops).await.expect("set").is_empty());
+        wait_for(&mut events, known(FAR, Some(FAR_MAC))).await;
+        wait_for(&mut events, known(NOBODY, None)).await;
+        // Somebody flushes the table.
+        ip("neigh flush dev near0");
+        wait_for(&mut events, known(FAR, None)).await;
+        assert!(keeper.refresh().await.expect("refreshed").is_empty());
+        wait_for(&mut events, known(FAR, Some(FAR_MAC))).await;
+        // The other machine is replaced: it announces itself.
+        far.enter(|| {
+            ip("link set far0 address 02:00:00:00:00:33");
+            ip("neigh flush dev far0");
+        });
+        let arp = far.enter(ArpSocket::open).expect("a packet socket");
+        let far_index = far.enter(|| nix::net::if_::if_nametoindex("far0")).expect("far0 is there");
+        arp.announce(far_index, Mac([2, 0, 0, 0, 0, 0x33]), FAR).expect("announced");
+        wait_for(&mut events, known(FAR, Some(Mac([2, 0, 0, 0, 0, 0x33])))).await;
+        // Released: the kernel may forget it.
+        assert!(keeper.set(BTreeSet::new()).await.expect("set").is_empty());
+        assert!(!ip("neigh show dev near0").contains("managed"), "{}", ip("neigh show dev near0"));
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn static_neighbours_stay_as_they_are_and_a_missing_interface_is_reported() {
+    in_new_namespace(async || {
+        let _far = pair();
+        let netlink = Netlink::open().expect("rtnetlink");
+        let index = index_of(&netlink, "near0").await;
+        ip("neigh add 172.20.128.99 lladdr 02:00:00:00:00:63 nud permanent dev near0");
+        let mut keeper = NeighbourKeeper::new(netlink.clone());
+        let fixed = NextHop { index, address: NOBODY };
+        let missing = NextHop { index: 9999, address: FAR };
+        let failures = keeper.set(BTreeSet::from([fixed, missing])).await.expect("set");
+        assert_eq!(failures.iter().map(|(next_hop, _)| *next_hop).collect::<Vec<_>>(), [missing]);
+        keeper.set(BTreeSet::new()).await.expect("set");
+        assert!(ip("neigh show dev near0").contains("172.20.128.99 lladdr 02:00:00:00:00:63 PERMANENT"));
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn gratuitous_arp_moves_an_address_in_the_other_ends_cache() {
+    in_new_namespace(async || {
+        let far = pair();
+        let netlink = Netlink::open().expect("rtnetlink");
+        let index = index_of(&netlink, "near0").await;
+        let (far_netlink, mut events) = far.enter(|| {
+            ip("neigh add 172.20.128.4 lladdr 02:00:00:00:00:aa nud stale dev far0");
+            let netlink = Netlink::open().expect("rtnetlink");
+            let events = follow(&netlink).expect("followed");
+            (netlink, events)
+        });
+        let far_index = index_of(&far_netlink, "far0").await;
+        let old = Neighbour {
+            next_hop: NextHop { index: far_index, address: VIP },
+            mac: Some(Mac([2, 0, 0, 0, 0, 0xaa])),
+        };
+        let first = events.recv().await.expect("an event").expect("no error");
+        let NetEvent::Resync(snapshot) = first else { panic!("{first:?}") };
+        assert!(snapshot.neighbours.contains(&old), "{snapshot:?}");
+
+        let arp = ArpSocket::open().expect("a packet socket");
+        let mac = Mac([2, 0, 0, 0, 0, 2]);
+        arp.announce(index, mac, VIP).expect("announced");
+        let new = Neighbour { mac: Some(mac), ..old };
+        wait_for(&mut events, |event| (*event == NetEvent::Neighbour(new)).then_some(())).await;
+
+        let error = arp.announce(9999, mac, VIP).expect_err("no such interface");
+        assert!(error.to_string().contains("172.20.128.4"), "{error}");
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn adverts_cross_with_ttl_255_and_come_from_the_source_address() {
+    in_new_namespace(async || {
+        let far = pair();
+        let near_socket = VrrpSocket::open("near0", NEAR).expect("a socket");
+        let far_socket = far.enter(|| VrrpSocket::open("far0", FAR)).expect("a socket");
+        // A second address must not be taken as source.
+        ip("address add 172.20.128.1/16 dev near0");
+
+        assert_eq!(far_socket.try_recv().expect("readable"), None);
+        let message = b"an odd number of bytes!".to_vec();
+        near_socket.send(FAR, &message).expect("sent");
+        let received = timeout(PATIENCE, far_socket.recv()).await.expect("in time").expect("received");
+        assert_eq!(received, Datagram { source: NEAR, ttl: 255, payload: message.clone() });
+
+        far_socket.send(NEAR, &message).expect("sent");
+        timeout(PATIENCE, near_socket.recv()).await.expect("in time").expect("received");
+        // Neither has heard itself.
+        assert_eq!(near_socket.try_recv().expect("readable"), None);
+        assert_eq!(far_socket.try_recv().expect("readable"), None);
+        // A peer that does not exist is no reason to fail: nobody can tell it from one that is off.
+        for _ in 0..200 {
+            near_socket.send(NOBODY, &message).expect("the kernel takes it");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_drained_socket_gives_every_packet_in_order() {
+    in_new_namespace(async || {
+        let far = pair();
+        let near_socket = VrrpSocket::open("near0", NEAR).expect("a socket");
+        let far_socket = far.enter(|| VrrpSocket::open("far0", FAR)).expect("a socket");
+        near_socket.send(FAR, &[0]).expect("sent");
+        timeout(PATIENCE, far_socket.recv()).await.expect("in time").expect("received");
+        // The neighbour is resolved now: what is sent is there when `send` returns.
+        for number in 1..=20 {
+            near_socket.send(FAR, &[number]).expect("sent");
+        }
+        let mut numbers = Vec::new();
+        while let Some(datagram) = far_socket.try_recv().expect("readable") {
+            numbers.extend(datagram.payload);
+        }
+        assert_eq!(numbers, (1..=20).collect::<Vec<u8>>());
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_source_or_interface_that_is_not_there_is_refused_with_a_remedy() {
+    in_new_namespace(async || {
+        let _far = pair();
+        for (interface, source, call, remedy) in
+            [("near0", VIP, "bind", "unicast.source"), ("eth7", NEAR, "SO_BINDTODEVICE", "ip link")]
+        {
+            let error = VrrpSocket::open(interface, source).expect_err("not there");
+            let text = error.to_string();
+            assert!(matches!(error, VrrpSocketError::Open { call: at, .. } if at == call), "{text}");
+            assert!(text.contains(interface) && text.contains(remedy), "{text}");
+        }
+        let socket = VrrpSocket::open("near0", NEAR).expect("a socket");
+        ip("link set near0 down");
+        let error = socket.send(FAR, &[1]).expect_err("the interface is down");
+        assert!(error.to_string().contains("172.20.128.3"), "{error}");
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_sysctl_is_raised_and_put_back() {
+    in_new_namespace(async || {
+        let _far = pair();
+        let sysctl = InterfaceSysctl::ArpAnnounce;
+        let before = sysctl.effective("near0").expect("readable");
+        assert!(before < 2, "a new namespace begins with the default");
+        let guard = sysctl.raise("near0", 2).expect("writable").expect("something changed");
+        assert_eq!(sysctl.effective("near0").expect("readable"), 2);
+        assert_eq!(sysctl.raise("near0", 2).expect("readable"), None);
+        guard.restore().expect("writable");
+        assert_eq!(sysctl.effective("near0").expect("readable"), before);
+    });
+}

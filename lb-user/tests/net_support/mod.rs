@@ -1,0 +1,70 @@
+//! Network namespaces for tests of the adapters against the real kernel.
+//!
+//! A namespace lives as long as something is in it; each is entered by a thread of its own, so nothing is
+//! left behind, whatever a test does.
+
+use std::{fs::File, os::fd::AsFd, process::Command, thread, time::Duration};
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// How long to wait for the kernel to do something before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs an async test on a thread of its own, in a new network namespace with `lo` up.
+#[track_caller]
+pub(crate) fn in_new_namespace(test: impl AsyncFnOnce() + Send + 'static) {
+    let thread = thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace (root needed)");
+        ip("link set lo up");
+        run(test);
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A second namespace, seen from the thread that made it.
+pub(crate) struct Namespace(File);
+
+impl Namespace {
+    /// Makes a new one, and moves the interface `link` of this thread's namespace there.
+    pub(crate) fn with_link(link: &str) -> Self {
+        let here = current();
+        unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
+        let other = Self(current());
+        ip("link set lo up");
+        setns(here.as_fd(), CloneFlags::CLONE_NEWNET).expect("back to the first namespace");
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&other.0);
+        let path = format!("/proc/{}/fd/{descriptor}", std::process::id());
+        ip(&format!("link set {link} netns {path}"));
+        other
+    }
+
+    /// Runs something there, on this thread. What is opened there stays there.
+    pub(crate) fn enter<T>(&self, run: impl FnOnce() -> T) -> T {
+        let here = current();
+        setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET).expect("into the namespace");
+        let result = run();
+        setns(here.as_fd(), CloneFlags::CLONE_NEWNET).expect("back to the first namespace");
+        result
+    }
+}
+
+fn current() -> File {
+    File::open("/proc/thread-self/ns/net").expect("this thread's network namespace")
+}
+
+/// Runs `ip` with arguments separated by spaces, in this thread's namespace; returns what it printed.
+#[track_caller]
+pub(crate) fn ip(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2 is installed");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("ip prints UTF-8")
+}
+
+fn run(test: impl AsyncFnOnce()) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_mins(1), test()).await.expect("the test ends within a minute");
+    });
+}

@@ -1,0 +1,460 @@
+//! One row per line of the tables in ARCHITECTURE.md, and per verdict: packet in → verdict, action, packet out.
+
+use lb::dataplane::Program::{self, Generic, Native};
+use lb_common::{
+    Mac,
+    Verdict::{self, *},
+};
+
+use crate::{
+    namespace::isolated,
+    packets::{
+        CLIENT, Checksum, Packet, Protocol, arp, ethernet, tcp, truncated, udp, with_protocol,
+        with_total_length, with_version,
+    },
+    world::{
+        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, DROP, EMPTY, FAR, FAR_MAC, HOLE, LOCAL, NAT, NAT_BACKEND,
+        NAT_FAR, NAT_PORT, NAT_UDP, NAT_UDP_PORT, NAT_UNRESOLVED, NEAR, NEAR_MAC, NO_INTERFACE, NO_RING,
+        NO_SUCH_BACKEND, OTHER, OWN_ADDRESS, PASS, REDIRECT, SILENT_CLIENT, Seen, TX, UNRESOLVED,
+        UNUSED_BACKEND, VIP, VIP_BACKUP, VIP_EXPIRED, VIP_NO_LEASE, World, backend_of, build_network,
+        forwarding,
+    },
+};
+
+/// A frame and what must become of it.
+struct Row {
+    what: &'static str,
+    frame: Vec<u8>,
+    action: u32,
+    verdict: Verdict,
+    /// `None`: as it came.
+    out: Option<Vec<u8>>,
+    /// Identifier, bytes, and whether a connection is opened.
+    counted: Option<(u32, usize, bool)>,
+}
+
+/// The frame goes on as it came, and no backend is counted.
+fn passes(what: &'static str, frame: impl Into<Frame>, verdict: Verdict) -> Row {
+    Row { what, frame: frame.into().0, action: PASS, verdict, out: None, counted: None }
+}
+
+/// The frame is dropped; what it looks like then is nobody's business.
+fn drops(what: &'static str, frame: impl Into<Frame>, verdict: Verdict) -> Row {
+    Row { what, frame: frame.into().0, action: DROP, verdict, out: None, counted: None }
+}
+
+/// The packet is sent on, changed by `change`, and counted for the backend behind `port`.
+fn sends(
+    what: &'static str,
+    packet: Packet,
+    action: u32,
+    verdict: Verdict,
+    port: u16,
+    change: impl FnOnce(Packet) -> Packet,
+) -> Row {
+    let opens = packet.protocol == Protocol::Tcp { syn: true, ack: false };
+    let counted = Some((backend_of(port), packet.unpadded_length(), opens));
+    Row { what, frame: packet.bytes(), action, verdict, out: Some(change(packet).bytes()), counted }
+}
+
+/// A packet or the bytes of a frame.
+struct Frame(Vec<u8>);
+
+impl From<Packet> for Frame {
+    fn from(packet: Packet) -> Self {
+        Self(packet.bytes())
+    }
+}
+
+impl From<Vec<u8>> for Frame {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+fn near(packet: Packet) -> Packet {
+    packet.hop(NEAR, NEAR_MAC)
+}
+
+fn far(packet: Packet) -> Packet {
+    packet.hop(FAR, FAR_MAC)
+}
+
+/// To the `nat` backend.
+fn nat(packet: Packet) -> Packet {
+    let port = if packet.protocol == Protocol::Udp { NAT_UDP_PORT } else { NAT_PORT };
+    near(packet.destination(NAT_BACKEND).destination_port(port))
+}
+
+/// The `nat` backend's answer to the client, as it leaves the backend.
+fn answer() -> Packet {
+    tcp(CLIENT, 40_000).source(NAT_BACKEND).source_port(NAT_PORT).source_mac(NEAR)
+}
+
+fn udp_answer() -> Packet {
+    udp(CLIENT, 40_000).source(NAT_BACKEND).source_port(NAT_UDP_PORT).source_mac(NEAR)
+}
+
+/// The answer as the client gets it.
+fn answered(packet: Packet) -> Packet {
+    let port = if packet.protocol == Protocol::Udp { NAT_UDP } else { NAT };
+    packet.source(VIP).source_port(port).hop(Mac([2, 0, 0, 0, 0, 9]), FAR_MAC)
+}
+
+fn run(program: Program, rows: impl IntoIterator<Item = Row> + Send) {
+    isolated(|| {
+        build_network();
+        let mut world = World::load();
+        world.put_nat_replies();
+        check(&mut world, program, rows);
+    });
+}
+
+fn check(world: &mut World, program: Program, rows: impl IntoIterator<Item = Row>) {
+    for row in rows {
+        let seen = world.see(program, &row.frame);
+        let frame = if row.action == DROP { seen.frame.clone() } else { row.out.unwrap_or(row.frame) };
+        let backends = row
+            .counted
+            .map(|(id, bytes, opens)| (id, 1, bytes as u64, u64::from(opens)))
+            .into_iter()
+            .collect();
+        let expected = Seen { action: row.action, verdicts: vec![(row.verdict, 1)], backends, frame };
+        assert_eq!(seen, expected, "{} ({})", row.what, program.name());
+    }
+}
+
+/// Declares a test of both programs.
+macro_rules! table {
+    ($($(#[$doc:meta])* $name:ident = [$($row:expr),+ $(,)?];)+) => {$(
+        $(#[$doc])*
+        #[test]
+        #[ignore = "needs root and BPF: cargo xtask test"]
+        fn $name() {
+            for program in [Native, Generic] {
+                run(program, [$($row),+]);
+            }
+        }
+    )+};
+}
+
+table! {
+    /// "What has nothing to do with a VIP is XDP_PASS, untouched."
+    foreign_traffic_passes_untouched = [
+        passes("tcp to another address", tcp(OTHER, 80), NotOurs),
+        passes("udp to another address", udp(OTHER, 53), NotOurs),
+        passes("with a wrong checksum", tcp(OTHER, 80).checksum(Checksum::Is(0x1234)), NotOurs),
+        passes("with a partial checksum", tcp(OTHER, 80).checksum(Checksum::Partial), NotOurs),
+        passes("with padding", tcp(OTHER, 80).padding(13), NotOurs),
+        passes("with options", tcp(OTHER, 80).options(vec![1; 8]), NotOurs),
+        passes("TTL 1", tcp(OTHER, 80).ttl(1), NotOurs),
+        passes("a first fragment", tcp(OTHER, 80).more_fragments(true), NotOurs),
+        passes("a last fragment", tcp(OTHER, 80).fragment_offset(100), NotOurs),
+        passes("ICMP", with_protocol(tcp(OTHER, 80).bytes(), 1), NotOurs),
+        passes("VRRP", with_protocol(tcp(OTHER, 80).bytes(), 112), NotOurs),
+        passes("a VIP as the source", tcp(OTHER, 80).source(VIP), NotOurs),
+        passes("cut within the TCP header", truncated(tcp(OTHER, 80).bytes(), 40), NotOurs),
+        passes("cut within the IPv4 header", truncated(tcp(VIP, DR).bytes(), 33), NotOurs),
+        passes("Ethernet header only", truncated(tcp(VIP, DR).bytes(), 14), NotOurs),
+        passes("version 7", with_version(tcp(OTHER, 80).bytes(), 0x75), NotOurs),
+        passes("header length 4 words", with_version(tcp(OTHER, 80).bytes(), 0x44), NotOurs),
+        passes("total length too long", with_total_length(tcp(OTHER, 80).bytes(), 1_400), NotOurs),
+        passes("IPv6", ethernet(0x86dd, &[0x60; 80]), NotOurs),
+        passes("a VLAN tag", ethernet(0x8100, &[0; 80]), NotOurs),
+        passes("two VLAN tags", ethernet(0x88a8, &[0; 80]), NotOurs),
+        passes("an unknown EtherType", ethernet(0x1234, &[0xab; 46]), NotOurs),
+        passes("LLC", ethernet(46, &[0x42; 46]), NotOurs),
+        passes("a large frame", tcp(OTHER, 80).payload(1_446), NotOurs),
+    ];
+
+    arp_for_a_vip_is_answered_by_its_owner_only = [
+        passes("request for a VIP of ours", arp(1, CLIENT, VIP), ArpOwner),
+        drops("request for the VIP of another node", arp(1, CLIENT, VIP_BACKUP), ArpNotOwner),
+        drops("request for a VIP whose lease ran out", arp(1, CLIENT, VIP_EXPIRED), ArpLeaseExpired),
+        drops("request for a VIP whose lease does not exist", arp(1, CLIENT, VIP_NO_LEASE), Internal),
+        drops("a probe (RFC 5227) for the VIP of another node", arp(1, [0; 4].into(), VIP_BACKUP), ArpNotOwner),
+        drops("the owner's announcement", arp(1, VIP_BACKUP, VIP_BACKUP), ArpNotOwner),
+        passes("request for another address", arp(1, CLIENT, OTHER), NotOurs),
+        passes("request by the VIP for another address", arp(1, VIP_BACKUP, OTHER), NotOurs),
+        passes("reply about a VIP", arp(2, VIP_BACKUP, CLIENT), NotOurs),
+        passes("reply to a VIP", arp(2, CLIENT, VIP_BACKUP), NotOurs),
+        passes("without padding", truncated(arp(1, CLIENT, VIP), 42), ArpOwner),
+        passes("cut short", truncated(arp(1, CLIENT, VIP_BACKUP), 41), NotOurs),
+    ];
+
+    lease_decides_who_speaks_for_a_vip = [
+        sends("steered by the owner", tcp(VIP, DR), TX, Dr, DR, near),
+        sends("steered by a live backup", tcp(VIP_BACKUP, DR), TX, Dr, DR, near),
+        drops("not by a node whose lease ran out", tcp(VIP_EXPIRED, DR), LeaseExpired),
+        drops("nor delivered by it", tcp(VIP_EXPIRED, LOCAL), LeaseExpired),
+        drops("a lease that does not exist", tcp(VIP_NO_LEASE, DR), Internal),
+        passes("no service, owner", tcp(VIP, CLOSED), VipStack),
+        drops("no service, backup", tcp(VIP_BACKUP, CLOSED), VipNotOwner),
+        drops("no service, lease ran out", tcp(VIP_EXPIRED, CLOSED), LeaseExpired),
+        drops("no service, a lease that does not exist", tcp(VIP_NO_LEASE, CLOSED), Internal),
+        passes("the port of a UDP service by TCP", tcp(VIP, NAT_UDP), VipStack),
+        passes("the port of a TCP service by UDP", udp(VIP, DR), VipStack),
+        passes("ICMP, owner", with_protocol(tcp(VIP, DR).bytes(), 1), VipStack),
+        drops("ICMP, backup", with_protocol(tcp(VIP_BACKUP, DR).bytes(), 1), VipNotOwner),
+        drops("ICMP, lease ran out", with_protocol(tcp(VIP_EXPIRED, DR).bytes(), 1), LeaseExpired),
+    ];
+
+    what_another_director_steered_is_delivered = [
+        passes("owner", tcp(VIP, LOCAL).source_mac(DIRECTOR), Delivered),
+        passes("backup", tcp(VIP_BACKUP, LOCAL).source_mac(DIRECTOR), Delivered),
+        passes("lease ran out", tcp(VIP_EXPIRED, LOCAL).source_mac(DIRECTOR), Delivered),
+        sends("a service without a local backend", tcp(VIP, DR).source_mac(DIRECTOR), TX, Dr, DR, near),
+        passes("no service", tcp(VIP, CLOSED).source_mac(DIRECTOR), VipStack),
+    ];
+
+    local_backends_get_packets_untouched = [
+        sends("established", tcp(VIP, LOCAL), PASS, Local, LOCAL, |p| p),
+        sends("SYN", tcp(VIP, LOCAL).syn(), PASS, Local, LOCAL, |p| p),
+        sends("TTL 1", tcp(VIP, LOCAL).ttl(1), PASS, Local, LOCAL, |p| p),
+        sends("backup", tcp(VIP_BACKUP, LOCAL), PASS, Local, LOCAL, |p| p),
+        sends("partial", tcp(VIP, LOCAL).checksum(Checksum::Partial), PASS, Local, LOCAL, |p| p),
+    ];
+
+    dr_changes_ethernet_addresses_and_ttl = [
+        sends("out where it came in", tcp(VIP, DR), TX, Dr, DR, near),
+        sends("out another interface", tcp(VIP, DR_FAR), REDIRECT, Dr, DR_FAR, far),
+        sends("SYN opens a connection", tcp(VIP, DR).syn(), TX, Dr, DR, near),
+        sends(
+            "SYN and ACK opens none",
+            tcp(VIP, DR).protocol(Protocol::Tcp { syn: true, ack: true }), TX, Dr, DR, near
+        ),
+        sends("UDP", udp(VIP, DR_UDP), TX, Dr, DR_UDP, near),
+        sends("UDP without a checksum", udp(VIP, DR_UDP).checksum(Checksum::Is(0)), TX, Dr, DR_UDP, near),
+        sends("options", tcp(VIP, DR).options(vec![1; 4]), TX, Dr, DR, near),
+        sends("the longest options", tcp(VIP, DR).options(vec![1; 40]), TX, Dr, DR, near),
+        sends("UDP with the longest options", udp(VIP, DR_UDP).options(vec![1; 40]), TX, Dr, DR_UDP, near),
+        sends("padding is not counted", tcp(VIP, DR).payload(0).padding(6), TX, Dr, DR, near),
+        sends("no payload", udp(VIP, DR_UDP).payload(0), TX, Dr, DR_UDP, near),
+        sends("1500 bytes", tcp(VIP, DR).payload(1_460), TX, Dr, DR, near),
+        sends("a wrong checksum stays wrong", tcp(VIP, DR).checksum(Checksum::Is(0x1234)), TX, Dr, DR, near),
+        sends("TTL 2", tcp(VIP, DR).ttl(2), TX, Dr, DR, near),
+        sends("TTL 255", tcp(VIP, DR).ttl(255), TX, Dr, DR, near),
+        drops("TTL 1", tcp(VIP, DR).ttl(1), TtlExpired),
+        drops("TTL 0", tcp(VIP, DR).ttl(0), TtlExpired),
+    ];
+
+    nat_rewrites_the_destination = [
+        sends("TCP", tcp(VIP, NAT), TX, Nat, NAT, nat),
+        sends("out another interface", tcp(VIP, NAT_FAR), REDIRECT, Nat, NAT_FAR, |p| {
+            far(p.destination(NAT_BACKEND).destination_port(NAT_PORT))
+        }),
+        sends("SYN", tcp(VIP, NAT).syn(), TX, Nat, NAT, nat),
+        sends("UDP", udp(VIP, NAT_UDP), TX, Nat, NAT_UDP, nat),
+        sends("UDP without a checksum", udp(VIP, NAT_UDP).checksum(Checksum::Is(0)), TX, Nat, NAT_UDP, nat),
+        sends("options", tcp(VIP, NAT).options(vec![1; 12]), TX, Nat, NAT, nat),
+        sends("UDP with options", udp(VIP, NAT_UDP).options(vec![1; 40]), TX, Nat, NAT_UDP, nat),
+        sends("an odd length", tcp(VIP, NAT).payload(7), TX, Nat, NAT, nat),
+        sends("padding", udp(VIP, NAT_UDP).payload(1).padding(17), TX, Nat, NAT_UDP, nat),
+        drops("TTL 1", tcp(VIP, NAT).ttl(1), TtlExpired),
+    ];
+
+    replies_of_nat_backends_come_from_the_vip = [
+        replies("TCP", answer()),
+        replies("UDP", udp_answer()),
+        replies("UDP without a checksum", udp_answer().checksum(Checksum::Is(0))),
+        replies("options", answer().options(vec![1; 20])),
+        replies("an odd length and padding", answer().payload(3).padding(3)),
+        passes("an answer to this node's own probe", answer().destination(OWN_ADDRESS), NotOurs),
+        passes("no route", answer().destination(OTHER), NotOurs),
+        passes("another port of the backend", answer().source_port(22), NotOurs),
+        passes("another protocol", udp_answer().source_port(NAT_PORT), NotOurs),
+        passes("a fragment", answer().more_fragments(true), NotOurs),
+        drops("a client nobody knows the MAC address of", answer().destination(SILENT_CLIENT), NoRoute),
+        drops("an unreachable route", answer().destination([203, 0, 113, 1].into()), NoRoute),
+        drops("TTL 1", answer().ttl(1), TtlExpired),
+    ];
+
+    packets_that_cannot_be_steered_are_dropped = [
+        drops("a service without a ring", tcp(VIP, EMPTY), NoBackend),
+        drops("a slot without a backend", tcp(VIP, HOLE), NoBackend),
+        drops("dr, next hop not resolved", tcp(VIP, UNRESOLVED), NoNeighbour),
+        drops("nat, next hop not resolved", tcp(VIP, NAT_UNRESOLVED), NoNeighbour),
+        drops("a ring that does not exist", tcp(VIP, NO_RING), Internal),
+        drops("a backend that does not exist", tcp(VIP, NO_SUCH_BACKEND), Internal),
+        drops("a backend that is not in use", tcp(VIP, UNUSED_BACKEND), Internal),
+        drops("an interface that does not exist", tcp(VIP, NO_INTERFACE), Internal),
+    ];
+
+    malformed_packets_to_a_vip_are_dropped = [
+        drops("cut within the ports", truncated(tcp(VIP, DR).bytes(), 36), Malformed),
+        drops("cut within the payload", truncated(tcp(VIP, DR).bytes(), 60), Malformed),
+        drops("total length beyond the frame", with_total_length(tcp(VIP, DR).bytes(), 1_400), Malformed),
+        drops("total length within the header", with_total_length(tcp(VIP, DR).bytes(), 19), Malformed),
+        drops("total length within the TCP header", with_total_length(tcp(VIP, DR).bytes(), 39), Malformed),
+        drops("total length within the UDP header", with_total_length(udp(VIP, DR_UDP).bytes(), 27), Malformed),
+        drops("total length 0", with_total_length(tcp(VIP, DR).bytes(), 0), Malformed),
+        drops("version 6", with_version(tcp(VIP, DR).bytes(), 0x65), Malformed),
+        drops("header length 4 words", with_version(tcp(VIP, DR).bytes(), 0x44), Malformed),
+        drops("header longer than the packet", with_version(udp(VIP, DR_UDP).payload(0).bytes(), 0x4f), Malformed),
+        drops("no service either", truncated(tcp(VIP, CLOSED).bytes(), 36), Malformed),
+        drops("whatever the lease says", truncated(tcp(VIP_EXPIRED, DR).bytes(), 36), Malformed),
+    ];
+
+    fragments_to_a_vip_pass = [
+        passes("the first", tcp(VIP, DR).more_fragments(true), Fragment),
+        passes("one in the middle", tcp(VIP, DR).more_fragments(true).fragment_offset(10), Fragment),
+        passes("the last", udp(VIP, DR_UDP).fragment_offset(10), Fragment),
+        passes("backup", tcp(VIP_BACKUP, DR).more_fragments(true), Fragment),
+        drops("lease ran out", tcp(VIP_EXPIRED, DR).more_fragments(true), LeaseExpired),
+    ];
+}
+
+fn replies(what: &'static str, packet: Packet) -> Row {
+    let frame = packet.bytes();
+    Row {
+        what,
+        frame,
+        action: REDIRECT,
+        verdict: NatReply,
+        out: Some(answered(packet).bytes()),
+        counted: None,
+    }
+}
+
+/// The payload lengths at which summing up takes another path: words, chunks of 512, odd ends.
+const LENGTHS: [usize; 12] = [0, 1, 2, 3, 4, 5, 491, 492, 493, 494, 1_000, 1_460];
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn native_mode_finishes_partial_checksums() {
+    let whole = |packet: Packet| packet.checksum(Checksum::Whole);
+    let rows = LENGTHS.into_iter().flat_map(|length| {
+        let partial = |packet: Packet| packet.payload(length).checksum(Checksum::Partial);
+        let reply = partial(answer());
+        let reply_frame = reply.bytes();
+        [
+            sends("dr", partial(tcp(VIP, DR)), TX, Dr, DR, |p| near(whole(p))),
+            sends("dr, UDP", partial(udp(VIP, DR_UDP)), TX, Dr, DR_UDP, |p| near(whole(p))),
+            sends("dr, options", partial(tcp(VIP, DR)).options(vec![1; 40]), TX, Dr, DR, |p| near(whole(p))),
+            sends("dr, padding", partial(tcp(VIP, DR)).padding(9), TX, Dr, DR, |p| near(whole(p))),
+            sends("nat", partial(tcp(VIP, NAT)), TX, Nat, NAT, |p| nat(whole(p))),
+            sends("nat, UDP", partial(udp(VIP, NAT_UDP)), TX, Nat, NAT_UDP, |p| nat(whole(p))),
+            Row {
+                what: "nat reply",
+                frame: reply_frame,
+                action: REDIRECT,
+                verdict: NatReply,
+                out: Some(answered(whole(reply)).bytes()),
+                counted: None,
+            },
+        ]
+    });
+    run(Native, rows.collect::<Vec<_>>());
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn generic_mode_keeps_partial_checksums_partial() {
+    let rows = LENGTHS.into_iter().flat_map(|length| {
+        let partial = |packet: Packet| packet.payload(length).checksum(Checksum::Partial);
+        [
+            sends("dr", partial(tcp(VIP, DR)), TX, Dr, DR, near),
+            sends("dr, UDP", partial(udp(VIP, DR_UDP)), TX, Dr, DR_UDP, near),
+            sends("nat", partial(tcp(VIP, NAT)), TX, Nat, NAT, nat),
+            sends("nat, UDP", partial(udp(VIP, NAT_UDP)), TX, Nat, NAT_UDP, nat),
+            sends("nat, options", partial(tcp(VIP, NAT)).options(vec![1; 8]), TX, Nat, NAT, nat),
+            replies("nat reply", partial(answer())),
+            replies("nat reply, UDP", partial(udp_answer())),
+        ]
+    });
+    run(Generic, rows.collect::<Vec<_>>());
+}
+
+/// One packet in 65,536 has a finished checksum that equals the sum of its pseudo header.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn finished_checksum_that_looks_partial_stays_right() {
+    let coincidence = |packet: Packet| {
+        (0..=u16::MAX)
+            .map(|n| {
+                let mut packet = packet.clone();
+                packet.payload = n.to_be_bytes().to_vec();
+                packet
+            })
+            .find(|packet| packet.bytes() == packet.clone().checksum(Checksum::Partial).bytes())
+            .expect("one value of a word makes any sum")
+    };
+    for program in [Native, Generic] {
+        run(
+            program,
+            [
+                sends("dr", coincidence(tcp(VIP, DR)), TX, Dr, DR, near),
+                sends("nat", coincidence(tcp(VIP, NAT)), TX, Nat, NAT, nat),
+                sends("nat, UDP", coincidence(udp(VIP, NAT_UDP)), TX, Nat, NAT_UDP, nat),
+                replies("nat reply", coincidence(answer())),
+            ],
+        );
+    }
+}
+
+/// UDP has no checksum 0; a sum that comes out so is sent as ffff.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn udp_checksum_never_becomes_none() {
+    let zero_after_nat = (0..=u16::MAX)
+        .map(|n| {
+            let mut packet = udp(VIP, NAT_UDP);
+            packet.payload = n.to_be_bytes().to_vec();
+            packet
+        })
+        .find(|packet| nat(packet.clone()).bytes()[40..42] == [0xff, 0xff])
+        .expect("one value of a word makes any sum");
+    for program in [Native, Generic] {
+        run(program, [sends("nat", zero_after_nat.clone(), TX, Nat, NAT_UDP, nat)]);
+    }
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn nat_replies_without_forwarding_pass_untouched() {
+    isolated(|| {
+        build_network();
+        forwarding(false);
+        let mut world = World::load();
+        world.put_nat_replies();
+        for program in [Native, Generic] {
+            check(
+                &mut world,
+                program,
+                [
+                    passes("to a client", answer(), ForwardingOff),
+                    passes("to this node", answer().destination(OWN_ADDRESS), ForwardingOff),
+                    passes("other traffic", answer().source_port(22), NotOurs),
+                ],
+            );
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn nat_replies_are_known_while_any_are() {
+    use lb::dataplane::Dataplane as _;
+    use lb_common::{Be16, NatReplyKey};
+
+    isolated(|| {
+        build_network();
+        let mut world = World::load();
+        check(&mut world, Native, [passes("none yet", answer(), NotOurs)]);
+        world.put_nat_replies();
+        check(&mut world, Native, [replies("two", answer())]);
+        for (port, protocol) in [(NAT_UDP_PORT, 17), (NAT_PORT, 6)] {
+            check(&mut world, Native, [replies("still there", answer())]);
+            let key = NatReplyKey {
+                address: crate::world::address(NAT_BACKEND),
+                port: Be16::new(port),
+                protocol,
+                reserved: 0,
+            };
+            for _ in 0..2 {
+                world.dataplane.delete_nat_reply(key).expect("deleting twice is a success");
+            }
+        }
+        check(&mut world, Native, [passes("none any more", answer(), NotOurs)]);
+    });
+}

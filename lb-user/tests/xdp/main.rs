@@ -1,0 +1,10 @@
+//! Tests of the loaded XDP program, in the real kernel.
+
+mod attach;
+mod differential;
+mod fixtures;
+mod log;
+mod model;
+mod namespace;
+mod packets;
+mod world;

@@ -1,0 +1,29 @@
+//! A network namespace for one thread.
+
+use std::process::Command;
+
+use nix::sched::{CloneFlags, unshare};
+
+/// Runs `test` on a thread of its own in a fresh network namespace, which goes when the thread ends.
+pub(crate) fn isolated<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace can be made");
+                test()
+            })
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Runs `ip` in the thread's network namespace.
+pub(crate) fn ip(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split(' ')).output().expect("`ip` can be run");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The index of an interface of the thread's network namespace.
+pub(crate) fn index(interface: &str) -> u32 {
+    nix::net::if_::if_nametoindex(interface).expect("the interface exists")
+}

@@ -1,0 +1,271 @@
+//! Frames, described by what differs from the usual.
+
+use std::net::Ipv4Addr;
+
+use etherparse::{
+    EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, TcpHeader, UdpHeader,
+};
+use lb_common::Mac;
+
+/// The client that sends unless another is named.
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+/// The client's MAC address.
+pub(crate) const CLIENT_MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
+/// The MAC address packets come to.
+pub(crate) const OWN_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+/// A TCP or UDP packet over IPv4 over Ethernet.
+#[derive(Clone, Debug)]
+pub(crate) struct Packet {
+    pub(crate) destination_mac: Mac,
+    pub(crate) source_mac: Mac,
+    pub(crate) source: Ipv4Addr,
+    pub(crate) destination: Ipv4Addr,
+    pub(crate) source_port: u16,
+    pub(crate) destination_port: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) ttl: u8,
+    pub(crate) tos: u8,
+    /// IPv4 options; a multiple of 4 bytes.
+    pub(crate) options: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) checksum: Checksum,
+    /// Bytes after the end of the IPv4 packet.
+    pub(crate) padding: usize,
+    pub(crate) more_fragments: bool,
+    /// In units of 8 bytes.
+    pub(crate) fragment_offset: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Tcp { syn: bool, ack: bool },
+    Udp,
+}
+
+/// What stands in the checksum field of the transport header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checksum {
+    /// The checksum.
+    Whole,
+    /// The folded sum of the pseudo header.
+    Partial,
+    /// This value, as a number in network order.
+    Is(u16),
+}
+
+/// An established TCP connection's packet from the client.
+pub(crate) fn tcp(destination: Ipv4Addr, port: u16) -> Packet {
+    Packet {
+        destination_mac: OWN_MAC,
+        source_mac: CLIENT_MAC,
+        source: CLIENT,
+        destination,
+        source_port: 40_000,
+        destination_port: port,
+        protocol: Protocol::Tcp { syn: false, ack: true },
+        ttl: 64,
+        tos: 0,
+        options: Vec::new(),
+        payload: b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        checksum: Checksum::Whole,
+        padding: 0,
+        more_fragments: false,
+        fragment_offset: 0,
+    }
+}
+
+/// A UDP datagram from the client.
+pub(crate) fn udp(destination: Ipv4Addr, port: u16) -> Packet {
+    Packet { protocol: Protocol::Udp, payload: b"question".to_vec(), ..tcp(destination, port) }
+}
+
+macro_rules! setters {
+    ($($name:ident: $kind:ty),+ $(,)?) => {
+        impl Packet {
+            $(pub(crate) fn $name(mut self, value: $kind) -> Self { self.$name = value; self })+
+        }
+    };
+}
+
+setters! {
+    source_mac: Mac, destination_mac: Mac, source: Ipv4Addr, destination: Ipv4Addr, source_port: u16,
+    destination_port: u16, protocol: Protocol, ttl: u8, options: Vec<u8>, checksum: Checksum, padding: usize,
+    more_fragments: bool, fragment_offset: u16,
+}
+
+impl Packet {
+    /// Opens a connection.
+    pub(crate) fn syn(self) -> Self {
+        self.protocol(Protocol::Tcp { syn: true, ack: false })
+    }
+
+    /// Sets the length of the payload; its bytes differ.
+    pub(crate) fn payload(mut self, length: usize) -> Self {
+        self.payload = (0..length).map(|n| (n * 7 + n / 256) as u8).collect();
+        self
+    }
+
+    /// Forwarded: other Ethernet addresses and one hop fewer to make.
+    pub(crate) fn hop(self, destination: Mac, source: Mac) -> Self {
+        let ttl = self.ttl - 1;
+        self.destination_mac(destination).source_mac(source).ttl(ttl)
+    }
+
+    /// The length of the IPv4 packet with its Ethernet header.
+    pub(crate) fn unpadded_length(&self) -> usize {
+        self.bytes().len() - self.padding
+    }
+
+    /// The frame.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut ip = self.ip_header();
+        ip.header_checksum = ip.calc_header_checksum();
+        let mut frame = Vec::new();
+        Ethernet2Header {
+            source: self.source_mac.0,
+            destination: self.destination_mac.0,
+            ether_type: EtherType::IPV4,
+        }
+        .write(&mut frame)
+        .expect("a Vec takes everything");
+        ip.write_raw(&mut frame).expect("a Vec takes everything");
+        match self.protocol {
+            Protocol::Tcp { syn, ack } => {
+                let mut tcp = TcpHeader::new(self.source_port, self.destination_port, 0x0102_0304, 512);
+                (tcp.syn, tcp.ack, tcp.psh) = (syn, ack, !syn);
+                tcp.checksum = self.field(&ip, |ip| tcp.calc_checksum_ipv4(ip, &self.payload));
+                tcp.write(&mut frame).expect("a Vec takes everything");
+            }
+            Protocol::Udp => {
+                let mut udp = UdpHeader {
+                    source_port: self.source_port,
+                    destination_port: self.destination_port,
+                    length: (8 + self.payload.len()) as u16,
+                    checksum: 0,
+                };
+                udp.checksum = self.field(&ip, |ip| udp.calc_checksum_ipv4(ip, &self.payload));
+                udp.write(&mut frame).expect("a Vec takes everything");
+            }
+        }
+        frame.extend(&self.payload);
+        frame.extend(std::iter::repeat_n(0xee, self.padding));
+        frame
+    }
+
+    fn ip_header(&self) -> Ipv4Header {
+        let (number, header) = match self.protocol {
+            Protocol::Tcp { .. } => (IpNumber::TCP, 20),
+            Protocol::Udp => (IpNumber::UDP, 8),
+        };
+        let mut options = Ipv4Options::new();
+        if !self.options.is_empty() {
+            options = self.options.as_slice().try_into().expect("a multiple of 4 bytes, at most 40");
+        }
+        let mut ip = Ipv4Header::new(
+            (header + self.payload.len()) as u16,
+            self.ttl,
+            number,
+            self.source.octets(),
+            self.destination.octets(),
+        )
+        .expect("the payload fits");
+        ip.options = options;
+        ip.total_len = (20 + self.options.len() + header + self.payload.len()) as u16;
+        ip.dscp = (self.tos >> 2).try_into().expect("six bits");
+        ip.dont_fragment = !self.more_fragments && self.fragment_offset == 0;
+        ip.more_fragments = self.more_fragments;
+        ip.fragment_offset = IpFragOffset::try_new(self.fragment_offset).expect("13 bits");
+        ip
+    }
+
+    fn field<E: std::fmt::Debug>(
+        &self,
+        ip: &Ipv4Header,
+        whole: impl FnOnce(&Ipv4Header) -> Result<u16, E>,
+    ) -> u16 {
+        match self.checksum {
+            Checksum::Whole => whole(ip).expect("the payload fits"),
+            Checksum::Is(value) => value,
+            Checksum::Partial => {
+                let length = ip.total_len - 20 - self.options.len() as u16;
+                let words = [
+                    u16::from_be_bytes([ip.source[0], ip.source[1]]),
+                    u16::from_be_bytes([ip.source[2], ip.source[3]]),
+                    u16::from_be_bytes([ip.destination[0], ip.destination[1]]),
+                    u16::from_be_bytes([ip.destination[2], ip.destination[3]]),
+                    u16::from(ip.protocol.0),
+                    length,
+                ];
+                ones_complement_sum(words)
+            }
+        }
+    }
+}
+
+/// The one's complement sum of 16-bit words (RFC 1071), in host order, the slow and plain way.
+pub(crate) fn ones_complement_sum(words: impl IntoIterator<Item = u16>) -> u16 {
+    words.into_iter().fold(0, |sum: u16, word| {
+        let (sum, carry) = sum.overflowing_add(word);
+        sum + u16::from(carry)
+    })
+}
+
+/// An ARP packet for IPv4 over Ethernet.
+pub(crate) fn arp(opcode: u16, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    let mut frame = ethernet(0x0806, &[]);
+    frame[..6].fill(0xff);
+    for word in [1_u16, 0x0800, 0x0604, opcode] {
+        frame.extend(word.to_be_bytes());
+    }
+    frame.extend(CLIENT_MAC.0);
+    frame.extend(sender.octets());
+    frame.extend([0; 6]);
+    frame.extend(target.octets());
+    // Ethernet's shortest frame without its checksum.
+    frame.resize(60, 0);
+    frame
+}
+
+/// An Ethernet frame of any type.
+pub(crate) fn ethernet(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame.extend(OWN_MAC.0);
+    frame.extend(CLIENT_MAC.0);
+    frame.extend(kind.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// The same frame with the IPv4 protocol replaced, its header's checksum right.
+pub(crate) fn with_protocol(mut frame: Vec<u8>, protocol: u8) -> Vec<u8> {
+    frame[23] = protocol;
+    fix_header_checksum(&mut frame);
+    frame
+}
+
+/// The same frame with the IPv4 total length replaced, its header's checksum right.
+pub(crate) fn with_total_length(mut frame: Vec<u8>, length: u16) -> Vec<u8> {
+    frame[16..18].copy_from_slice(&length.to_be_bytes());
+    fix_header_checksum(&mut frame);
+    frame
+}
+
+/// The same frame with the first byte of the IPv4 header (version, header length) replaced.
+pub(crate) fn with_version(mut frame: Vec<u8>, version_and_length: u8) -> Vec<u8> {
+    frame[14] = version_and_length;
+    frame
+}
+
+/// The first `length` bytes of a frame.
+pub(crate) fn truncated(mut frame: Vec<u8>, length: usize) -> Vec<u8> {
+    frame.truncate(length);
+    frame
+}
+
+fn fix_header_checksum(frame: &mut [u8]) {
+    frame[24..26].fill(0);
+    let words = frame[14..34].chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let checksum = !ones_complement_sum(words);
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+}

@@ -1,0 +1,252 @@
+//! The maps the fixtures run against, and what the program made of a frame.
+
+use std::net::Ipv4Addr;
+
+use lb::{
+    config::PacketLog,
+    dataplane::{Dataplane as _, LoadOptions, Program, XdpDataplane},
+};
+use lb_common::{
+    Backend, BackendCounters, Be16, Be32, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_LOCAL,
+    MODE_NAT, Mac, NatReply, NatReplyKey, NextHop, Service, ServiceKey, Verdict, Vip,
+};
+
+use crate::namespace::{index, ip};
+
+/// XDP actions.
+pub(crate) const DROP: u32 = 1;
+pub(crate) const PASS: u32 = 2;
+pub(crate) const TX: u32 = 3;
+pub(crate) const REDIRECT: u32 = 4;
+
+/// This node owns it.
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 4);
+/// This node is backup of it.
+pub(crate) const VIP_BACKUP: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 5);
+/// Its lease ran out.
+pub(crate) const VIP_EXPIRED: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 6);
+/// Its lease does not exist: a fault of lb.
+pub(crate) const VIP_NO_LEASE: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 7);
+/// Nobody's.
+pub(crate) const OTHER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+
+/// Ports of the services, TCP unless told otherwise, on each of the VIPs.
+pub(crate) const DR: u16 = 80;
+pub(crate) const DR_FAR: u16 = 81;
+pub(crate) const NAT: u16 = 82;
+pub(crate) const LOCAL: u16 = 83;
+pub(crate) const EMPTY: u16 = 84;
+pub(crate) const HOLE: u16 = 85;
+pub(crate) const UNRESOLVED: u16 = 86;
+pub(crate) const NO_RING: u16 = 87;
+pub(crate) const NO_SUCH_BACKEND: u16 = 88;
+pub(crate) const UNUSED_BACKEND: u16 = 89;
+pub(crate) const NAT_UNRESOLVED: u16 = 90;
+pub(crate) const NO_INTERFACE: u16 = 91;
+pub(crate) const NAT_FAR: u16 = 92;
+/// UDP.
+pub(crate) const NAT_UDP: u16 = 53;
+pub(crate) const DR_UDP: u16 = 54;
+/// A port of no service.
+pub(crate) const CLOSED: u16 = 9_999;
+
+/// The director that shares the services.
+pub(crate) const DIRECTOR: Mac = Mac([2, 0, 0, 0, 0, 2]);
+/// The next hop of the backends reached through the interface packets come in by.
+pub(crate) const NEAR: Mac = Mac([2, 0, 0, 0, 0, 0x20]);
+/// The next hop of the others.
+pub(crate) const FAR: Mac = Mac([2, 0, 0, 0, 0, 0x21]);
+/// The interface packets come in by (the loopback, for the kernel's test runs).
+pub(crate) const NEAR_MAC: Mac = Mac([2, 0, 0, 0, 0, 0xa1]);
+/// The other interface.
+pub(crate) const FAR_MAC: Mac = Mac([2, 0, 0, 0, 0, 0xa2]);
+
+/// The backend behind [`NAT`] and [`NAT_UDP`].
+pub(crate) const NAT_BACKEND: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 20);
+/// Its TCP port.
+pub(crate) const NAT_PORT: u16 = 8_080;
+/// Its UDP port.
+pub(crate) const NAT_UDP_PORT: u16 = 5_353;
+/// An address of this node.
+pub(crate) const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// A client there is a route to but no neighbour entry.
+pub(crate) const SILENT_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 77);
+
+/// A loaded program with the maps of the fixtures.
+pub(crate) struct World {
+    pub(crate) dataplane: XdpDataplane,
+}
+
+/// What a frame did.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) action: u32,
+    /// Every verdict counted, with how often.
+    pub(crate) verdicts: Vec<(Verdict, u64)>,
+    /// Every backend counted, with packets, bytes, connections.
+    pub(crate) backends: Vec<(u32, u64, u64, u64)>,
+    pub(crate) frame: Vec<u8>,
+}
+
+/// The identifier of the backend behind a service.
+pub(crate) fn backend_of(port: u16) -> u32 {
+    u32::from(port)
+}
+
+/// Makes the other interface, routes and neighbours in the thread's (fresh) network namespace.
+pub(crate) fn build_network() {
+    ip("link set lo up");
+    ip("link add far type veth peer name far-peer");
+    ip("link set far address 02:00:00:00:00:a2 up");
+    ip("link set far-peer up");
+    ip("address add 10.0.0.1/24 dev far");
+    ip("neighbour add 10.0.0.9 lladdr 02:00:00:00:00:09 dev far nud permanent");
+    ip("route add unreachable 203.0.113.0/24");
+    forwarding(true);
+}
+
+/// Switches the kernel's IPv4 forwarding.
+pub(crate) fn forwarding(on: bool) {
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", if on { "1" } else { "0" })
+        .expect("/proc/sys is writable");
+}
+
+impl World {
+    /// Loads the program and fills the maps.
+    pub(crate) fn load() -> Self {
+        Self::logging(PacketLog::Off)
+    }
+
+    /// The same, with the program's log at a level.
+    pub(crate) fn logging(packet_log: PacketLog) -> Self {
+        let options =
+            LoadOptions { backends: 256, services: 128, packet_log, ..LoadOptions::new("/nonexistent") };
+        let mut dataplane = XdpDataplane::load(options).expect("the program loads");
+        let far = index("far");
+        for (slot, ifindex, mac) in [(1, 1, NEAR_MAC), (2, far, FAR_MAC)] {
+            dataplane.put_interface(slot, Interface { ifindex, mac, reserved: 0 }).expect("put_interface");
+        }
+        for (lease, expiry) in [(1, LEASE_FOREVER), (2, LEASE_BACKUP), (3, 1)] {
+            dataplane.set_lease(lease, expiry).expect("set_lease");
+        }
+        dataplane.put_director(DIRECTOR).expect("put_director");
+        let near = NextHop::new(NEAR, 1);
+        let far = NextHop::new(FAR, 2);
+        let nowhere = NextHop::new(NEAR, 9);
+        let unresolved = NextHop::UNRESOLVED;
+        for (port, mode, next_hop) in [
+            (DR, MODE_DR, near),
+            (DR_FAR, MODE_DR, far),
+            (DR_UDP, MODE_DR, near),
+            (NAT, MODE_NAT, near),
+            (NAT_FAR, MODE_NAT, far),
+            (NAT_UDP, MODE_NAT, near),
+            (LOCAL, MODE_LOCAL, unresolved),
+            (UNRESOLVED, MODE_DR, unresolved),
+            (NAT_UNRESOLVED, MODE_NAT, unresolved),
+            (NO_INTERFACE, MODE_DR, nowhere),
+        ] {
+            let port_there = if port == NAT_UDP { NAT_UDP_PORT } else { NAT_PORT };
+            let backend = Backend {
+                next_hop,
+                address: address(NAT_BACKEND),
+                port: Be16::new(port_there),
+                mode,
+                reserved: 0,
+            };
+            dataplane.put_backend(backend_of(port), backend).expect("put_backend");
+        }
+        let ports = [
+            DR,
+            DR_FAR,
+            DR_UDP,
+            NAT,
+            NAT_FAR,
+            NAT_UDP,
+            LOCAL,
+            EMPTY,
+            HOLE,
+            UNRESOLVED,
+            NO_RING,
+            NO_SUCH_BACKEND,
+            UNUSED_BACKEND,
+            NAT_UNRESOLVED,
+            NO_INTERFACE,
+        ];
+        for port in ports {
+            let slot = match port {
+                HOLE => 0,
+                NO_SUCH_BACKEND => 1_000_000,
+                _ => backend_of(port),
+            };
+            if port != NO_RING {
+                dataplane.put_ring(u32::from(port), &[slot]).expect("put_ring");
+            }
+        }
+        for (vip, lease) in [(VIP, 1), (VIP_BACKUP, 2), (VIP_EXPIRED, 3), (VIP_NO_LEASE, 1_000)] {
+            dataplane.put_vip(address(vip), Vip { lease, reserved: 0 }).expect("put_vip");
+            for port in ports {
+                let protocol = if port == NAT_UDP || port == DR_UDP { 17 } else { 6 };
+                let key = ServiceKey { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
+                let service = Service {
+                    ring: u32::from(port),
+                    ring_size: u32::from(port != EMPTY),
+                    lease,
+                    flags: if port == LOCAL { Service::HAS_LOCAL } else { 0 },
+                };
+                dataplane.put_service(key, service).expect("put_service");
+            }
+        }
+        Self { dataplane }
+    }
+
+    /// Tells the program about the replies of the `nat` backend.
+    pub(crate) fn put_nat_replies(&mut self) {
+        for (port, service, protocol) in [(NAT_PORT, NAT, 6), (NAT_UDP_PORT, NAT_UDP, 17)] {
+            let key =
+                NatReplyKey { address: address(NAT_BACKEND), port: Be16::new(port), protocol, reserved: 0 };
+            let reply = NatReply {
+                address: address(VIP),
+                port: Be16::new(service),
+                reserved: 0,
+                backend: backend_of(service),
+            };
+            self.dataplane.put_nat_reply(key, reply).expect("put_nat_reply");
+        }
+    }
+
+    /// Runs the program on a frame.
+    pub(crate) fn see(&mut self, program: Program, frame: &[u8]) -> Seen {
+        let verdicts_before = self.dataplane.verdicts().expect("verdicts");
+        let backends_before = self.backends();
+        let outcome = self.dataplane.test_run(program, frame).expect("the kernel runs the program");
+        let verdicts = Verdict::ALL
+            .iter()
+            .zip(self.dataplane.verdicts().expect("verdicts").iter().zip(verdicts_before))
+            .map(|(verdict, (after, before))| (*verdict, after - before))
+            .filter(|(_, times)| *times > 0)
+            .collect();
+        let backends = (0..)
+            .zip(self.backends().iter().zip(backends_before))
+            .filter(|(_, (after, before))| *after != before)
+            .map(|(id, (after, before))| {
+                (
+                    id,
+                    after.packets - before.packets,
+                    after.bytes - before.bytes,
+                    after.connections - before.connections,
+                )
+            })
+            .collect();
+        Seen { action: outcome.action, verdicts, backends, frame: outcome.frame }
+    }
+
+    fn backends(&self) -> Vec<BackendCounters> {
+        (0..100).map(|id| self.dataplane.backend_counters(id).expect("backend_counters")).collect()
+    }
+}
+
+/// An address as it stands in a packet.
+pub(crate) fn address(address: Ipv4Addr) -> Be32 {
+    Be32::from_octets(address.octets())
+}
