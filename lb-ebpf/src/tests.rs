@@ -215,6 +215,22 @@ fn dr_changes_ethernet_and_ttl_only() {
 }
 
 #[test]
+fn header_checksum_stays_right_whatever_it_was() {
+    let mut maps = Maps::new(MODE_DR);
+    for identification in 0..=u16::MAX {
+        let mut frame = to_service();
+        frame[18..20].copy_from_slice(&identification.to_ne_bytes());
+        frame[24..26].fill(0);
+        let header = checksum::finish(sum(&frame[14..34]));
+        frame[24..26].copy_from_slice(&header.to_ne_bytes());
+
+        maps.run::<false>(&mut frame);
+        assert_eq!(frame[22], 63);
+        assert_checksums(&frame);
+    }
+}
+
+#[test]
 fn another_interface_is_reached_through_its_slot() {
     let mut maps = Maps::new(MODE_DR);
     maps.interfaces.insert(1, Interface { ifindex: INGRESS + 1, mac: OWN, reserved: 0 });

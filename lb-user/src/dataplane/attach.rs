@@ -103,14 +103,11 @@ pub(super) fn attach(
 ) -> Result<Attachment, DataplaneError> {
     let ifindex = driver::index(interface).ok_or_else(|| DataplaneError::NoInterface(interface.into()))?;
     let plan = Plan::new(interface, mode);
-    let pin = pin_path(pin_dir, interface);
-    let pin_error = |source| DataplaneError::Pin { path: pin.clone(), source };
-
-    if let Some(link) = Link::open(&pin).map_err(pin_error)? {
-        if let Some(attachment) = take_over(ebpf, &link, ifindex, &plan)? {
+    if let Some(old) = Pinned::open(pin_dir, interface)? {
+        if let Some(attachment) = take_over(ebpf, &old, ifindex, &plan)? {
             return Ok(attachment);
         }
-        remove(&link, &pin).map_err(pin_error)?;
+        old.remove()?;
     }
     fs::create_dir_all(pin_dir).map_err(|source| DataplaneError::Pin { path: pin_dir.to_owned(), source })?;
 
@@ -119,8 +116,10 @@ pub(super) fn attach(
     for &program in plan.programs {
         match attach_anew(program.of(ebpf)?, program, ifindex) {
             Ok(link) => {
+                let pin = pin_path(pin_dir, interface, program);
                 // Dropping the link closes its descriptor; the pin keeps it.
-                link.pin(&pin).map_err(|error| pin_error(io::Error::other(error)))?;
+                link.pin(&pin)
+                    .map_err(|error| DataplaneError::Pin { path: pin, source: io::Error::other(error) })?;
                 if let Some((_, refusal)) = refusal {
                     reason = format!("native mode failed: {}", chain(&refusal));
                 }
@@ -141,61 +140,74 @@ pub(super) fn attach(
 
 /// Detaches from `interface` at once and removes the pin.
 pub(super) fn detach(pin_dir: &Path, interface: &str) -> Result<(), DataplaneError> {
-    let pin = pin_path(pin_dir, interface);
-    let removed = Link::open(&pin).and_then(|link| link.map_or(Ok(()), |link| remove(&link, &pin)));
-    removed.map_err(|source| DataplaneError::Pin { path: pin, source })
+    Pinned::open(pin_dir, interface)?.map_or(Ok(()), Pinned::remove)
 }
 
 /// What is attached to `interface` and pinned in `pin_dir`, if anything is.
 pub(super) fn attached(pin_dir: &Path, interface: &str) -> Result<Option<LinkState>, DataplaneError> {
-    let pin = pin_path(pin_dir, interface);
-    let state = Link::open(&pin).and_then(|link| link.map(|link| link.state()).transpose());
-    state.map_err(|source| DataplaneError::Pin { path: pin, source })
+    let Some(pinned) = Pinned::open(pin_dir, interface)? else { return Ok(None) };
+    pinned.link.state().map(Some).map_err(|source| DataplaneError::Pin { path: pinned.path, source })
 }
 
-fn pin_path(pin_dir: &Path, interface: &str) -> PathBuf {
-    // bpffs takes no dots in names; no interface name has a slash, so the replacement cannot clash.
-    pin_dir.join(format!("link-{}", interface.replace('.', "\u{2024}")))
+/// A link that this or an earlier run has pinned.
+struct Pinned {
+    path: PathBuf,
+    link: Link,
+    program: Program,
+}
+
+impl Pinned {
+    fn open(pin_dir: &Path, interface: &str) -> Result<Option<Self>, DataplaneError> {
+        for program in [Program::Native, Program::Generic] {
+            let path = pin_path(pin_dir, interface, program);
+            match Link::open(&path) {
+                Ok(None) => {}
+                Ok(Some(link)) => return Ok(Some(Self { path, link, program })),
+                Err(source) => return Err(DataplaneError::Pin { path, source }),
+            }
+        }
+        Ok(None)
+    }
+
+    fn remove(self) -> Result<(), DataplaneError> {
+        // A link whose interface is gone is detached already, and says so by an error.
+        let _ = self.link.detach();
+        fs::remove_file(&self.path).map_err(|source| DataplaneError::Pin { path: self.path, source })
+    }
+}
+
+/// A link keeps its mode for life, but neither the link nor (without CAP_SYS_ADMIN) its program tells which that is;
+/// so its name does. No interface has a colon in its own.
+fn pin_path(pin_dir: &Path, interface: &str, program: Program) -> PathBuf {
+    // bpffs takes no dots in names.
+    let interface = interface.replace('.', "\u{2024}");
+    pin_dir.join(format!("link-{interface}:{}", program.mode()))
 }
 
 /// Replaces the program of a link that an earlier run left; `None` if the link cannot be used.
 fn take_over(
     ebpf: &mut Ebpf,
-    link: &Link,
+    old: &Pinned,
     ifindex: u32,
     plan: &Plan,
 ) -> Result<Option<Attachment>, DataplaneError> {
-    let Ok(state) = link.state() else { return Ok(None) };
     // An interface that went away leaves a dead link behind, one that was renamed a link of another interface.
-    if state.ifindex != ifindex {
+    let alive = old.link.state().is_ok_and(|state| state.ifindex == ifindex);
+    if !alive || !plan.programs.contains(&old.program) {
         return Ok(None);
     }
-    // A link keeps its mode for life; the name of the program it runs tells which that is.
-    let Some(program) = plan.programs.iter().copied().find(|program| runs(&state, *program)) else {
-        return Ok(None);
-    };
-    let xdp = program.of(ebpf)?;
+    let xdp = old.program.of(ebpf)?;
     let Ok(fd) = xdp.fd() else { return Ok(None) };
     // Whatever the kernel dislikes about the old link, a new one is the answer.
-    if link.replace(fd.as_fd()).is_err() {
+    if old.link.replace(fd.as_fd()).is_err() {
         return Ok(None);
     }
-    let reason = format!("{}; replaced the program of an earlier lb", plan.reason);
-    Ok(Some(Attachment { mode: program.mode(), reason }))
-}
-
-fn runs(state: &LinkState, program: Program) -> bool {
-    aya::programs::loaded_programs()
-        .filter_map(Result::ok)
-        .find(|info| info.id() == state.program)
-        // The kernel keeps the first 15 bytes of a name.
-        .is_some_and(|info| info.name_as_str() == Some(&program.name()[..program.name().len().min(15)]))
-}
-
-fn remove(link: &Link, pin: &Path) -> io::Result<()> {
-    // A link whose interface is gone is detached already, and says so by an error.
-    let _ = link.detach();
-    fs::remove_file(pin)
+    let reason = if plan.programs.first() == Some(&old.program) {
+        format!("{}; replaced the program of an earlier lb", plan.reason)
+    } else {
+        "replaced the program of an earlier lb, for which native mode had failed".into()
+    };
+    Ok(Some(Attachment { mode: old.program.mode(), reason }))
 }
 
 fn attach_anew(xdp: &mut Xdp, program: Program, ifindex: u32) -> Result<FdLink, Refusal> {
@@ -258,8 +270,8 @@ mod tests {
 
     #[test]
     fn pins_have_names_that_bpffs_takes() {
-        let pin = pin_path(Path::new("/sys/fs/bpf/lb"), "eth0.100");
-        assert!(!pin.file_name().expect("a file").to_string_lossy().contains('.'));
-        assert_eq!(pin_path(Path::new("/x"), "eth0"), Path::new("/x/link-eth0"));
+        let pin = pin_path(Path::new("/x"), "eth0.100", Program::Generic);
+        assert!(!pin.to_string_lossy().contains('.'));
+        assert_eq!(pin_path(Path::new("/x"), "eth0", Program::Native), Path::new("/x/link-eth0:native"));
     }
 }
