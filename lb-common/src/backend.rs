@@ -86,8 +86,8 @@ pub struct Interface {
     pub ifindex: u32,
     /// The interface's own address: the source of what leaves through it.
     pub mac: Mac,
-    /// Always zero.
-    pub reserved: u16,
+    /// The longest IP packet it sends, in bytes; 65,535 also for anything longer.
+    pub mtu: u16,
 }
 
 #[cfg(feature = "user")]

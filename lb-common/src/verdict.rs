@@ -65,6 +65,9 @@ verdicts! {
     /// From a `nat` backend, but the kernel does not forward what comes in through this interface, so that nobody
     /// can tell a client's reply from the answer to this node's own probe; passed to the stack untouched.
     ForwardingOff = "forwarding_off",
+    /// Merged from several packets by the kernel's GRO or not yet cut by its TSO, and so longer than the other
+    /// interface takes in generic mode; dropped. Switch GRO off where it came in, or use native mode.
+    TooLong = "too_long",
     /// The TTL ran out here; dropped.
     TtlExpired = "ttl_expired",
     /// A map that must hold an entry does not: a fault of lb itself; dropped.

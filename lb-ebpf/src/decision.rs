@@ -22,6 +22,8 @@ pub enum Egress {
     Slot(u32),
     /// Through the interface with this index.
     Interface(u32),
+    /// By way of this node's stack, which forwards it.
+    Stack,
 }
 
 /// What becomes of a packet.
@@ -62,6 +64,7 @@ pub const fn action(verdict: Verdict) -> Action {
         | Verdict::NoBackend
         | Verdict::NoNeighbour
         | Verdict::NoRoute
+        | Verdict::TooLong
         | Verdict::TtlExpired
         | Verdict::Internal => Action::Drop,
     }
@@ -89,6 +92,7 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::NoNeighbour
         | Verdict::NoRoute
         | Verdict::ForwardingOff
+        | Verdict::TooLong
         | Verdict::TtlExpired
         | Verdict::Malformed
         | Verdict::Internal => Severity::Fault,

@@ -5,7 +5,7 @@ use lb_common::{Backend, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop, Verdict};
 use crate::{
     decision::{Decision, Egress},
     kernel::Kernel,
-    parse::{Ethernet, Ipv4, Segment},
+    parse::{ETHERNET, Ethernet, Ipv4, Segment},
     rewrite::{self, Side},
 };
 
@@ -27,6 +27,8 @@ pub(crate) fn to_backend<K: Kernel, const GENERIC: bool>(
             // Generic mode keeps the kernel's note that a checksum is partial, and nothing it covers changes.
             if !GENERIC {
                 rewrite::finish_partial(kernel, segment)?;
+            } else if hop.is_too_long(segment) {
+                return Err(Verdict::TooLong);
             }
             hop.take(ethernet, segment.ip);
             Decision { verdict: Verdict::Dr, egress: hop.egress }
@@ -41,8 +43,7 @@ pub(crate) fn to_backend<K: Kernel, const GENERIC: bool>(
                 backend.address,
                 backend.port,
             )?;
-            hop.take(ethernet, segment.ip);
-            Decision { verdict: Verdict::Nat, egress: hop.egress }
+            Decision { verdict: Verdict::Nat, egress: hop.take_or_leave_to_stack::<GENERIC>(ethernet, segment) }
         }
         _ => return Err(Verdict::Internal),
     };
@@ -64,6 +65,8 @@ pub(crate) struct Hop {
     pub(crate) source: Mac,
     /// That interface.
     pub(crate) egress: Egress,
+    /// The longest IP packet it takes, in bytes.
+    pub(crate) mtu: u16,
 }
 
 impl Hop {
@@ -77,7 +80,29 @@ impl Hop {
             kernel.interface(slot).filter(|interface| interface.ifindex != 0).ok_or(Verdict::Internal)?;
         let egress =
             if interface.ifindex == kernel.ingress() { Egress::Back } else { Egress::Slot(u32::from(slot)) };
-        Ok(Self { destination: next_hop.mac(), source: interface.mac, egress })
+        Ok(Self { destination: next_hop.mac(), source: interface.mac, egress, mtu: interface.mtu })
+    }
+
+    /// Whether generic mode cannot redirect the packet: GRO has made one of many, or TSO has yet to make many of
+    /// one. Sending such back where it came from works.
+    #[inline(always)]
+    fn is_too_long(&self, segment: &Segment) -> bool {
+        self.egress != Egress::Back && segment.frame_length() > ETHERNET + u32::from(self.mtu)
+    }
+
+    /// Sends a packet on whose addresses lead to its next station anyway. What generic mode cannot redirect, the
+    /// stack forwards by them; it also counts the hop.
+    #[inline(always)]
+    pub(crate) fn take_or_leave_to_stack<const GENERIC: bool>(
+        &self,
+        ethernet: Ethernet,
+        segment: &Segment,
+    ) -> Egress {
+        if GENERIC && self.is_too_long(segment) {
+            return Egress::Stack;
+        }
+        self.take(ethernet, segment.ip);
+        self.egress
     }
 
     /// Sends the packet on: new Ethernet addresses, one hop fewer to make.

@@ -77,6 +77,8 @@ pub enum Route {
         source: Mac,
         /// The neighbour's.
         destination: Mac,
+        /// The longest IP packet that way, in bytes.
+        mtu: u16,
     },
     /// It is for this node itself, or there is no route; the stack knows which.
     NotForwarded,

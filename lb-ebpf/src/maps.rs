@@ -87,6 +87,7 @@ impl Maps {
     pub fn send(egress: Egress) -> u32 {
         match egress {
             Egress::None => xdp_action::XDP_ABORTED,
+            Egress::Stack => xdp_action::XDP_PASS,
             Egress::Back => xdp_action::XDP_TX,
             // The lower bits of the flags are the action if the slot has no device.
             Egress::Slot(slot) => match EGRESS.redirect(slot, u64::from(xdp_action::XDP_DROP)) {
@@ -221,7 +222,9 @@ fn route(context: *mut xdp_md, ingress: u32, question: &Question) -> Route {
     let answer = unsafe { bpf_fib_lookup(context.cast(), &raw mut fib, size_of::<FibLookup>() as i32, 0) };
     match u32::try_from(answer) {
         Ok(BPF_FIB_LKUP_RET_SUCCESS) => {
-            Route::Forward { interface: fib.ifindex, source: Mac(fib.smac), destination: Mac(fib.dmac) }
+            // SAFETY: on success the kernel has left the path's MTU where the length was (Linux 5.12).
+            let mtu = unsafe { fib.__bindgen_anon_1.mtu_result };
+            Route::Forward { interface: fib.ifindex, source: Mac(fib.smac), destination: Mac(fib.dmac), mtu }
         }
         Ok(BPF_FIB_LKUP_RET_NOT_FWDED) => Route::NotForwarded,
         Ok(BPF_FIB_LKUP_RET_FWD_DISABLED) => Route::ForwardingOff,

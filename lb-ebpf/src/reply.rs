@@ -38,10 +38,10 @@ pub(crate) fn to_client<K: Kernel, const GENERIC: bool>(
         tos: segment.ip.tos(),
     });
     let hop = match route {
-        Route::Forward { interface, source, destination } => {
+        Route::Forward { interface, source, destination, mtu } => {
             let egress =
                 if interface == kernel.ingress() { Egress::Back } else { Egress::Interface(interface) };
-            Hop { destination, source, egress }
+            Hop { destination, source, egress, mtu }
         }
         Route::NotForwarded => return Err(Verdict::NotOurs),
         Route::ForwardingOff => return Err(Verdict::ForwardingOff),
@@ -49,6 +49,7 @@ pub(crate) fn to_client<K: Kernel, const GENERIC: bool>(
     };
     require_ttl(segment.ip)?;
     rewrite::endpoint::<K, GENERIC>(kernel, segment, Side::Source, reply.address, reply.port)?;
-    hop.take(ethernet, segment.ip);
-    Ok(Decision { verdict: Verdict::NatReply, egress: hop.egress })
+    // The reply's source is an address of this node now, which the stack takes from others where `accept_local` is set.
+    let egress = hop.take_or_leave_to_stack::<GENERIC>(ethernet, segment);
+    Ok(Decision { verdict: Verdict::NatReply, egress })
 }

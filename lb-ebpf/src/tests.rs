@@ -54,7 +54,7 @@ impl Maps {
                 mode,
                 reserved: 0,
             },
-            interfaces: HashMap::from([(1, Interface { ifindex: INGRESS, mac: OWN, reserved: 0 })]),
+            interfaces: HashMap::from([(1, Interface { ifindex: INGRESS, mac: OWN, mtu: 1500 })]),
             directors: HashSet::new(),
             route: Route::NotForwarded,
             asked: Cell::new(None),
@@ -233,8 +233,38 @@ fn header_checksum_stays_right_whatever_it_was() {
 #[test]
 fn another_interface_is_reached_through_its_slot() {
     let mut maps = Maps::new(MODE_DR);
-    maps.interfaces.insert(1, Interface { ifindex: INGRESS + 1, mac: OWN, reserved: 0 });
+    maps.interfaces.insert(1, Interface { ifindex: INGRESS + 1, mac: OWN, mtu: 1500 });
     assert_eq!(maps.run::<false>(&mut to_service()).egress, Egress::Slot(1));
+}
+
+#[test]
+fn what_generic_mode_cannot_redirect_goes_by_the_stack_or_is_counted() {
+    let length = to_service().len();
+    let mtu = length as u16 - 14 - 1;
+    // (mode, out through, verdict and egress in generic mode, in native mode)
+    let cases = [
+        (MODE_NAT, INGRESS + 1, (Verdict::Nat, Egress::Stack), (Verdict::Nat, Egress::Slot(1))),
+        (MODE_NAT, INGRESS, (Verdict::Nat, Egress::Back), (Verdict::Nat, Egress::Back)),
+        (MODE_DR, INGRESS + 1, (Verdict::TooLong, Egress::None), (Verdict::Dr, Egress::Slot(1))),
+        (MODE_DR, INGRESS, (Verdict::Dr, Egress::Back), (Verdict::Dr, Egress::Back)),
+    ];
+    for (mode, ifindex, generic, native) in cases {
+        let mut maps = Maps::new(mode);
+        maps.interfaces.insert(1, Interface { ifindex, mac: OWN, mtu });
+        let mut frame = to_service();
+        let decision = maps.run::<true>(&mut frame);
+        assert_eq!((decision.verdict, decision.egress), generic, "{mode} {ifindex}");
+        if decision.egress == Egress::Stack {
+            // The stack takes it (the frame is still for this node) and counts the hop itself.
+            assert_eq!((&frame[..12], frame[22]), (&to_service()[..12], to_service()[22]));
+            assert_eq!(frame[30..34], BACKEND.octets());
+            assert_checksums(&frame);
+        }
+        let decision = maps.run::<false>(&mut to_service());
+        assert_eq!((decision.verdict, decision.egress), native, "{mode} {ifindex}");
+        maps.interfaces.insert(1, Interface { ifindex, mac: OWN, mtu: mtu + 1 });
+        assert_ne!(maps.run::<true>(&mut to_service()).egress, Egress::Stack, "a frame of the MTU fits");
+    }
 }
 
 #[test]
@@ -307,7 +337,7 @@ fn directors_packets_are_delivered_whatever_the_lease() {
 #[test]
 fn reply_asks_for_the_route_of_what_will_leave() {
     let mut maps = Maps::new(MODE_NAT);
-    maps.route = Route::Forward { interface: 9, source: OWN, destination: NEIGHBOUR };
+    maps.route = Route::Forward { interface: 9, source: OWN, destination: NEIGHBOUR, mtu: 1500 };
     let mut frame = reply();
     let decision = maps.run::<false>(&mut frame);
 
@@ -322,7 +352,7 @@ fn reply_asks_for_the_route_of_what_will_leave() {
 #[test]
 fn reply_leaves_through_the_interface_it_came_in_by() {
     let mut maps = Maps::new(MODE_NAT);
-    maps.route = Route::Forward { interface: INGRESS, source: OWN, destination: NEIGHBOUR };
+    maps.route = Route::Forward { interface: INGRESS, source: OWN, destination: NEIGHBOUR, mtu: 1500 };
     assert_eq!(maps.run::<false>(&mut reply()).egress, Egress::Back);
 }
 

@@ -16,7 +16,7 @@ use super::{
     world::wanted_neighbours,
 };
 use crate::{
-    config::Service,
+    config::{Mode, Service},
     dataplane::DataplaneError,
     net::{self, InterfaceAddress, InterfaceSysctl, NetEvent, NetlinkError, NextHop as NetNextHop, Route},
     time::Timestamp,
@@ -183,14 +183,20 @@ impl Controller {
         Ok(())
     }
 
-    /// Two settings of each interface. `arp_announce` keeps the kernel from naming a VIP as the sender of ARP
+    /// Settings of each interface. `arp_announce` keeps the kernel from naming a VIP as the sender of ARP
     /// requests: a backup that asked for a client's address in the VIP's name would draw the VIP's traffic to
-    /// itself. `promote_secondaries` keeps the other VIPs of a network when one of them goes.
+    /// itself. `promote_secondaries` keeps the other VIPs of a network when one of them goes. `accept_local` lets
+    /// the stack forward the `nat` replies that generic mode cannot redirect.
     pub(super) fn set_sysctls(&mut self) {
-        let wanted =
-            [(InterfaceSysctl::ArpAnnounce, ARP_ANNOUNCE_PRIMARY), (InterfaceSysctl::PromoteSecondaries, 1)];
+        let mut wanted = vec![
+            (InterfaceSysctl::ArpAnnounce, ARP_ANNOUNCE_PRIMARY),
+            (InterfaceSysctl::PromoteSecondaries, 1),
+        ];
+        if self.config.services.iter().flat_map(|service| &service.backends).any(|b| b.mode == Mode::Nat) {
+            wanted.push((InterfaceSysctl::AcceptLocal, 1));
+        }
         for interface in self.config.attached_interfaces() {
-            for (setting, value) in wanted {
+            for &(setting, value) in &wanted {
                 match setting.raise(interface, value) {
                     Ok(guard) => self.sysctls.extend(guard),
                     Err(error) => warn!(interface, "{error}"),

@@ -54,7 +54,7 @@ impl View for NodeA {
     }
 
     fn interfaces(&self) -> BTreeMap<u16, Interface> {
-        BTreeMap::from([(0, Interface { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 0x0a]), reserved: 0 })])
+        BTreeMap::from([(0, Interface { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 0x0a]), mtu: 1500 })])
     }
 
     fn next_hop(&self, address: IpAddr) -> NextHop {

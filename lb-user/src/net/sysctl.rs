@@ -48,6 +48,9 @@ pub enum InterfaceSysctl {
     ArpAnnounce,
     /// Whether deleting an address of a network leaves the other addresses of that network alone.
     PromoteSecondaries,
+    /// Whether packets from others that carry an address of this node as their source are taken: `nat` replies
+    /// that generic mode leaves to the stack.
+    AcceptLocal,
 }
 
 impl InterfaceSysctl {
@@ -56,6 +59,7 @@ impl InterfaceSysctl {
         match self {
             Self::ArpAnnounce => "arp_announce",
             Self::PromoteSecondaries => "promote_secondaries",
+            Self::AcceptLocal => "accept_local",
         }
     }
 

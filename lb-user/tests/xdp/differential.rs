@@ -129,7 +129,7 @@ fn load(model: &Model) -> XdpDataplane {
     let options = LoadOptions { backends: 64, services: 64, ..LoadOptions::new("/nonexistent") };
     let mut dataplane = XdpDataplane::load(options).expect("the program loads");
     for (&slot, &(ifindex, mac)) in &model.interfaces {
-        dataplane.put_interface(slot, Interface { ifindex, mac, reserved: 0 }).expect("put_interface");
+        dataplane.put_interface(slot, Interface { ifindex, mac, mtu: 1500 }).expect("put_interface");
     }
     for (&lease, state) in &model.leases {
         let expiry = match state {

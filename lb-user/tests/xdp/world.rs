@@ -124,7 +124,7 @@ impl World {
         let mut dataplane = XdpDataplane::load(options).expect("the program loads");
         let far = index("far");
         for (slot, ifindex, mac) in [(1, 1, NEAR_MAC), (2, far, FAR_MAC)] {
-            dataplane.put_interface(slot, Interface { ifindex, mac, reserved: 0 }).expect("put_interface");
+            dataplane.put_interface(slot, Interface { ifindex, mac, mtu: 1500 }).expect("put_interface");
         }
         for (lease, expiry) in [(1, LEASE_FOREVER), (2, LEASE_BACKUP), (3, 1)] {
             dataplane.set_lease(lease, expiry).expect("set_lease");

@@ -22,8 +22,10 @@ const BINARY: &str = "lb-xdp";
 
 /// How the release profile differs from the workspace's, which is tuned for the daemon. bpf-linker optimises the whole
 /// program itself, so rustc hands it everything in one piece.
-const PROFILE: [&str; 5] = [
+const PROFILE: [&str; 6] = [
     "profile.release.debug=2",
+    // The kernel wants function information about every function or none, those of dependencies included.
+    "profile.release.package.\"*\".debug=2",
     "profile.release.codegen-units=1",
     "profile.release.lto=\"fat\"",
     "profile.release.overflow-checks=false",
