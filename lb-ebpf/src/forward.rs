@@ -43,7 +43,10 @@ pub(crate) fn to_backend<K: Kernel, const GENERIC: bool>(
                 backend.address,
                 backend.port,
             )?;
-            Decision { verdict: Verdict::Nat, egress: hop.take_or_leave_to_stack::<GENERIC>(ethernet, segment) }
+            Decision {
+                verdict: Verdict::Nat,
+                egress: hop.take_or_leave_to_stack::<GENERIC>(ethernet, segment),
+            }
         }
         _ => return Err(Verdict::Internal),
     };

@@ -19,7 +19,8 @@ impl Timestamp {
     pub fn now() -> Self {
         // Invariant: CLOCK_MONOTONIC exists on every Linux; the call has no other way to fail.
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC is always there");
-        Self(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+        // Invariant: it counts up from the start of the machine, so neither part is negative.
+        Self(now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
     }
 
     /// How long ago `earlier` was; zero if it is not earlier.

@@ -150,7 +150,7 @@ impl fmt::Display for Status {
             writeln!(f, "\ninterface {} · XDP {} ({})", interface.name, interface.xdp, interface.reason)?;
         }
         for router in &self.virtual_routers {
-            self.router(router, f)?;
+            router.fmt(f)?;
         }
         for script in &self.track_scripts {
             writeln!(f, "\ntrack script {} · {} ({})", script.name, script.state, script.detail)?;
@@ -171,23 +171,23 @@ impl fmt::Display for Status {
     }
 }
 
-impl Status {
-    fn router(&self, router: &RouterStatus, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl fmt::Display for RouterStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "\nvirtual router {} · {} ({}) · id {} on {} · priority {} · {}",
-            router.name,
-            router.state.to_uppercase(),
-            router.reason,
-            router.router_id,
-            router.interface,
-            router.priority,
-            router.vips.join(", ")
+            self.name,
+            self.state.to_uppercase(),
+            self.reason,
+            self.router_id,
+            self.interface,
+            self.priority,
+            self.vips.join(", ")
         )?;
-        if let Some(lease) = router.lease_ms {
+        if let Some(lease) = self.lease_ms {
             writeln!(f, "  lease ends in {lease} ms unless renewed")?;
         }
-        for (name, count) in router.counters.iter().filter(|(_, count)| **count > 0) {
+        for (name, count) in self.counters.iter().filter(|(_, count)| **count > 0) {
             writeln!(f, "  {name:<18} {count:>12}")?;
         }
         Ok(())

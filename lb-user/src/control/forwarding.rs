@@ -374,23 +374,24 @@ impl Forwarding {
                 .allocate()
                 .ok_or(ForwardingError::Full { what: "rings", limit: limits::SERVICES })?,
         };
-        if !keeps_ring || applied.is_none_or(|applied| applied.source != source) {
-            if let Err(error) = dataplane.put_ring(ring, &ring_slots(&source)) {
-                if !keeps_ring {
-                    self.ring_ids.recycle(ring);
-                }
-                return Err(error.into());
-            }
-        }
         let ring_size = if source.members.is_empty() { 0 } else { source.size };
         let value = Service { ring, ring_size, lease, flags };
-        if applied.is_none_or(|applied| applied.value != value) {
-            dataplane.put_service(key, value)?;
+        let mut written = Ok(());
+        if !keeps_ring || applied.is_none_or(|applied| applied.source != source) {
+            written = dataplane.put_ring(ring, &ring_slots(&source));
         }
-        if let Some(old) = self.services.insert(key, AppliedService { value, source }) {
-            if old.value.ring != ring {
-                self.ring_ids.release(old.value.ring, now);
+        if written.is_ok() && applied.is_none_or(|applied| applied.value != value) {
+            written = dataplane.put_service(key, value);
+        }
+        if let Err(error) = written {
+            if !keeps_ring {
+                self.ring_ids.recycle(ring);
             }
+            return Err(error.into());
+        }
+        let old = self.services.insert(key, AppliedService { value, source });
+        if let Some(old) = old.filter(|old| old.value.ring != ring) {
+            self.ring_ids.release(old.value.ring, now);
         }
         Ok(())
     }

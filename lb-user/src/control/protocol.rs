@@ -18,11 +18,10 @@ impl Controller {
             loop {
                 match self.channels[channel].receive(&mut self.routers) {
                     Received::Nothing => break,
-                    Received::Rejected => {}
                     Received::Advert { index, advert, source } if self.routers[index].started => {
                         self.input(index, Input::AdvertReceived { advert, source });
                     }
-                    Received::Advert { .. } => {}
+                    Received::Advert { .. } | Received::Rejected => {}
                 }
             }
         }

@@ -93,7 +93,7 @@ pub async fn run(config_path: &Path) -> Result<(), RunError> {
     if !Uid::effective().is_root() {
         info!("not root: relying on capabilities");
     }
-    let (mut controller, inputs) = build(config_path.to_owned(), parsed, netlink, world)?;
+    let (mut controller, inputs) = build(config_path.to_owned(), parsed, &netlink, world)?;
     let (calls, receiver) = mpsc::channel(QUEUE);
     let _server = Server::start(controller.runtime_dir(), calls)?;
     if let Err(error) = controller.start().await {
@@ -108,7 +108,7 @@ pub async fn run(config_path: &Path) -> Result<(), RunError> {
 fn build(
     config_path: PathBuf,
     parsed: Parsed,
-    netlink: Netlink,
+    netlink: &Netlink,
     world: World,
 ) -> Result<(Controller, Inputs), RunError> {
     let config::Daemon { pin_dir, packet_log, .. } = parsed.config.daemon.clone();
@@ -129,7 +129,7 @@ fn build(
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
         netlink: netlink.clone(),
     };
-    let inputs = Inputs { net: follow(&netlink)?, health, track, calls };
+    let inputs = Inputs { net: follow(netlink)?, health, track, calls };
     Ok((Controller::new(config_path, parsed, edges, world), inputs))
 }
 

@@ -154,7 +154,10 @@ impl World {
     pub(super) fn interfaces(&self) -> BTreeMap<u16, Interface> {
         let described = |(index, slot): (&u32, &u16)| {
             let link = self.links.get(index)?;
-            Some((*slot, Interface { ifindex: *index, mac: link.mac?, mtu: link.mtu.min(u32::from(u16::MAX)) as u16 }))
+            Some((
+                *slot,
+                Interface { ifindex: *index, mac: link.mac?, mtu: link.mtu.min(u32::from(u16::MAX)) as u16 },
+            ))
         };
         self.slots.iter().filter_map(described).collect()
     }
