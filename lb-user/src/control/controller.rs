@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::{Call, Request, Response},
-    config::{Config, Parsed},
+    config::{Config, Parsed, Transport},
     dataplane::{Attachment, Dataplane, DataplaneError},
     health::{Checker, HealthEvent},
     net::{
@@ -31,6 +31,10 @@ use crate::{
 
 /// When something could not be applied, it is tried again after this long.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a starting daemon waits for what it must know before it takes packets: a backend or a peer that is
+/// away never answers.
+const KNOWLEDGE: Duration = Duration::from_millis(1_500);
 
 /// Why a node cannot do what its configuration says.
 #[derive(Debug, thiserror::Error)]
@@ -147,15 +151,16 @@ impl Controller {
 
     /// Takes its part in the network: maps, attachments, sockets, checks. An error here means this node
     /// cannot do what the configuration says; nothing has been claimed yet.
-    pub(super) async fn start(&mut self) -> Result<(), StartError> {
+    pub(super) async fn start(&mut self, inputs: &mut Inputs) -> Result<(), StartError> {
         let now = Timestamp::now();
         self.edges.dataplane.set_lease(STANDALONE_LEASE, LEASE_FOREVER)?;
         for index in 0..self.config.virtual_routers.len() {
             self.edges.dataplane.set_lease(lease_of_router(index), LEASE_BACKUP)?;
         }
         self.configure(now)?;
+        self.learn(inputs).await;
         // The maps are filled and the guard is in place before any address that it guards is added.
-        self.apply_forwarding(now);
+        self.apply_forwarding(Timestamp::now());
         self.attach_missing()?;
         self.set_sysctls();
         self.reconcile().await;
@@ -176,13 +181,7 @@ impl Controller {
                     Some(Signal::Stop) | None => break,
                 },
                 () = readable(&self.channels) => {}
-                Some(event) = inputs.net.recv() => match event {
-                    Ok(event) => self.net_event(event),
-                    Err(error) => {
-                        error!("changes of the network can no longer be followed: {error}");
-                        break;
-                    }
-                },
+                Some(event) = inputs.net.recv() => if !self.net_result(event) { break },
                 Some(event) = inputs.health.recv() => self.dirty |= self.health.event(&event),
                 Some(event) = inputs.track.recv() => {
                     if self.scripts.event(&event) {
@@ -215,6 +214,46 @@ impl Controller {
         let retry = self.retry_at.is_some_and(|at| at <= now);
         if self.dirty || retry {
             self.reconcile().await;
+        }
+    }
+
+    /// Waits, for a bounded time, until the directors are known and every backend has been asked once. Another
+    /// director may steer packets here from the first moment on, and a program that knows neither would drop them;
+    /// until then the program of an earlier run, if there is one, goes on.
+    async fn learn(&mut self, inputs: &mut Inputs) {
+        let deadline = Timestamp::now() + KNOWLEDGE;
+        self.find_routes().await;
+        loop {
+            let left = deadline.since(Timestamp::now());
+            if left.is_zero() || (self.health.all_known() && self.directors_known()) {
+                return;
+            }
+            tokio::select! {
+                Some(event) = inputs.net.recv() => if !self.net_result(event) { return },
+                Some(event) = inputs.health.recv() => drop(self.health.event(&event)),
+                () = tokio::time::sleep(left) => {}
+            }
+        }
+    }
+
+    fn directors_known(&self) -> bool {
+        self.config.virtual_routers.iter().all(|router| {
+            let Transport::Unicast { peers, .. } = &router.transport;
+            peers.iter().all(|peer| self.world.neighbour(*peer).is_some())
+        })
+    }
+
+    /// Takes what was heard from the kernel's network; `false` when nothing will be heard any more.
+    fn net_result(&mut self, event: Result<NetEvent, NetlinkError>) -> bool {
+        match event {
+            Ok(event) => {
+                self.net_event(event);
+                true
+            }
+            Err(error) => {
+                error!("changes of the network can no longer be followed: {error}");
+                false
+            }
         }
     }
 

@@ -96,6 +96,11 @@ impl Health {
         changed
     }
 
+    /// Whether every checked backend has been asked at least once.
+    pub(super) fn all_known(&self) -> bool {
+        self.checked.values().all(|checked| *checked.machine.state() != State::Checking)
+    }
+
     /// Whether the backend may get new flows: it is up, or nobody checks it.
     pub(super) fn is_healthy(&self, service: &Service, address: IpAddr, port: u16) -> bool {
         self.checked

@@ -96,12 +96,13 @@ pub async fn run(config_path: &Path) -> Result<(), RunError> {
     let (mut controller, inputs) = build(config_path.to_owned(), parsed, &netlink, world)?;
     let (calls, receiver) = mpsc::channel(QUEUE);
     let _server = Server::start(controller.runtime_dir(), calls)?;
-    if let Err(error) = controller.start().await {
+    let mut inputs = Inputs { calls: receiver, ..inputs };
+    if let Err(error) = controller.start(&mut inputs).await {
         controller.withdraw().await;
         return Err(error.into());
     }
     info!(config = %config_path.display(), "running");
-    controller.run(Inputs { calls: receiver, ..inputs }, signals).await;
+    controller.run(inputs, signals).await;
     Ok(())
 }
 
