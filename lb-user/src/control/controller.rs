@@ -230,7 +230,7 @@ impl Controller {
             }
             tokio::select! {
                 Some(event) = inputs.net.recv() => if !self.net_result(event) { return },
-                Some(event) = inputs.health.recv() => drop(self.health.event(&event)),
+                Some(event) = inputs.health.recv() => { self.health.event(&event); }
                 () = tokio::time::sleep(left) => {}
             }
         }
