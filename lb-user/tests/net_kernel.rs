@@ -13,27 +13,10 @@ use lb::{
     vrrp::Datagram,
 };
 use lb_common::Mac;
-use net_support::{Namespace, PATIENCE, in_new_namespace, ip};
+use net_support::{FAR, FAR_MAC, NEAR, PATIENCE, VIP, in_new_namespace, ip, pair};
 use tokio::{sync::mpsc::Receiver, time::timeout};
 
-const NEAR: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 2);
-const FAR: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 3);
-const VIP: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 4);
 const NOBODY: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 99);
-const FAR_MAC: Mac = Mac([2, 0, 0, 0, 0, 3]);
-
-/// `near0` here with 172.20.128.2/16, and `far0` with .3 in the namespace returned.
-fn pair() -> Namespace {
-    ip("link add near0 address 02:00:00:00:00:02 type veth peer name far0 address 02:00:00:00:00:03");
-    let far = Namespace::with_link("far0");
-    ip("address add 172.20.128.2/16 dev near0");
-    ip("link set near0 up");
-    far.enter(|| {
-        ip("address add 172.20.128.3/16 dev far0");
-        ip("link set far0 up");
-    });
-    far
-}
 
 async fn index_of(netlink: &Netlink, name: &str) -> u32 {
     netlink.link(name).await.expect("links can be asked").expect("it exists").index

@@ -38,6 +38,9 @@ impl Controller {
         if std::mem::take(&mut self.routes_stale) {
             self.find_routes().await;
         }
+        if let Some(targets) = self.health.follow_paths(&self.world) {
+            self.edges.checker.set(&targets);
+        }
         let wanted = desired(&self.config, &self.view());
         let forwarding = self.apply_maps(&wanted, now);
         let addresses = self.apply_addresses(&wanted.addresses).await;

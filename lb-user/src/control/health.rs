@@ -5,13 +5,13 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use lb_common::ServiceKey;
+use lb_common::{Interface, NextHop, ServiceKey};
 use tracing::{info, warn};
 
-use super::desired::service_key;
+use super::{desired::service_key, world::World};
 use crate::{
-    config::{Backend, Config, Service, Transport},
-    health::{CheckId, HealthEvent, Machine, State, Target},
+    config::{Backend, Config, Mode, Protocol, Service, Transport},
+    health::{CheckId, HealthEvent, Machine, State, Target, VipPath},
     time::Timestamp,
 };
 
@@ -31,18 +31,22 @@ struct Checked {
     target: Target,
     machine: Machine,
     service: String,
+    /// Packets come to it under the VIP, unless it is this node.
+    takes_vip: bool,
 }
 
 impl Health {
     /// Takes a configuration and returns the targets to check. A backend whose check asks the same as before
     /// keeps its state.
-    pub(super) fn configure(&mut self, config: &Config, now: Timestamp) -> Vec<Target> {
+    pub(super) fn configure(&mut self, config: &Config, world: &World, now: Timestamp) -> Vec<Target> {
+        let interfaces = world.interfaces();
         let mut old = std::mem::take(&mut self.checked);
         self.by_id.clear();
         for service in &config.services {
             for backend in &service.backends {
                 let Some(check) = &backend.check else { continue };
                 let key = (service_key(service), backend.address, backend.port);
+                let takes_vip = service.protocol == Protocol::Tcp && backend.mode == Mode::Dr;
                 let wanted = Target {
                     id: CheckId(0),
                     address: backend.address,
@@ -50,23 +54,43 @@ impl Health {
                     check: check.clone(),
                     source: probe_source(config, service, backend),
                     vip: service.address(),
+                    vip_path: vip_path(takes_vip, backend.address, world, &interfaces),
                 };
                 let checked = match old.remove(&key) {
                     Some(mut known) if asks_the_same(&known.target, &wanted) => {
                         known.machine.reconfigure(check);
                         known.target = Target { id: known.target.id, ..wanted };
+                        known.takes_vip = takes_vip;
                         known
                     }
                     _ => {
                         self.next_id += 1;
                         let target = Target { id: CheckId(self.next_id), ..wanted };
-                        Checked { target, machine: Machine::new(check, now), service: service.name.clone() }
+                        let machine = Machine::new(check, now);
+                        Checked { target, machine, service: service.name.clone(), takes_vip }
                     }
                 };
                 self.by_id.insert(checked.target.id, key);
                 self.checked.insert(key, checked);
             }
         }
+        self.targets()
+    }
+
+    /// Follows the neighbours: if packets for the VIP now take another way to any backend, the targets to
+    /// check. The backends keep their states.
+    pub(super) fn follow_paths(&mut self, world: &World) -> Option<Vec<Target>> {
+        let interfaces = world.interfaces();
+        let mut changed = false;
+        for checked in self.checked.values_mut() {
+            let path = vip_path(checked.takes_vip, checked.target.address, world, &interfaces);
+            changed |= path != checked.target.vip_path;
+            checked.target.vip_path = path;
+        }
+        changed.then(|| self.targets())
+    }
+
+    fn targets(&self) -> Vec<Target> {
         self.checked.values().map(|checked| checked.target.clone()).collect()
     }
 
@@ -144,11 +168,30 @@ fn asks_the_same(known: &Target, wanted: &Target) -> bool {
         && (known.address, known.port) == (wanted.address, wanted.port)
 }
 
+/// The way packets for the VIP take to a backend, as the data plane forwards them.
+fn vip_path(
+    takes_vip: bool,
+    address: IpAddr,
+    world: &World,
+    interfaces: &BTreeMap<u16, Interface>,
+) -> VipPath {
+    let IpAddr::V4(address) = address else { return VipPath::NotAsked };
+    if !takes_vip || world.is_own(address) {
+        return VipPath::NotAsked;
+    }
+    let next_hop = world.next_hop(address);
+    match interfaces.get(&next_hop.slot()) {
+        Some(interface) if next_hop != NextHop::UNRESOLVED => {
+            VipPath::Resolved { interface: interface.ifindex, mac: next_hop.mac() }
+        }
+        _ => VipPath::Unresolved,
+    }
+}
+
 /// The address probes come from: the VRRP source address where the service belongs to a virtual router, so that
 /// an owner never asks from the VIP, which the backend may have as well. A node's own backend is asked from
 /// wherever the kernel likes.
 fn probe_source(config: &Config, service: &Service, backend: &Backend) -> Option<IpAddr> {
     let Transport::Unicast { source, .. } = &config.router_of(service.vip.into())?.transport;
-    (backend.address != IpAddr::V4(*source) && backend.mode != crate::config::Mode::Nat)
-        .then_some(IpAddr::V4(*source))
+    (backend.address != IpAddr::V4(*source) && backend.mode != Mode::Nat).then_some(IpAddr::V4(*source))
 }

@@ -112,7 +112,7 @@ impl Controller {
     }
 
     fn configure_checks(&mut self, now: Timestamp) {
-        let targets = self.health.configure(&self.config, now);
+        let targets = self.health.configure(&self.config, &self.world, now);
         self.edges.checker.set(&targets);
         self.scripts.configure(&self.config.track_scripts, now);
         self.edges.runner.set(&self.config.track_scripts);

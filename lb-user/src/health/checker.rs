@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::mpsc, task::AbortHandle};
 
-use super::{ProbeError, Schedule, first_delay, probe};
+use super::{ProbeError, Schedule, VipPath, first_delay, probe_target};
 use crate::{config::Check, time::Timestamp};
 
 /// Whose result it is; chosen by the control task.
@@ -33,6 +33,8 @@ pub struct Target {
     pub source: Option<IpAddr>,
     /// The VIP and port of the service: the HTTP `Host` unless the check names one.
     pub vip: SocketAddr,
+    /// The way on which the backend is asked for the VIP once the check passes.
+    pub vip_path: VipPath,
 }
 
 /// One probe is over.
@@ -99,7 +101,7 @@ impl Target {
     /// Whether a probe of `other` would be the same, at the same times.
     fn asks_as(&self, other: &Self) -> bool {
         self.endpoint() == other.endpoint()
-            && (self.source, self.vip) == (other.source, other.vip)
+            && (self.source, self.vip, self.vip_path) == (other.source, other.vip, other.vip_path)
             && self.check.kind == other.check.kind
             && (self.check.interval, self.check.timeout) == (other.check.interval, other.check.timeout)
     }
@@ -114,7 +116,7 @@ async fn run(target: Target, started_together: usize, events: mpsc::Sender<Healt
     loop {
         tokio::time::sleep(schedule.next().since(Timestamp::now())).await;
         let started = Timestamp::now();
-        let result = probe(endpoint, target.source, &target.check, target.vip).await;
+        let result = probe_target(&target).await;
         let at = Timestamp::now();
         let result = result.map(|()| at.since(started));
         if events.send(HealthEvent { id: target.id, at, result }).await.is_err() {

@@ -1,6 +1,10 @@
 //! Why a probe failed, in words for a log line and for `lb status`.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 /// Why a probe failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +45,29 @@ pub enum ProbeError {
     /// The configured path or host cannot be sent.
     #[error("cannot ask for it: {0}; correct the check's `http` path or `host`")]
     Request(String),
+    /// The check passes, but nobody took what was sent to the VIP at the backend's MAC.
+    #[error("no answer for the VIP {vip} at {backend}: does the backend have the VIP on lo?")]
+    VipSilent {
+        /// The VIP and the service's port.
+        vip: SocketAddrV4,
+        /// The backend's address.
+        backend: Ipv4Addr,
+    },
+    /// The check passes and the backend has the VIP, but nobody listens there.
+    #[error("connection to the VIP {vip} refused at {backend}: does the server listen on the VIP?")]
+    VipRefused {
+        /// The VIP and the service's port.
+        vip: SocketAddrV4,
+        /// The backend's address.
+        backend: Ipv4Addr,
+    },
+    /// The check passes, but the data plane has no MAC to send to. The [`Machine`](super::Machine) has some
+    /// patience with it at first.
+    #[error("its MAC address is not known, so nothing can be sent to it under the VIP")]
+    Unresolved,
+    /// This node's fault: the VIP could not be asked for. Says nothing about the backend.
+    #[error("this node cannot ask for the VIP: {0}")]
+    Packet(String),
     /// This node's fault: no socket to be had. Says nothing about the backend.
     #[error("this node cannot open a socket: {0}")]
     Socket(String),
@@ -79,7 +106,7 @@ impl std::fmt::Display for ProbeStage {
 impl ProbeError {
     /// Whether the failure is this node's own, so that nothing was learnt about the backend.
     pub fn is_inconclusive(&self) -> bool {
-        matches!(self, Self::Socket(_) | Self::Source { .. } | Self::Stalled(_))
+        matches!(self, Self::Packet(_) | Self::Socket(_) | Self::Source { .. } | Self::Stalled(_))
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Machine {
     since: Timestamp,
     last_error: Option<String>,
     counts: Counts,
+    /// How many more times a MAC that is not known is no failure.
+    patience: u32,
 }
 
 impl Machine {
@@ -59,6 +61,7 @@ impl Machine {
             since: now,
             last_error: None,
             counts: Counts::default(),
+            patience: check.fall.max(1),
         }
     }
 
@@ -89,6 +92,9 @@ impl Machine {
     }
 
     /// Takes the result of a probe.
+    ///
+    /// The first result decides at once, and a backend's MAC may become known a moment after that. So as long
+    /// as no result has decided, the first `fall` results that only miss the MAC are inconclusive.
     pub fn probe_result(&mut self, now: Timestamp, result: Result<(), &ProbeError>) -> Option<Transition> {
         self.last_error = result.err().map(ToString::to_string);
         match result {
@@ -97,7 +103,7 @@ impl Machine {
                 self.rise_fall.record(true)?;
                 Some(self.enter(now, State::Up))
             }
-            Err(error) if error.is_inconclusive() => {
+            Err(error) if error.is_inconclusive() || self.is_excused(error) => {
                 self.counts.inconclusive += 1;
                 None
             }
@@ -125,6 +131,12 @@ impl Machine {
         }
         self.state = down;
         None
+    }
+
+    fn is_excused(&mut self, error: &ProbeError) -> bool {
+        let excused = *error == ProbeError::Unresolved && self.state == State::Checking && self.patience > 0;
+        self.patience -= u32::from(excused);
+        excused
     }
 
     fn enter(&mut self, now: Timestamp, to: State) -> Transition {
@@ -213,6 +225,23 @@ mod tests {
         assert_eq!(machine.peer_lost(Timestamp(3), "peer silent"), None);
         assert_eq!(machine.probe_result(Timestamp(4), Ok(())), None);
         assert!(machine.probe_result(Timestamp(5), Ok(())).is_some());
+    }
+
+    #[test]
+    fn a_mac_not_known_yet_decides_nothing_at_first() {
+        let mut machine = machine(2, 2);
+        for at in 1..=2 {
+            assert_eq!(machine.probe_result(Timestamp(at), Err(&ProbeError::Unresolved)), None);
+            assert_eq!(*machine.state(), State::Checking, "after {at}");
+        }
+        machine.probe_result(Timestamp(3), Err(&ProbeError::Unresolved));
+        assert_eq!(*machine.state(), down(&ProbeError::Unresolved.to_string()));
+
+        let mut resolved = self::machine(2, 2);
+        resolved.probe_result(Timestamp(1), Err(&ProbeError::Unresolved));
+        assert!(resolved.probe_result(Timestamp(2), Ok(())).is_some(), "the first that decides is enough");
+        assert_eq!(resolved.probe_result(Timestamp(3), Err(&ProbeError::Unresolved)), None);
+        assert!(resolved.probe_result(Timestamp(4), Err(&ProbeError::Unresolved)).is_some());
     }
 
     #[test]

@@ -22,13 +22,31 @@ use tokio::{
 };
 
 use super::{
-    ProbeError, ProbeStage,
+    ProbeError, ProbeStage, Target, VipPath,
     error::{from_io, words},
+    vip_path,
 };
 use crate::config::{Check, CheckKind};
 
 /// What a response header may take; more is an error.
 const MAX_HEADER: usize = 16 * 1024;
+
+/// Probes a backend once: its check, and when that passes, whether it takes what is sent to the VIP. Both
+/// together have the check's timeout.
+pub async fn probe_target(target: &Target) -> Result<(), ProbeError> {
+    let deadline = Deadline::new(target.check.timeout);
+    check_passes(&deadline, target.endpoint(), target.source, &target.check, target.vip).await?;
+    let (VipPath::Resolved { interface, mac }, SocketAddr::V4(vip), IpAddr::V4(backend)) =
+        (target.vip_path, target.vip, target.address)
+    else {
+        return if target.vip_path == VipPath::Unresolved { Err(ProbeError::Unresolved) } else { Ok(()) };
+    };
+    let asked = vip_path::ask(interface, mac, vip, backend, target.source);
+    deadline.limit(ProbeStage::Connecting, asked).await.map_err(|error| match error {
+        ProbeError::Timeout { .. } => ProbeError::VipSilent { vip, backend },
+        error => error,
+    })
+}
 
 /// Probes `endpoint` once, from `source` if given. `vip` names the service for the HTTP `Host`.
 ///
@@ -40,7 +58,16 @@ pub async fn probe(
     check: &Check,
     vip: SocketAddr,
 ) -> Result<(), ProbeError> {
-    let deadline = Deadline::new(check.timeout);
+    check_passes(&Deadline::new(check.timeout), endpoint, source, check, vip).await
+}
+
+async fn check_passes(
+    deadline: &Deadline,
+    endpoint: SocketAddr,
+    source: Option<IpAddr>,
+    check: &Check,
+    vip: SocketAddr,
+) -> Result<(), ProbeError> {
     let stream = deadline.limit(ProbeStage::Connecting, connect(endpoint, source)).await?;
     match &check.kind {
         CheckKind::Tcp => Ok(()),

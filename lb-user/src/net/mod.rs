@@ -2,6 +2,7 @@
 //!
 //! * [`vrrp_socket`] carries adverts.
 //! * [`arp`] tells a network where an address lives now, and when to repeat it.
+//! * [`packet_socket`] carries single TCP packets to a MAC of the caller's choice, and their answers.
 //! * [`netlink`] reads and changes links and addresses, looks routes up; [`events`] follows the changes.
 //! * [`neighbour`] makes the kernel resolve next hops and keep them resolved.
 //! * [`sysctl`] sets what an interface needs and puts it back.
@@ -10,6 +11,7 @@ pub mod arp;
 pub mod events;
 pub mod neighbour;
 pub mod netlink;
+pub mod packet_socket;
 pub mod sysctl;
 pub mod vrrp_socket;
 
@@ -17,5 +19,6 @@ pub use arp::{AnnounceSchedule, ArpError, ArpSocket};
 pub use events::{NetEvent, Snapshot, follow};
 pub use neighbour::{Failure, Neighbour, NeighbourKeeper, NextHop, REFRESH};
 pub use netlink::{InterfaceAddress, Link, Netlink, NetlinkError, Route};
+pub use packet_socket::{PacketSocket, PacketSocketError};
 pub use sysctl::{InterfaceSysctl, SysctlError, SysctlGuard};
 pub use vrrp_socket::{VrrpSocket, VrrpSocketError};

@@ -3,12 +3,35 @@
 //! A namespace lives as long as something is in it; each is entered by a thread of its own, so nothing is
 //! left behind, whatever a test does.
 
-use std::{fs::File, os::fd::AsFd, process::Command, thread, time::Duration};
+use std::{fs::File, net::Ipv4Addr, os::fd::AsFd, process::Command, thread, time::Duration};
 
+use lb_common::Mac;
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// How long to wait for the kernel to do something before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// This end of a [`pair`].
+pub(crate) const NEAR: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 2);
+/// The other end.
+pub(crate) const FAR: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 3);
+/// The MAC of the other end.
+pub(crate) const FAR_MAC: Mac = Mac([2, 0, 0, 0, 0, 3]);
+/// An address of their network that neither has to begin with.
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 4);
+
+/// `near0` here with 172.20.128.2/16, and `far0` with .3 in the namespace returned.
+pub(crate) fn pair() -> Namespace {
+    ip("link add near0 address 02:00:00:00:00:02 type veth peer name far0 address 02:00:00:00:00:03");
+    let far = Namespace::with_link("far0");
+    ip("address add 172.20.128.2/16 dev near0");
+    ip("link set near0 up");
+    far.enter(|| {
+        ip("address add 172.20.128.3/16 dev far0");
+        ip("link set far0 up");
+    });
+    far
+}
 
 /// Runs an async test on a thread of its own, in a new network namespace with `lo` up.
 #[track_caller]

@@ -23,6 +23,7 @@ fn target(id: u64, endpoint: SocketAddr, interval: Duration) -> Target {
         check: Check { kind: CheckKind::Tcp, interval, timeout: interval, rise: 2, fall: 3, port: None },
         source: None,
         vip: "192.0.2.10:80".parse().unwrap(),
+        vip_path: VipPath::NotAsked,
     }
 }
 
