@@ -77,6 +77,9 @@ impl Lab {
         spec::check_name(&spec.name)?;
         let mut command = Command::new(xtask);
         command.args(["lab", "supervise"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // A lab that stays must not keep the standard error of `lab up` open: whoever reads it to its end would wait.
+        // What is wrong is said by the pipe.
+        command.stderr(Stdio::null());
         {
             use std::os::unix::process::CommandExt;
             // Its own session: Ctrl-C in the terminal is for this process, which then ends the lab in order.
