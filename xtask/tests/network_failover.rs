@@ -7,24 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Pair, SOON, pair, watch};
+use common::{Pair, SOON, pair_under_load, watch};
 use nix::sys::signal::Signal;
 use xtask::lab::{
-    VIP, XdpMode,
+    VIP,
     probe::{arp, load::LoadProber},
     wait_until,
 };
 
 /// A backup waits for 3 adverts and its skew, 3.6 s; the client may have asked just before the last advert.
 const LONGEST_TAKEOVER: Duration = Duration::from_millis(4500);
-
-/// The pair with a client that never stops asking.
-fn pair_under_load(name: &str) -> (Pair, LoadProber) {
-    let pair = pair(name, XdpMode::Auto);
-    let prober = LoadProber::start(&pair.client, VIP, 80);
-    prober.wait_for_answer(SOON).expect("the VIP answers");
-    (pair, prober)
-}
 
 /// Waits until `node` owns the VIP and the client is answered.
 fn wait_for_takeover(pair: &Pair, node: &xtask::lab::Node, prober: &LoadProber) {

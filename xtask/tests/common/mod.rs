@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use xtask::lab::{Daemon, Lab, LabSpec, Node, VIP, XdpMode, pause, probe::http, shipped_config, with_xdp};
+use xtask::lab::{
+    Daemon, Lab, LabSpec, Node, VIP, XdpMode, pause,
+    probe::{http, load::LoadProber},
+    shipped_config, with_xdp,
+};
 
 /// Longer than any election or health check of the shipped configurations takes: master down is 3.6 s.
 pub(crate) const SOON: Duration = Duration::from_secs(12);
@@ -64,6 +68,14 @@ pub(crate) fn pair_with(name: &str, xdp: XdpMode, extra: &str) -> Pair {
 /// The tutorial's pair, up and ready.
 pub(crate) fn pair(name: &str, xdp: XdpMode) -> Pair {
     pair_with(name, xdp, "")
+}
+
+/// The pair with a client that never stops asking.
+pub(crate) fn pair_under_load(name: &str) -> (Pair, LoadProber) {
+    let pair = pair(name, XdpMode::Auto);
+    let prober = LoadProber::start(&pair.client, VIP, 80);
+    prober.wait_for_answer(SOON).expect("the VIP answers");
+    (pair, prober)
 }
 
 /// A lab with the tutorial's three nodes.
