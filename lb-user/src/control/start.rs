@@ -130,7 +130,8 @@ fn build(
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
         netlink: netlink.clone(),
     };
-    let inputs = Inputs { net: follow(netlink)?, health, track, calls };
+    // A socket of its own: the kernel lists one thing at a time on each, and a resync may come at any moment.
+    let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, calls };
     Ok((Controller::new(config_path, parsed, edges, world), inputs))
 }
 
