@@ -38,9 +38,7 @@ impl Controller {
         if std::mem::take(&mut self.routes_stale) {
             self.find_routes().await;
         }
-        if let Some(targets) = self.health.follow_paths(&self.world) {
-            self.edges.checker.set(&targets);
-        }
+        self.follow_paths();
         let wanted = desired(&self.config, &self.view());
         let forwarding = self.apply_maps(&wanted, now);
         let addresses = self.apply_addresses(&wanted.addresses).await;
@@ -50,6 +48,13 @@ impl Controller {
         let attached = self.problem("attach XDP", text.map_or(Ok(()), Err));
         if !(forwarding && addresses && left && attached) {
             self.retry_at = Some(now + RETRY);
+        }
+    }
+
+    /// Has the checks take the way that packets for the VIPs take now.
+    pub(super) fn follow_paths(&mut self) {
+        if let Some(targets) = self.health.follow_paths(&self.world) {
+            self.edges.checker.set(&targets);
         }
     }
 

@@ -229,7 +229,12 @@ impl Controller {
                 return;
             }
             tokio::select! {
-                Some(event) = inputs.net.recv() => if !self.net_result(event) { return },
+                Some(event) = inputs.net.recv() => {
+                    if !self.net_result(event) {
+                        return;
+                    }
+                    self.follow_paths();
+                }
                 Some(event) = inputs.health.recv() => { self.health.event(&event); }
                 () = tokio::time::sleep(left) => {}
             }
