@@ -27,7 +27,7 @@ fn wait_for_takeover(pair: &Pair, node: &xtask::lab::Node, prober: &LoadProber) 
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_frozen_owner_is_silent_and_the_other_takes_over() {
-    let (pair, prober) = pair_under_load("t-frozen");
+    let (pair, prober) = pair_under_load(&common::named("frozen"));
     let frozen = Instant::now();
     pair.a.freeze().expect("it can be frozen");
     wait_for_takeover(&pair, &pair.b, &prober);
@@ -63,7 +63,7 @@ fn a_frozen_owner_is_silent_and_the_other_takes_over() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_frozen_backup_changes_nothing_for_the_vip() {
-    let (pair, prober) = pair_under_load("t-frozen-backup");
+    let (pair, prober) = pair_under_load(&common::named("frozen-backup"));
     pair.b.freeze().expect("it can be frozen");
     pair.wait("node-a sees that node-b's nginx is gone", || {
         pair.a.status().is_ok_and(|s| s.backends().iter().any(|b| b.state != "up"))
@@ -81,7 +81,7 @@ fn a_frozen_backup_changes_nothing_for_the_vip() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_killed_daemon_leaves_a_silent_node_whose_nginx_still_serves() {
-    let (pair, prober) = pair_under_load("t-killed");
+    let (pair, prober) = pair_under_load(&common::named("killed"));
     let killed = Instant::now();
     pair.a.stop_daemon(Signal::SIGKILL, SOON).expect("it ends");
     assert!(pair.a.xdp("eth0").expect("ip runs").is_some(), "the guard outlives the daemon");
@@ -112,7 +112,7 @@ fn a_killed_daemon_leaves_a_silent_node_whose_nginx_still_serves() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_clean_stop_hands_over_at_once_and_leaves_nothing() {
-    let (pair, prober) = pair_under_load("t-stop");
+    let (pair, prober) = pair_under_load(&common::named("stop"));
     let stopped = Instant::now();
     pair.a.stop_daemon(Signal::SIGTERM, Duration::from_secs(5)).expect("it ends");
     // Priority 0 makes the backup wait its skew only, 0.61 s.
@@ -136,7 +136,7 @@ fn a_clean_stop_hands_over_at_once_and_leaves_nothing() {
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn after_a_clean_stop_every_connection_is_answered() {
     // The stopped node's nginx is well, but no longer takes what is steered to it.
-    let (pair, prober) = pair_under_load("t-stop-serves");
+    let (pair, prober) = pair_under_load(&common::named("stop-serves"));
     pair.a.stop_daemon(Signal::SIGTERM, Duration::from_secs(5)).expect("it ends");
     wait_for_takeover(&pair, &pair.b, &prober);
     let mut last = None;
@@ -154,7 +154,7 @@ fn after_a_clean_stop_every_connection_is_answered() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn the_vip_leaves_a_node_whose_nginx_died_and_comes_back_with_it() {
-    let (pair, prober) = pair_under_load("t-track");
+    let (pair, prober) = pair_under_load(&common::named("track"));
     pair.a.stop_web().expect("nginx ends");
     pair.wait("node-a is in fault", || pair.a.status().is_ok_and(|status| status.all_are("fault")));
     wait_for_takeover(&pair, &pair.b, &prober);

@@ -67,7 +67,7 @@ fn wait_for_answers_of(pair: &Pair, node: &Node) {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_pair_of_lb_and_keepalived_is_stable() {
-    for pair in [lb_first("t-ka-calm-1"), keepalived_first("t-ka-calm-2")] {
+    for pair in [lb_first(&common::named("ka-calm-1")), keepalived_first(&common::named("ka-calm-2"))] {
         wait_for_answers_of(&pair, &pair.a);
         // Longer than master down: whoever did not understand the other's adverts would have taken the VIP.
         for _ in 0..12 {
@@ -80,7 +80,7 @@ fn a_pair_of_lb_and_keepalived_is_stable() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn keepalived_takes_over_from_a_frozen_lb_and_gives_back() {
-    let pair = lb_first("t-ka-1");
+    let pair = lb_first(&common::named("ka-1"));
     pair.a.freeze().expect("it can be frozen");
     pair.wait("keepalived has the VIP", || pair.b.has_address("eth0", VIP).expect("ip runs"));
     wait_for_answers_of(&pair, &pair.b);
@@ -96,7 +96,7 @@ fn keepalived_takes_over_from_a_frozen_lb_and_gives_back() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn lb_takes_over_from_a_frozen_keepalived_and_gives_back() {
-    let pair = keepalived_first("t-ka-2");
+    let pair = keepalived_first(&common::named("ka-2"));
     pair.a.freeze().expect("it can be frozen");
     pair.wait_for_owner(&pair.b);
     // The frozen keepalived's kernel goes on answering too: that is its fault, not lb's.
@@ -111,11 +111,11 @@ fn lb_takes_over_from_a_frozen_keepalived_and_gives_back() {
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn either_takes_over_at_once_when_the_other_stops() {
     let at_once = Duration::from_secs(2);
-    let pair = lb_first("t-ka-3");
+    let pair = lb_first(&common::named("ka-3"));
     pair.a.stop_daemon(Signal::SIGTERM, Duration::from_secs(5)).expect("it ends");
     pair.wait_for("keepalived has the VIP", at_once, || pair.holders() == ["node-b"]);
 
-    let pair = keepalived_first("t-ka-4");
+    let pair = keepalived_first(&common::named("ka-4"));
     pair.a.stop_daemon(Signal::SIGTERM, Duration::from_secs(5)).expect("it ends");
     pair.wait_for("lb owns the VIP", at_once, || pair.b.status().is_ok_and(|status| status.is_owner()));
     wait_for_answers_of(&pair, &pair.b);

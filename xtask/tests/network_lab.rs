@@ -59,7 +59,7 @@ fn assert_nothing_left(namespaces: &[String]) {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn every_node_reaches_every_nginx_and_each_has_its_own_page() {
-    let pair = bare("t-pages");
+    let pair = bare(&common::named("pages"));
     for from in pair.lab.nodes() {
         for (address, node, title) in [(NODE_A, "node-a", "主机"), (NODE_B, "node-b", "从机")] {
             let answer = http::request(&from, address, 80, "/", None, EXCHANGE).expect("nginx answers");
@@ -79,7 +79,7 @@ fn every_node_reaches_every_nginx_and_each_has_its_own_page() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_node_has_its_own_processes_run_folder_host_name_and_bpffs() {
-    let pair = bare("t-private");
+    let pair = bare(&common::named("private"));
     assert_eq!(pair.a.run(&["hostname"]).expect("it runs").trim(), "node-a");
     pair.a.run(&["pidof", "nginx"]).expect("the tutorial's check passes");
     pair.client.run(&["pidof", "nginx"]).expect_err("the client has no nginx, and does not see the others'");
@@ -98,7 +98,7 @@ fn a_node_has_its_own_processes_run_folder_host_name_and_bpffs() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_frozen_node_runs_nothing_but_its_kernel_still_answers() {
-    let pair = bare("t-freeze");
+    let pair = bare(&common::named("freeze"));
     pair.a.freeze().expect("it can be frozen");
     assert!(pair.a.is_frozen());
     let mac = pair.a.mac().expect("it has an interface");
@@ -114,7 +114,7 @@ fn a_frozen_node_runs_nothing_but_its_kernel_still_answers() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_killed_nginx_can_be_started_again() {
-    let pair = bare("t-nginx");
+    let pair = bare(&common::named("nginx"));
     pair.a.stop_web().expect("it ends");
     http::request(&pair.client, NODE_A, 80, "/", None, EXCHANGE).expect_err("nobody listens");
     pair.a.start_web().expect("it starts");
@@ -124,7 +124,7 @@ fn a_killed_nginx_can_be_started_again() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn the_load_prober_sees_who_answers_and_how_long_nobody_does() {
-    let pair = bare("t-load");
+    let pair = bare(&common::named("load"));
     let prober = LoadProber::start(&pair.client, NODE_A, 80);
     prober.wait_for_answer(SOON).expect("nginx answers");
     let before = Instant::now();
@@ -146,7 +146,7 @@ fn the_load_prober_sees_who_answers_and_how_long_nobody_does() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn udp_is_echoed_by_the_node_that_was_asked() {
-    let pair = bare("t-udp");
+    let pair = bare(&common::named("udp"));
     let _server = udp::EchoServer::start(&pair.b, NODE_B, 53).expect("port 53 is free on the node");
     for size in [0, 1, 1400, 9000] {
         let payload = vec![b'u'; size];
@@ -160,13 +160,14 @@ fn udp_is_echoed_by_the_node_that_was_asked() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn two_labs_stand_side_by_side_and_one_name_is_one_lab() {
-    let one = bare("t-side-1");
-    let two = bare("t-side-2");
+    let one = bare(&common::named("side-1"));
+    let two = bare(&common::named("side-2"));
     assert_eq!(one.lab.state().spec.nodes.len(), two.lab.state().spec.nodes.len());
     two.client.run(&["ip", "address", "add", "172.20.0.99/16", "dev", "eth0"]).expect("it runs");
     let other = arp::ask_once(&one.client, [172, 20, 0, 99].into()).expect("the client can ask");
     assert!(other.is_empty(), "the labs see each other: {other:?}");
-    let again = Lab::start(&LabSpec::pair("t-side-1", Daemon::None, Daemon::None), xtask(), |_| ());
+    let again =
+        Lab::start(&LabSpec::pair(&common::named("side-1"), Daemon::None, Daemon::None), xtask(), |_| ());
     let error = again.expect_err("the name is taken").to_string();
     assert!(error.contains("already up"), "{error}");
     assert_eq!(one.get_from(NODE_A), "node-a");
@@ -175,7 +176,7 @@ fn two_labs_stand_side_by_side_and_one_name_is_one_lab() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn nothing_is_left_after_a_lab_ends() {
-    let pair = bare("t-end");
+    let pair = bare(&common::named("end"));
     let namespaces = namespaces(&pair.lab);
     assert!(any_process_in(&namespaces));
     let folder = Path::new("/run/lb-lab/t-end");
@@ -188,7 +189,7 @@ fn nothing_is_left_after_a_lab_ends() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn nothing_is_left_when_the_supervisor_is_killed_even_of_a_frozen_lab() {
-    let pair = bare("t-crash");
+    let pair = bare(&common::named("crash"));
     let namespaces = namespaces(&pair.lab);
     pair.a.freeze().expect("it can be frozen");
     let supervisor = nix::unistd::Pid::from_raw(pair.lab.state().supervisor);
@@ -196,7 +197,7 @@ fn nothing_is_left_when_the_supervisor_is_killed_even_of_a_frozen_lab() {
     drop(pair);
     assert_nothing_left(&namespaces);
     // The next command removes what it found no time to remove.
-    let open = Lab::open("t-crash").expect_err("it is gone");
+    let open = Lab::open(&common::named("crash")).expect_err("it is gone");
     assert!(matches!(open, LabError::NotUp(_)), "{open}");
     assert!(!Path::new("/run/lb-lab/t-crash").exists());
 }
@@ -204,26 +205,37 @@ fn nothing_is_left_when_the_supervisor_is_killed_even_of_a_frozen_lab() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_detached_lab_outlives_its_starter_until_down() {
-    let pair = bare("t-detach");
+    let pair = bare(&common::named("detach"));
     let namespaces = namespaces(&pair.lab);
     pair.lab.detach().expect("it detaches");
     let status = Command::new(xtask())
-        .args(["lab", "exec", "--name", "t-detach", "client", "--", "ping", "-c1", "-W2", "172.20.128.2"])
+        .args([
+            "lab",
+            "exec",
+            "--name",
+            &common::named("detach"),
+            "client",
+            "--",
+            "ping",
+            "-c1",
+            "-W2",
+            "172.20.128.2",
+        ])
         .stdout(Stdio::null())
         .status();
     assert!(status.expect("it runs").success());
-    let again = Lab::open("t-detach").expect("it is up");
+    let again = Lab::open(&common::named("detach")).expect("it is up");
     again.node("node-c").expect_err("there is none");
-    assert!(Lab::down("t-detach").expect("it can be ended"));
+    assert!(Lab::down(&common::named("detach")).expect("it can be ended"));
     assert_nothing_left(&namespaces);
-    assert!(!Lab::down("t-detach").expect("a second time does no harm"));
+    assert!(!Lab::down(&common::named("detach")).expect("a second time does no harm"));
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn keepalived_leaves_two_owners_after_a_freeze() {
     // The fault that this project exists for, and the proof that the ARP probe sees it.
-    let pair = keepalived_pair("t-keepalived");
+    let pair = keepalived_pair(&common::named("keepalived"));
     assert_eq!(pair.answerers(), ["node-a"]);
     assert_eq!(pair.get("/").0, "node-a");
     pair.a.freeze().expect("it can be frozen");
@@ -236,7 +248,7 @@ fn keepalived_leaves_two_owners_after_a_freeze() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_daemon_can_be_killed_and_started_again() {
-    let pair = keepalived_pair("t-restart");
+    let pair = keepalived_pair(&common::named("restart"));
     pair.a.stop_daemon(Signal::SIGKILL, SOON).expect("it ends");
     pair.wait("node-b has the VIP", || pair.b.has_address("eth0", VIP).expect("ip runs"));
     pair.a.start_daemon().expect("it starts");

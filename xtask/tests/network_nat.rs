@@ -80,25 +80,25 @@ fn nat_works(lab: &Lab) {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn nat_works_with_the_mode_lb_chooses() {
-    nat_works(&nat_lab("t-nat", XdpMode::Auto));
+    nat_works(&nat_lab(&common::named("nat"), XdpMode::Auto));
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn nat_works_in_native_mode() {
-    nat_works(&nat_lab("t-nat-native", XdpMode::Native));
+    nat_works(&nat_lab(&common::named("nat-native"), XdpMode::Native));
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn nat_works_in_generic_mode() {
-    nat_works(&nat_lab("t-nat-generic", XdpMode::Generic));
+    nat_works(&nat_lab(&common::named("nat-generic"), XdpMode::Generic));
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn what_is_not_for_a_service_is_forwarded_by_the_kernel_as_ever() {
-    let lab = nat_lab("t-nat-other", XdpMode::Auto);
+    let lab = nat_lab(&common::named("nat-other"), XdpMode::Auto);
     let client = lab.node("client").expect("it is in the lab");
     client.run(&["ip", "route", "add", "10.77.0.0/24", "via", "172.20.128.2"]).expect("ip runs");
     // A backend's own address and port, asked past the VIP: the replies are not the VIP's.

@@ -95,7 +95,7 @@ fn datagrams_are_answered_by_both(pair: &Pair) {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn with_the_mode_lb_chooses_the_owner_steers_to_both_nginx() {
-    let pair = pair_with("t-auto", XdpMode::Auto, UDP_SERVICE);
+    let pair = pair_with(&common::named("auto"), XdpMode::Auto, UDP_SERVICE);
     everything_works(&pair);
     assert!(pair.a.xdp("eth0").expect("ip runs").is_some());
 }
@@ -103,7 +103,7 @@ fn with_the_mode_lb_chooses_the_owner_steers_to_both_nginx() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn in_native_mode_the_owner_steers_to_both_nginx() {
-    let pair = pair_with("t-native", XdpMode::Native, UDP_SERVICE);
+    let pair = pair_with(&common::named("native"), XdpMode::Native, UDP_SERVICE);
     everything_works(&pair);
     for node in [&pair.a, &pair.b] {
         assert_eq!(node.xdp("eth0").expect("ip runs"), Some(XdpMode::Native));
@@ -113,7 +113,7 @@ fn in_native_mode_the_owner_steers_to_both_nginx() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn in_generic_mode_the_owner_steers_to_both_nginx() {
-    let pair = pair_with("t-generic", XdpMode::Generic, UDP_SERVICE);
+    let pair = pair_with(&common::named("generic"), XdpMode::Generic, UDP_SERVICE);
     everything_works(&pair);
     for node in [&pair.a, &pair.b] {
         assert_eq!(node.xdp("eth0").expect("ip runs"), Some(XdpMode::Generic));
@@ -123,7 +123,7 @@ fn in_generic_mode_the_owner_steers_to_both_nginx() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn traffic_that_is_not_for_the_vip_is_left_alone() {
-    let pair = pair("t-other", XdpMode::Auto);
+    let pair = pair(&common::named("other"), XdpMode::Auto);
     assert_eq!(pair.get_from(NODE_B), "node-b", "its own address, never steered");
     pair.client.run(&["ping", "-c2", "-i0.2", "-W2", "172.20.128.3"]).expect("ping is answered");
     let macs = arp::ask_once(&pair.client, NODE_B).expect("the client can ask");
@@ -133,7 +133,7 @@ fn traffic_that_is_not_for_the_vip_is_left_alone() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_backend_whose_nginx_is_gone_gets_no_connections_until_it_is_back() {
-    let pair = pair("t-health", XdpMode::Auto);
+    let pair = pair(&common::named("health"), XdpMode::Auto);
     let prober = LoadProber::start(&pair.client, VIP, 80);
     prober.wait_for_answer(SOON).expect("the VIP answers");
     pair.b.stop_web().expect("nginx ends");

@@ -48,7 +48,7 @@ fn assert_undisturbed(pair: &Pair, prober: &LoadProber, since: Instant) {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_second_daemon_on_a_node_is_refused() {
-    let pair = pair("t-second", XdpMode::Auto);
+    let pair = pair(&common::named("second"), XdpMode::Auto);
     let prober = LoadProber::start(&pair.client, VIP, 80);
     prober.wait_for_answer(SOON).expect("the VIP answers");
     let since = Instant::now();
@@ -63,7 +63,7 @@ fn a_second_daemon_on_a_node_is_refused() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_daemon_that_cannot_work_says_why_and_leaves_nothing() {
-    let spec = LabSpec::pair("t-cannot", Daemon::None, Daemon::None);
+    let spec = LabSpec::pair(&common::named("cannot"), Daemon::None, Daemon::None);
     let pair = Pair::of(common::start(&spec));
     let config = shipped("tutorial-a.toml");
     let cases: [(&str, &[&str], String, &str); 3] = [
@@ -95,7 +95,7 @@ fn wrong_adverts_are_counted_each_under_its_reason_without_effect() {
         ("interval", Advert { interval: 2, ..right() }),
         ("source", Advert { source: CLIENT, ..right() }),
     ];
-    let pair = pair("t-adverts", XdpMode::Auto);
+    let pair = pair(&common::named("adverts"), XdpMode::Auto);
     let prober = LoadProber::start(&pair.client, VIP, 80);
     prober.wait_for_answer(SOON).expect("the VIP answers");
     let start = Instant::now();

@@ -26,7 +26,7 @@ fn reload(node: &Node, change: impl FnOnce(&str) -> String) -> Result<String, St
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_wrong_configuration_changes_nothing_and_the_right_one_loses_nothing() {
-    let (pair, prober) = pair_under_load("t-reload");
+    let (pair, prober) = pair_under_load(&common::named("reload"));
     let before = Instant::now();
 
     let same = reload(&pair.a, str::to_owned).expect("nothing is wrong");
@@ -65,7 +65,7 @@ fn a_wrong_configuration_changes_nothing_and_the_right_one_loses_nothing() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn weight_zero_takes_a_backend_out_and_a_weight_brings_it_back() {
-    let (pair, prober) = pair_under_load("t-reload-weight");
+    let (pair, prober) = pair_under_load(&common::named("reload-weight"));
     let share_of_b = |change: &dyn Fn(&str) -> String| {
         reload(&pair.a, |text| change(text)).expect("it is right");
         let start = Instant::now();
@@ -83,7 +83,7 @@ fn weight_zero_takes_a_backend_out_and_a_weight_brings_it_back() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn another_priority_moves_the_vip_by_the_rules_of_vrrp() {
-    let (pair, _prober) = pair_under_load("t-reload-priority");
+    let (pair, _prober) = pair_under_load(&common::named("reload-priority"));
     reload(&pair.a, |text| text.replace("priority = 200", "priority = 50")).expect("it is right");
     pair.wait_for_owner(&pair.b);
     pair.wait_for_backup(&pair.a);

@@ -36,6 +36,11 @@ pub(crate) fn lb() -> PathBuf {
     }
 }
 
+/// A lab's name that no other run of the tests uses meanwhile.
+pub(crate) fn named(test: &str) -> String {
+    format!("t{}-{test}", std::process::id())
+}
+
 /// Builds a lab or fails the test.
 pub(crate) fn start(spec: &LabSpec) -> Lab {
     Lab::start(spec, xtask(), |_| ()).unwrap_or_else(|error| panic!("{error}"))
