@@ -195,3 +195,100 @@ fn probe_source(config: &Config, service: &Service, backend: &Backend) -> Option
     let Transport::Unicast { source, .. } = &config.router_of(service.vip.into())?.transport;
     (backend.address != IpAddr::V4(*source) && backend.mode != Mode::Nat).then_some(IpAddr::V4(*source))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lb_common::Mac;
+
+    use super::*;
+    use crate::net::{InterfaceAddress, Link, Neighbour, NetEvent, NextHop as NetNextHop};
+
+    const TUTORIAL: &str = include_str!("../../../configs/tutorial-a.toml");
+    const NODE_A: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 2);
+    const NODE_B: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 3);
+    const MAC_B: Mac = Mac([2, 0, 0, 0, 0, 0x0b]);
+    const INTERFACE: u32 = 7;
+
+    /// What node-a knows at first: itself, and that node-b is behind eth0.
+    fn world() -> World {
+        let mut world = World::default();
+        world.event(NetEvent::Link(Link {
+            index: INTERFACE,
+            name: "eth0".to_owned(),
+            mac: Some(Mac([2, 0, 0, 0, 0, 0x0a])),
+            mtu: 1500,
+            up: true,
+            carrier: true,
+        }));
+        let address = ipnet::Ipv4Net::new(NODE_A, 16).unwrap();
+        world.event(NetEvent::AddressAdded(InterfaceAddress { index: INTERFACE, address }));
+        world.route(NODE_B, Some(NetNextHop { index: INTERFACE, address: NODE_B }));
+        world
+    }
+
+    fn learn(world: &mut World, mac: Option<Mac>) {
+        let next_hop = NetNextHop { index: INTERFACE, address: NODE_B };
+        world.event(NetEvent::Neighbour(Neighbour { next_hop, mac }));
+    }
+
+    fn paths(targets: &[Target]) -> BTreeMap<IpAddr, VipPath> {
+        targets.iter().map(|target| (target.address, target.vip_path)).collect()
+    }
+
+    fn resolved(mac: Mac) -> VipPath {
+        VipPath::Resolved { interface: INTERFACE, mac }
+    }
+
+    #[test]
+    fn the_vip_is_asked_for_at_other_nodes_of_mode_dr_and_tcp_only() {
+        // (what the tutorial's text becomes, the path to node-b)
+        let cases = [
+            (TUTORIAL.to_owned(), resolved(MAC_B)),
+            (TUTORIAL.replace("mode = \"dr\"", "mode = \"nat\""), VipPath::NotAsked),
+            (
+                TUTORIAL
+                    .replace("protocol = \"tcp\"", "protocol = \"udp\"")
+                    .replace("check = { http = \"/\"", "check = { tcp = true"),
+                VipPath::NotAsked,
+            ),
+        ];
+        for (text, to_b) in cases {
+            let config = Config::parse("test.toml", &text).unwrap();
+            let mut world = world();
+            learn(&mut world, Some(MAC_B));
+            let targets = Health::default().configure(&config, &world, Timestamp(0));
+            let expected = BTreeMap::from([(NODE_A.into(), VipPath::NotAsked), (NODE_B.into(), to_b)]);
+            assert_eq!(paths(&targets), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_new_mac_is_followed_without_forgetting_the_state() {
+        let config = Config::parse("tutorial-a.toml", TUTORIAL).unwrap();
+        let (mut health, mut world) = (Health::default(), world());
+        let targets = health.configure(&config, &world, Timestamp(0));
+        assert_eq!(paths(&targets)[&NODE_B.into()], VipPath::Unresolved);
+        assert_eq!(health.follow_paths(&world), None, "nothing has changed");
+
+        learn(&mut world, Some(MAC_B));
+        let targets = health.follow_paths(&world).expect("the MAC is known now");
+        assert_eq!(paths(&targets)[&NODE_B.into()], resolved(MAC_B));
+        let id = targets.iter().find(|target| target.address == NODE_B).unwrap().id;
+        assert!(health.event(&HealthEvent { id, at: Timestamp(1), result: Ok(Duration::ZERO) }));
+
+        let other = Mac([2, 0, 0, 0, 0, 0x1b]);
+        learn(&mut world, Some(other));
+        let targets = health.follow_paths(&world).expect("the MAC is another");
+        let to_b = targets.iter().find(|target| target.address == NODE_B).unwrap();
+        assert_eq!((to_b.id, to_b.vip_path), (id, resolved(other)));
+        assert!(health.is_healthy(&config.services[0], NODE_B.into(), 80));
+
+        // A new configuration that asks the same keeps both.
+        assert_eq!(paths(&health.configure(&config, &world, Timestamp(2))), paths(&targets));
+        assert!(health.is_healthy(&config.services[0], NODE_B.into(), 80));
+        learn(&mut world, None);
+        assert_eq!(paths(&health.follow_paths(&world).unwrap())[&NODE_B.into()], VipPath::Unresolved);
+    }
+}
