@@ -116,6 +116,10 @@ fn either_takes_over_at_once_when_the_other_stops() {
     pair.wait_for("keepalived has the VIP", at_once, || pair.holders() == ["node-b"]);
 
     let pair = keepalived_first(&common::named("ka-4"));
+    // A backup heeds a farewell once it has listened long enough to know that there is no other owner.
+    pair.wait("lb has heard four adverts", || {
+        pair.b.status().is_ok_and(|status| status.adverts_received() >= 4)
+    });
     pair.a.stop_daemon(Signal::SIGTERM, Duration::from_secs(5)).expect("it ends");
     pair.wait_for("lb owns the VIP", at_once, || pair.b.status().is_ok_and(|status| status.is_owner()));
     wait_for_answers_of(&pair, &pair.b);

@@ -179,7 +179,7 @@ fn nothing_is_left_after_a_lab_ends() {
     let pair = bare(&common::named("end"));
     let namespaces = namespaces(&pair.lab);
     assert!(any_process_in(&namespaces));
-    let folder = Path::new("/run/lb-lab/t-end");
+    let folder = Path::new("/run/lb-lab").join(common::named("end"));
     assert!(folder.exists());
     drop(pair);
     assert_nothing_left(&namespaces);
@@ -199,7 +199,7 @@ fn nothing_is_left_when_the_supervisor_is_killed_even_of_a_frozen_lab() {
     // The next command removes what it found no time to remove.
     let open = Lab::open(&common::named("crash")).expect_err("it is gone");
     assert!(matches!(open, LabError::NotUp(_)), "{open}");
-    assert!(!Path::new("/run/lb-lab/t-crash").exists());
+    assert!(!Path::new("/run/lb-lab").join(common::named("crash")).exists());
 }
 
 #[test]

@@ -51,14 +51,24 @@ impl DaemonStatus {
         !routers.is_empty() && routers.values().all(|is| *is == state)
     }
 
+    /// Adverts that passed every check, over all virtual routers.
+    pub fn adverts_received(&self) -> u64 {
+        self.advert_counters().get("adverts_received").copied().unwrap_or_default()
+    }
+
     /// Adverts that were refused, by reason, over all virtual routers.
     pub fn refused_adverts(&self) -> BTreeMap<String, u64> {
+        let mut sum = self.advert_counters();
+        // Its neighbours in that object are not refusals.
+        sum.retain(|name, _| !name.starts_with("adverts_"));
+        sum
+    }
+
+    fn advert_counters(&self) -> BTreeMap<String, u64> {
         let mut sum = BTreeMap::new();
         for router in items(&self.json, "virtual_routers") {
             add(&mut sum, &router["counters"]);
         }
-        // Its neighbours in that object are not refusals.
-        sum.retain(|name, _| !name.starts_with("adverts_"));
         sum
     }
 
