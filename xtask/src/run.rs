@@ -27,21 +27,26 @@ pub struct Options {
     /// End after the play instead of staying until Ctrl-C; the exit code tells whether all of it worked
     #[arg(long)]
     once: bool,
-    /// Compile quickly instead of for speed
+    /// Compile quickly instead of for speed; the play does so by itself, with the build that the tests share
     #[arg(long)]
     debug: bool,
+    /// Compile for speed, for the play too
+    #[arg(long, conflicts_with = "debug")]
+    release: bool,
 }
 
 /// Carries the command out.
 pub fn execute(options: Options) -> Result<ExitCode, Error> {
-    let profile = if options.debug { Profile::Debug } else { Profile::Release };
     if let Some(config) = options.config {
+        let profile = if options.debug { Profile::Debug } else { Profile::Release };
         // Looked at before minutes are spent on building.
         let config = config.canonicalize().map_err(|source| Error::File { path: config, source })?;
         setup::ensure(Level::Build)?;
         return daemon(&workspace::build_lb(profile)?, &config);
     }
     setup::ensure(Level::Lab)?;
+    // The XDP program is the same in both; what is optimised less is the daemon.
+    let profile = if options.release { Profile::Release } else { Profile::Debug };
     play(options.once, &workspace::build_lb(profile)?)
 }
 

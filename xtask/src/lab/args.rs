@@ -117,7 +117,7 @@ impl Daemons {
             return lb.canonicalize().map_err(|source| Error::File { path: lb.clone(), source });
         }
         setup::ensure(Level::Lab)?;
-        workspace::build_lb(Profile::Release)
+        workspace::build_lb(Profile::Debug)
     }
 }
 
