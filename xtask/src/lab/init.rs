@@ -50,8 +50,13 @@ pub(crate) fn run() -> Result<(), LabError> {
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)
         .map_err(LabError::sys("opening a signal descriptor"))?;
 
-    prepare(&orders)?;
+    let prepared = prepare(&orders);
     let mut out = io::stdout();
+    if let Err(error) = prepared {
+        // The supervisor listens to this line; nobody need listen to standard error.
+        let _ = writeln!(out, "{}", error.to_string().replace('\n', " "));
+        return Err(error);
+    }
     writeln!(out, "{READY}").and_then(|()| out.flush()).map_err(LabError::io("reporting"))?;
 
     loop {
@@ -66,8 +71,9 @@ pub(crate) fn run() -> Result<(), LabError> {
 
 fn prepare(orders: &Orders) -> Result<(), LabError> {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
-        .map_err(LabError::sys("making mounts private"))?;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(LabError::sys(
+        "making mounts private (the root folder must be a mount point, which it is not in a chroot)",
+    ))?;
     // /proc for this pid namespace, /sys for this network namespace; /run and the bpffs so that two nodes' daemons can use
     // the same paths.
     mount_new("proc", "/proc", None)?;
