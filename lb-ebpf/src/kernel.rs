@@ -3,7 +3,8 @@
 //! In the XDP program it is `maps::Maps`; tests on the host bring their own.
 
 use lb_common::{
-    Backend, Be16, Be32, Interface, Mac, NatReply, NatReplyKey, Service, ServiceKey, Verdict, Vip,
+    Address, Backend, Be16, Be32, Interface, Mac, NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service,
+    ServiceKey, ServiceKey6, Verdict, Vip,
 };
 
 /// The maps and helpers, seen from one packet.
@@ -19,6 +20,12 @@ pub trait Kernel {
     fn vip(&self, address: Be32) -> Option<Vip>;
     /// Looks up `SERVICES`.
     fn service(&self, key: &ServiceKey) -> Option<Service>;
+    /// Looks up `VIPS6`.
+    fn vip6(&self, address: &Address) -> Option<Vip>;
+    /// Looks up `SERVICES6`.
+    fn service6(&self, key: &ServiceKey6) -> Option<Service>;
+    /// Looks up `SERVICE_RANGES`.
+    fn service_range(&self, key: RangeKey) -> Option<Service>;
     /// Looks up `LEASES`.
     fn lease(&self, number: u32) -> Option<u64>;
     /// The backend identifier in a slot of a ring.
@@ -33,6 +40,8 @@ pub trait Kernel {
     fn has_nat_replies(&self) -> bool;
     /// Looks up `NAT_REPLIES`.
     fn nat_reply(&self, key: &NatReplyKey) -> Option<NatReply>;
+    /// Looks up `NAT_REPLIES6`.
+    fn nat_reply6(&self, key: &NatReplyKey6) -> Option<NatReply>;
     /// Asks the routing and neighbour tables where a packet that came in here goes.
     fn route(&self, question: &Question) -> Route;
 

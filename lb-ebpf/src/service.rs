@@ -8,7 +8,7 @@ use crate::{guard, kernel::Kernel, parse::Ethernet};
 #[inline(always)]
 pub(crate) fn find<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
     kernel.service(&ServiceKey {
-        address: flow.destination,
+        address: flow.destination.0[3],
         port: flow.destination_port,
         protocol: flow.protocol,
         reserved: 0,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use lb_common::{Be16, Be32, Interface, Mac, NextHop, ServiceKey};
+use lb_common::{Be16, Interface, Mac, NextHop, ServiceKey6};
 
 use crate::config::{Config, Mode, Protocol, Service};
 
@@ -23,7 +23,7 @@ pub(super) struct Desired {
     /// VIP → lease number.
     pub(super) vips: BTreeMap<Ipv4Addr, u32>,
     /// The services and where their packets go.
-    pub(super) services: BTreeMap<ServiceKey, DesiredService>,
+    pub(super) services: BTreeMap<ServiceKey6, DesiredService>,
     /// MAC addresses of the other directors.
     pub(super) directors: BTreeSet<Mac>,
     /// VIPs that this node has as addresses: (interface, address with prefix).
@@ -76,9 +76,9 @@ pub(super) fn lease_of_router(index: usize) -> u32 {
 }
 
 /// The key under which the data plane knows a service.
-pub(super) fn service_key(service: &Service) -> ServiceKey {
-    ServiceKey {
-        address: Be32::from_octets(service.vip.octets()),
+pub(super) fn service_key(service: &Service) -> ServiceKey6 {
+    ServiceKey6 {
+        address: service.vip.into(),
         port: Be16::new(service.port),
         protocol: service.protocol.number(),
         reserved: 0,

@@ -6,8 +6,8 @@ use std::{
 };
 
 use lb_common::{
-    Backend, BackendCounters, Be16, Be32, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NatReply,
-    NatReplyKey, NextHop, Service, ServiceKey, Vip, limits,
+    Address, Backend, BackendCounters, Be16, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NatReply,
+    NatReplyKey6, NextHop, Service, ServiceKey6, Vip, limits,
 };
 
 use super::{
@@ -40,7 +40,7 @@ pub(super) enum ForwardingError {
 /// What a backend identifier stands for; anything else is another identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct BackendKey {
-    service: ServiceKey,
+    service: ServiceKey6,
     address: Ipv4Addr,
     port: u16,
     mode: u8,
@@ -71,16 +71,16 @@ struct AppliedService {
 pub(super) struct Forwarding {
     interfaces: BTreeMap<u16, Interface>,
     vips: BTreeMap<Ipv4Addr, u32>,
-    services: BTreeMap<ServiceKey, AppliedService>,
+    services: BTreeMap<ServiceKey6, AppliedService>,
     backends: BTreeMap<BackendKey, AppliedBackend>,
-    nat_replies: BTreeMap<NatReplyKey, NatReply>,
+    nat_replies: BTreeMap<NatReplyKey6, NatReply>,
     directors: BTreeSet<Mac>,
     backend_ids: Identifiers,
     ring_ids: Identifiers,
     /// Identifiers whose counters still count for a service.
-    retired: BTreeMap<u32, ServiceKey>,
+    retired: BTreeMap<u32, ServiceKey6>,
     /// Counts of identifiers that were recycled.
-    folded: BTreeMap<ServiceKey, BackendCounters>,
+    folded: BTreeMap<ServiceKey6, BackendCounters>,
 }
 
 impl Default for Forwarding {
@@ -123,7 +123,7 @@ impl Forwarding {
             }
         }
         self.vips(dataplane, &desired.vips, &mut errors);
-        let gone: Vec<ServiceKey> =
+        let gone: Vec<ServiceKey6> =
             self.services.keys().filter(|key| !desired.services.contains_key(key)).copied().collect();
         for key in gone {
             if let Err(error) = self.remove_service(dataplane, key, now) {
@@ -158,7 +158,7 @@ impl Forwarding {
     pub(super) fn backend_counters(
         &self,
         dataplane: &dyn Dataplane,
-        service: ServiceKey,
+        service: ServiceKey6,
         address: Ipv4Addr,
         port: u16,
     ) -> Result<BackendCounters, DataplaneError> {
@@ -177,7 +177,7 @@ impl Forwarding {
     pub(super) fn service_counters(
         &self,
         dataplane: &dyn Dataplane,
-        service: ServiceKey,
+        service: ServiceKey6,
     ) -> Result<BackendCounters, DataplaneError> {
         let mut sum = self.folded.get(&service).copied().unwrap_or_default();
         let current = self.backends.iter().filter(|(key, _)| key.service == service).map(|(_, b)| b.id);
@@ -269,7 +269,7 @@ impl Forwarding {
             if self.vips.get(address) == Some(lease) {
                 continue;
             }
-            match dataplane.put_vip(be(*address), Vip { lease: *lease, reserved: 0 }) {
+            match dataplane.put_vip(be(*address), Vip { lease: *lease, flags: 0 }) {
                 Ok(()) => {
                     self.vips.insert(*address, *lease);
                 }
@@ -281,7 +281,7 @@ impl Forwarding {
     fn service(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        key: ServiceKey,
+        key: ServiceKey6,
         desired: &DesiredService,
         now: Timestamp,
     ) -> Result<(), ForwardingError> {
@@ -329,7 +329,7 @@ impl Forwarding {
         let address = be(key.address);
         let port = Be16::new(key.port);
         let written = dataplane
-            .put_backend(id, Backend { next_hop, address, port, mode: key.mode, reserved: 0 })
+            .put_backend(id, Backend { next_hop, address, port, mode: key.mode, ..Backend::default() })
             .and_then(|()| match key.mode {
                 MODE_NAT => self.put_nat_reply(dataplane, key, id),
                 _ => Ok(()),
@@ -358,7 +358,7 @@ impl Forwarding {
     fn ring_and_service(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        key: ServiceKey,
+        key: ServiceKey6,
         source: RingSource,
         lease: u32,
         flags: u32,
@@ -375,7 +375,7 @@ impl Forwarding {
                 .ok_or(ForwardingError::Full { what: "rings", limit: limits::SERVICES })?,
         };
         let ring_size = if source.members.is_empty() { 0 } else { source.size };
-        let value = Service { ring, ring_size, lease, flags };
+        let value = Service { ring, ring_size, lease, flags, ..Service::default() };
         let mut written = Ok(());
         if !keeps_ring || applied.is_none_or(|applied| applied.source != source) {
             written = dataplane.put_ring(ring, &ring_slots(&source));
@@ -399,7 +399,7 @@ impl Forwarding {
     fn remove_service(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        key: ServiceKey,
+        key: ServiceKey6,
         now: Timestamp,
     ) -> Result<(), ForwardingError> {
         dataplane.delete_service(key)?;
@@ -435,8 +435,8 @@ fn ring_slots(source: &RingSource) -> Vec<u32> {
     Ring::build(&source.members, source.size).ids(&source.members)
 }
 
-fn nat_reply_key(key: BackendKey) -> NatReplyKey {
-    NatReplyKey {
+fn nat_reply_key(key: BackendKey) -> NatReplyKey6 {
+    NatReplyKey6 {
         address: be(key.address),
         port: Be16::new(key.port),
         protocol: key.service.protocol,
@@ -452,8 +452,8 @@ fn mode_number(mode: Mode) -> u8 {
     }
 }
 
-fn be(address: Ipv4Addr) -> Be32 {
-    Be32::from_octets(address.octets())
+fn be(address: Ipv4Addr) -> Address {
+    address.into()
 }
 
 fn add(sum: &mut BackendCounters, more: BackendCounters) {

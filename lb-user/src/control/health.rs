@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use lb_common::ServiceKey;
+use lb_common::ServiceKey6;
 use tracing::{info, warn};
 
 use super::desired::service_key;
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A backend of a service.
-type Key = (ServiceKey, IpAddr, u16);
+type Key = (ServiceKey6, IpAddr, u16);
 
 /// What is known about the backends' health.
 #[derive(Debug, Default)]

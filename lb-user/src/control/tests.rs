@@ -6,8 +6,8 @@ use std::{
 };
 
 use lb_common::{
-    BackendCounters, Be16, Be32, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
-    Service as ServiceValue, ServiceKey,
+    BackendCounters, Be16, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop, Service as ServiceValue,
+    ServiceKey6,
 };
 
 use super::{
@@ -54,7 +54,10 @@ impl View for NodeA {
     }
 
     fn interfaces(&self) -> BTreeMap<u16, Interface> {
-        BTreeMap::from([(0, Interface { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 0x0a]), mtu: 1500 })])
+        BTreeMap::from([(
+            0,
+            Interface { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 0x0a]), mtu: 1500, ..Interface::default() },
+        )])
     }
 
     fn next_hop(&self, address: IpAddr) -> NextHop {
@@ -73,7 +76,7 @@ fn tutorial() -> Config {
     Config::parse("tutorial-a.toml", TUTORIAL).unwrap()
 }
 
-fn key() -> ServiceKey {
+fn key() -> ServiceKey6 {
     service_key(&tutorial().services[0])
 }
 
@@ -103,7 +106,7 @@ impl Node {
     fn shares(&self) -> BTreeMap<Ipv4Addr, usize> {
         let mut shares = BTreeMap::new();
         for id in self.ring() {
-            let address = Ipv4Addr::from(self.dataplane.backends[id].address.octets());
+            let address = Ipv4Addr::from(self.dataplane.backends[id].address.0[3].octets());
             *shares.entry(address).or_default() += 1;
         }
         shares
@@ -118,7 +121,7 @@ fn tutorial_on_node_a_serves_itself_and_forwards_to_node_b() {
         .dataplane
         .backends
         .values()
-        .map(|backend| (backend.address.octets().into(), (backend.mode, backend.next_hop)))
+        .map(|backend| (backend.address.0[3].octets().into(), (backend.mode, backend.next_hop)))
         .collect();
     assert_eq!(
         modes,
@@ -131,7 +134,7 @@ fn tutorial_on_node_a_serves_itself_and_forwards_to_node_b() {
     let service = node.dataplane.services[&key()];
     assert_eq!((service.ring_size, service.lease, service.flags), (65_537, 1, ServiceValue::HAS_LOCAL));
     assert_eq!(node.dataplane.directors, BTreeSet::from([MAC_B]));
-    assert_eq!(node.dataplane.vips[&Be32::from_octets(VIP.octets())].lease, 1);
+    assert_eq!(node.dataplane.vips[&VIP.into()].lease, 1);
 }
 
 #[test]
@@ -275,7 +278,7 @@ fn nat_backend_has_its_replies_rewritten_until_it_leaves() {
     assert_eq!(nat.len(), 1);
     let (reply_key, reply) = node.dataplane.nat_replies.first_key_value().unwrap();
     assert_eq!((reply_key.address, reply_key.port), (nat[0].address, Be16::new(8080)));
-    assert_eq!((reply.address, reply.port), (Be32::from_octets(VIP.octets()), Be16::new(80)));
+    assert_eq!((reply.address, reply.port), (VIP.into(), Be16::new(80)));
     node.apply(&Desired::default());
     assert!(node.dataplane.nat_replies.is_empty());
 }
