@@ -96,6 +96,11 @@ impl Slots {
         self.unsettled.len() != before
     }
 
+    /// Whether a slot's previous backend is one of these.
+    pub fn previous_is_any(&self, backends: &BTreeSet<u32>) -> bool {
+        !backends.is_empty() && self.unsettled.values().any(|known| backends.contains(&known.previous))
+    }
+
     /// How many slots are unsettled.
     pub fn unsettled(&self) -> usize {
         self.unsettled.len()

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    time::Duration,
 };
 
 use ipnet::Ipv4Net;
@@ -39,6 +40,10 @@ pub(super) struct DesiredService {
     pub(super) protocol: Protocol,
     /// Slots of its ring.
     pub(super) ring_size: u32,
+    /// How long a packet of an unknown flow in a slot that changed hands is taken for one of an old connection.
+    pub(super) learning_window: Duration,
+    /// How long a remembered flow may be silent.
+    pub(super) flow_timeout: Duration,
     /// Its backends, by address and port.
     pub(super) backends: BTreeMap<(Ipv4Addr, u16), DesiredBackend>,
 }
@@ -50,16 +55,29 @@ pub(super) struct DesiredBackend {
     pub(super) mode: Mode,
     /// Its share of the ring: the configured weight, 0 while it is not healthy.
     pub(super) weight: u32,
+    /// What is known of its health: whether the connections it has are worth keeping.
+    pub(super) condition: Condition,
     /// Where its packets are sent; unresolved for `local`.
     pub(super) next_hop: NextHop,
+}
+
+/// What is known of a backend's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// It may get new connections: it is up, or nobody checks it.
+    Up,
+    /// Not known yet: it gets no new connections and keeps those it has.
+    Checking,
+    /// It failed: it has no connections any more.
+    Failed,
 }
 
 /// What is known of the world.
 pub(super) trait View {
     /// Whether this node owns the VIPs of the virtual router of that name.
     fn is_owner(&self, router: &str) -> bool;
-    /// Whether the backend may get new flows.
-    fn is_healthy(&self, service: &Service, address: IpAddr, port: u16) -> bool;
+    /// The health of a backend.
+    fn condition(&self, service: &Service, address: IpAddr, port: u16) -> Condition;
     /// Whether the address is one of this node's own.
     fn is_own_address(&self, address: IpAddr) -> bool;
     /// The interfaces that next hops name, by slot.
@@ -107,7 +125,14 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
         }
         desired.services.insert(
             service_key(service),
-            DesiredService { lease, protocol: service.protocol, ring_size: service.ring_size, backends },
+            DesiredService {
+                lease,
+                protocol: service.protocol,
+                ring_size: service.ring_size,
+                learning_window: service.learning_window,
+                flow_timeout: service.flow_timeout,
+                backends,
+            },
         );
     }
     desired
@@ -119,13 +144,13 @@ fn backends(service: &Service, view: &impl View) -> BTreeMap<(Ipv4Addr, u16), De
         // The data plane is IPv4 only so far; the configuration refuses backends of another family.
         let IpAddr::V4(address) = backend.address else { continue };
         let mode = if view.is_own_address(backend.address) { Mode::Local } else { backend.mode };
-        let healthy = view.is_healthy(service, backend.address, backend.port);
+        let condition = view.condition(service, backend.address, backend.port);
         let next_hop = match mode {
             Mode::Local => NextHop::UNRESOLVED,
             Mode::Dr | Mode::Nat => view.next_hop(backend.address),
         };
-        let weight = if healthy { backend.weight } else { 0 };
-        backends.insert((address, backend.port), DesiredBackend { mode, weight, next_hop });
+        let weight = if condition == Condition::Up { backend.weight } else { 0 };
+        backends.insert((address, backend.port), DesiredBackend { mode, weight, condition, next_hop });
     }
     backends
 }

@@ -8,7 +8,7 @@ use std::{
 use lb_common::ServiceKey6;
 use tracing::{info, warn};
 
-use super::desired::service_key;
+use super::desired::{Condition, service_key};
 use crate::{
     config::{Backend, Config, Service, Transport},
     health::{CheckId, HealthEvent, Machine, State, Target},
@@ -96,11 +96,14 @@ impl Health {
         changed
     }
 
-    /// Whether the backend may get new flows: it is up, or nobody checks it.
-    pub(super) fn is_healthy(&self, service: &Service, address: IpAddr, port: u16) -> bool {
-        self.checked
-            .get(&(service_key(service), address, port))
-            .is_none_or(|checked| *checked.machine.state() == State::Up)
+    /// What is known of a backend; what nobody checks is up.
+    pub(super) fn condition(&self, service: &Service, address: IpAddr, port: u16) -> Condition {
+        match self.checked.get(&(service_key(service), address, port)).map(|checked| checked.machine.state())
+        {
+            None | Some(State::Up) => Condition::Up,
+            Some(State::Checking) => Condition::Checking,
+            Some(State::Down { .. }) => Condition::Failed,
+        }
     }
 
     /// The state and its reason, for `lb status`.
