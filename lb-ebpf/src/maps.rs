@@ -34,13 +34,10 @@ type Ring = Array<u32, 1, { (BPF_F_MMAPABLE | BPF_F_INNER_MAP) as usize }>;
 static VIPS: HashMap<Be32, Vip, { limits::VIPS as usize }, GROWING> = HashMap::new();
 #[btf_map]
 static SERVICES: HashMap<ServiceKey, Service, { limits::SERVICES as usize }, GROWING> = HashMap::new();
-#[used]
 #[btf_map]
 static VIPS6: HashMap<Address, Vip, { limits::VIPS as usize }, GROWING> = HashMap::new();
-#[used]
 #[btf_map]
 static SERVICES6: HashMap<ServiceKey6, Service, { limits::SERVICES as usize }, GROWING> = HashMap::new();
-#[used]
 #[btf_map]
 static SERVICE_RANGES: LpmTrie<RangeKey, Service, { limits::SERVICE_RANGES as usize }> = LpmTrie::new();
 #[btf_map]
@@ -64,7 +61,6 @@ static DIRECTORS: HashMap<u64, u8, { limits::DIRECTORS as usize }, GROWING> = Ha
 #[btf_map]
 static NAT_REPLIES: HashMap<NatReplyKey, NatReply, { limits::NAT_REPLIES as usize }, GROWING> =
     HashMap::new();
-#[used]
 #[btf_map]
 static NAT_REPLIES6: HashMap<NatReplyKey6, NatReply, { limits::NAT_REPLIES as usize }, GROWING> =
     HashMap::new();
