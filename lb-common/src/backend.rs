@@ -1,6 +1,9 @@
 //! Where packets go.
 
-use crate::keys::{Be16, Be32, Mac};
+use crate::{
+    address::Address,
+    keys::{Be16, Mac},
+};
 
 /// [`Backend::mode`]: the entry is not in use.
 pub const MODE_NONE: u8 = 0;
@@ -10,6 +13,10 @@ pub const MODE_LOCAL: u8 = 1;
 pub const MODE_DR: u8 = 2;
 /// [`Backend::mode`]: destination address and port are rewritten, replies pass this node.
 pub const MODE_NAT: u8 = 3;
+/// [`Backend::mode`]: the IP packet travels within another one (IP in IP, RFC 2003, 2473, 4213).
+pub const MODE_IPIP: u8 = 4;
+/// [`Backend::mode`]: the IP packet travels within a UDP datagram (Generic UDP Encapsulation, variant 1).
+pub const MODE_GUE: u8 = 5;
 
 /// The Ethernet next hop of a backend: its MAC address and the interface it is reached through, packed into
 /// one word so that user space replaces both in one atomic store.
@@ -47,21 +54,32 @@ impl NextHop {
 
 /// The value of `BACKENDS`. An identifier belongs to one backend of one service.
 ///
-/// While a ring can name the identifier only `next_hop` may change, by one 8-byte store; anything else is a
-/// new identifier.
+/// While anything can name the identifier only `next_hop` and `flags` may change, each by one store; anything else
+/// is a new identifier.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Backend {
     /// The Ethernet next hop; unused by `local`.
     pub next_hop: NextHop,
-    /// The backend's address; written into the packet by `nat`.
-    pub address: Be32,
+    /// The backend's address: written into the packet by `nat`, the outer destination of `ipip` and `gue`.
+    pub address: Address,
+    /// The outer source of `ipip` and `gue`, of the same family as `address`.
+    pub source: Address,
     /// The backend's port; written into the packet by `nat`.
     pub port: Be16,
     /// One of the `MODE_*` constants.
     pub mode: u8,
-    /// Always zero for now.
-    pub reserved: u8,
+    /// A combination of the `Backend::*` flags.
+    pub flags: u8,
+    /// The longest IP packet on the way there, outer headers included, in bytes; 0: no limit.
+    pub mtu: u16,
+    /// Always zero; fills a cache line.
+    pub reserved: [u16; 9],
+}
+
+impl Backend {
+    /// It failed: flows remembered for it are forgotten.
+    pub const FAILED: u8 = 1;
 }
 
 /// The value of `BACKEND_COUNTERS`, per CPU.
@@ -88,6 +106,10 @@ pub struct Interface {
     pub mac: Mac,
     /// The longest IP packet it sends, in bytes; 65,535 also for anything longer.
     pub mtu: u16,
+    /// The VLAN it tags what it sends with (802.1Q); 0: none. `ifindex` and `mac` are those of the interface below.
+    pub vlan: Be16,
+    /// Always zero for now.
+    pub reserved: u16,
 }
 
 #[cfg(feature = "user")]

@@ -1,14 +1,17 @@
 //! The flow hash: from a 5-tuple to a slot of a ring, the same on every node and every kernel.
 
-use crate::keys::{Be16, Be32};
+use crate::{
+    address::Address,
+    keys::{Be16, FlowKey},
+};
 
-/// A flow (5-tuple), addresses and ports as they stand in the packet.
+/// A flow (5-tuple), addresses and ports as they stand in the packet. Both addresses are of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flow {
     /// Who sends.
-    pub source: Be32,
+    pub source: Address,
     /// The VIP.
-    pub destination: Be32,
+    pub destination: Address,
     /// The sender's port.
     pub source_port: Be16,
     /// The service's port.
@@ -21,15 +24,45 @@ impl Flow {
     /// A 32-bit hash of the flow; all bits are equally good.
     ///
     /// Two rounds of multiply and xor-shift (the finaliser of MurmurHash3 with its 64-bit constants) over the
-    /// two 64-bit halves: six instructions a round, which is less than one hash-map look-up costs.
+    /// two 64-bit halves: six instructions a round, which is less than one hash-map look-up costs. The four halves of
+    /// IPv6 addresses are first summed up, each multiplied by an odd constant of its own, so that no two clients that
+    /// differ in one half only can fall together.
     #[inline(always)]
     pub const fn hash(&self) -> u32 {
-        let addresses = (self.source.0 as u64) << 32 | self.destination.0 as u64;
+        let addresses = match (self.source.v4(), self.destination.v4()) {
+            (Some(source), Some(destination)) => (source.0 as u64) << 32 | destination.0 as u64,
+            _ => {
+                let (source, destination) = (halves(self.source), halves(self.destination));
+                (source.0.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                    .wrapping_add(source.1.wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
+                    .wrapping_add(destination.0.wrapping_mul(0x1656_67b1_9e37_79f9))
+                    .wrapping_add(destination.1.wrapping_mul(0x27d4_eb2f_1656_67c5))
+            }
+        };
         let ports =
             (self.source_port.0 as u64) << 48 | (self.destination_port.0 as u64) << 32 | self.protocol as u64;
         let h = mix(mix(addresses) ^ ports);
         (h >> 32) as u32
     }
+
+    /// The key of `FLOWS`.
+    #[inline(always)]
+    pub const fn key(&self) -> FlowKey {
+        FlowKey {
+            source: self.source,
+            destination: self.destination,
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            protocol: self.protocol,
+            reserved: [0; 3],
+        }
+    }
+}
+
+#[inline(always)]
+const fn halves(address: Address) -> (u64, u64) {
+    let [a, b, c, d] = address.0;
+    ((a.0 as u64) << 32 | b.0 as u64, (c.0 as u64) << 32 | d.0 as u64)
 }
 
 #[inline(always)]
@@ -51,11 +84,12 @@ pub const fn slot(hash: u32, ring_size: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Be32;
 
     fn flow(client: u32, port: u16) -> Flow {
         Flow {
-            source: Be32::from_octets(client.to_be_bytes()),
-            destination: Be32::from_octets([172, 20, 128, 4]),
+            source: Be32::from_octets(client.to_be_bytes()).into(),
+            destination: Be32::from_octets([172, 20, 128, 4]).into(),
             source_port: Be16::new(port),
             destination_port: Be16::new(80),
             protocol: 6,
@@ -79,6 +113,22 @@ mod tests {
             used[slot(flow(0x0a00_0001, port).hash(), 100) as usize] += 1;
         }
         assert!(used.iter().all(|&n| (388..=612).contains(&n)), "{used:?}");
+    }
+
+    #[test]
+    fn slots_are_evenly_used_by_ipv6_clients() {
+        // Where clients differ: in the interface identifier, the prefix, the port.
+        for differ in [15, 8, 7, 3] {
+            let mut used = [0_u32; 100];
+            for client in 0..50_000_u32 {
+                let mut octets = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+                octets[differ] = client as u8;
+                octets[differ - 1] = (client >> 8) as u8;
+                let flow = Flow { source: Address::from_octets(octets), ..flow(0, 40_000) };
+                used[slot(flow.hash(), 100) as usize] += 1;
+            }
+            assert!(used.iter().all(|&n| (388..=612).contains(&n)), "{differ}: {used:?}");
+        }
     }
 
     #[test]

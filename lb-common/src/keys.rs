@@ -1,5 +1,7 @@
 //! What a packet is looked up by, and what the look-ups find.
 
+use crate::address::Address;
+
 /// Sixteen bits exactly as they stand in a packet.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,7 +77,59 @@ pub struct ServiceKey {
     pub reserved: u8,
 }
 
-/// The value of `SERVICES`.
+/// The key of `SERVICES6`. In user space also that of `SERVICES`, the address v4-mapped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceKey6 {
+    /// The VIP.
+    pub address: Address,
+    /// The destination port.
+    pub port: Be16,
+    /// The IP protocol number: 6 (TCP) or 17 (UDP).
+    pub protocol: u8,
+    /// Always zero: the kernel compares every byte of a key.
+    pub reserved: u8,
+}
+
+impl ServiceKey6 {
+    /// The key of `SERVICES`, if the address is an IPv4 one.
+    pub fn v4(self) -> Option<ServiceKey> {
+        let Self { address, port, protocol, reserved } = self;
+        address.v4().map(|address| ServiceKey { address, port, protocol, reserved })
+    }
+}
+
+impl From<ServiceKey> for ServiceKey6 {
+    fn from(key: ServiceKey) -> Self {
+        let ServiceKey { address, port, protocol, reserved } = key;
+        Self { address: address.into(), port, protocol, reserved }
+    }
+}
+
+/// The key of `SERVICE_RANGES` without the length of its prefix. The port comes last, so that a prefix of
+/// [`RangeKey::prefix`] bits names a power of two of ports, or all.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RangeKey {
+    /// The VIP, v4-mapped if it is an IPv4 one.
+    pub address: Address,
+    /// The IP protocol number: 6 (TCP) or 17 (UDP).
+    pub protocol: u8,
+    /// Always zero.
+    pub reserved: u8,
+    /// The first port; the bits behind the prefix are zero.
+    pub port: Be16,
+}
+
+impl RangeKey {
+    /// The length of the prefix, in bits, that compares `port_bits` (at most 16) bits of the port.
+    #[inline(always)]
+    pub const fn prefix(port_bits: u8) -> u32 {
+        128 + 8 + 8 + port_bits as u32
+    }
+}
+
+/// The value of `SERVICES`, `SERVICES6` and `SERVICE_RANGES`.
 ///
 /// `ring` and `ring_size` belong together: a ring index keeps its size as long as any service names it, so
 /// that a packet never meets a ring of one size with the length of another.
@@ -90,22 +144,48 @@ pub struct Service {
     pub lease: u32,
     /// A combination of the `Service::*` flags.
     pub flags: u32,
+    /// Index into `RINGS` of a ring of the same size: the previous backend of each unsettled slot.
+    pub previous: u32,
+    /// Always zero for now.
+    pub reserved: u32,
 }
 
 impl Service {
     /// One of the backends is this node: packets that another director steered here are delivered, not
     /// steered again.
     pub const HAS_LOCAL: u32 = 1;
+    /// The learning window is open: a flow nobody remembers in an unsettled slot is an old one.
+    pub const LEARNING: u32 = 2;
 }
 
-/// The value of `VIPS`.
+/// A slot of a ring: a backend identifier (0 = none), and whether flows of a previous backend may be left.
+pub const UNSETTLED: u32 = 1 << 31;
+
+/// The backend identifier in a slot of a ring.
+#[inline(always)]
+pub const fn slot_backend(slot: u32) -> u32 {
+    slot & !UNSETTLED
+}
+
+/// Whether a slot of a ring is unsettled.
+#[inline(always)]
+pub const fn slot_is_unsettled(slot: u32) -> bool {
+    slot & UNSETTLED != 0
+}
+
+/// The value of `VIPS` and `VIPS6`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Vip {
     /// Index into `LEASES`.
     pub lease: u32,
-    /// Always zero for now.
-    pub reserved: u32,
+    /// A combination of the `Vip::*` flags.
+    pub flags: u32,
+}
+
+impl Vip {
+    /// Some services of it are port ranges: `SERVICE_RANGES` is asked for what `SERVICES` does not know.
+    pub const HAS_RANGES: u32 = 1;
 }
 
 /// The key of `NAT_REPLIES`: the source of a reply.
@@ -122,12 +202,41 @@ pub struct NatReplyKey {
     pub reserved: u8,
 }
 
-/// The value of `NAT_REPLIES`: what the reply's source becomes.
+/// The key of `NAT_REPLIES6`. In user space also that of `NAT_REPLIES`, the address v4-mapped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NatReplyKey6 {
+    /// The backend's address.
+    pub address: Address,
+    /// The backend's port.
+    pub port: Be16,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// Always zero.
+    pub reserved: u8,
+}
+
+impl NatReplyKey6 {
+    /// The key of `NAT_REPLIES`, if the address is an IPv4 one.
+    pub fn v4(self) -> Option<NatReplyKey> {
+        let Self { address, port, protocol, reserved } = self;
+        address.v4().map(|address| NatReplyKey { address, port, protocol, reserved })
+    }
+}
+
+impl From<NatReplyKey> for NatReplyKey6 {
+    fn from(key: NatReplyKey) -> Self {
+        let NatReplyKey { address, port, protocol, reserved } = key;
+        Self { address: address.into(), port, protocol, reserved }
+    }
+}
+
+/// The value of `NAT_REPLIES` and `NAT_REPLIES6`: what the reply's source becomes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NatReply {
-    /// The VIP.
-    pub address: Be32,
+    /// The VIP, of the backend's family.
+    pub address: Address,
     /// The service's port.
     pub port: Be16,
     /// Always zero.
@@ -136,20 +245,79 @@ pub struct NatReply {
     pub backend: u32,
 }
 
+/// The key of `FLOWS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowKey {
+    /// Who sends.
+    pub source: Address,
+    /// The VIP.
+    pub destination: Address,
+    /// The sender's port.
+    pub source_port: Be16,
+    /// The service's port.
+    pub destination_port: Be16,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// Always zero.
+    pub reserved: [u8; 3],
+}
+
+/// The value of `FLOWS`: the backend of a flow of an unsettled slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowState {
+    /// The backend identifier.
+    pub backend: u32,
+    /// Always zero for now.
+    pub reserved: u32,
+    /// When its latest packet came: nanoseconds of CLOCK_MONOTONIC, up to a tick behind.
+    pub last_seen: u64,
+}
+
+/// The key of `FRAGMENTS`: what the fragments of a packet have in common (RFC 791, RFC 8200 section 4.5).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FragmentKey {
+    /// Who sends.
+    pub source: Address,
+    /// The VIP.
+    pub destination: Address,
+    /// The identification, as it stands in the packet; of IPv4 in the first two bytes.
+    pub id: u32,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// Always zero.
+    pub reserved: [u8; 3],
+}
+
+/// The value of `FRAGMENTS`: where the first fragment went.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FragmentState {
+    /// The backend identifier; 0: this node's own stack.
+    pub backend: u32,
+    /// The hash of the flow, which the outer source port of `gue` comes from.
+    pub hash: u32,
+}
+
 /// The one value of `SETTINGS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// Entries in `NAT_REPLIES`. While it is 0, traffic that is not for a VIP is spared the look-up there. It
-    /// is raised after an entry is written and lowered before one goes.
+    /// Entries in `NAT_REPLIES` and `NAT_REPLIES6`. While it is 0, traffic that is not for a VIP is spared the
+    /// look-up there. It is raised after an entry is written and lowered before one goes.
     pub nat_replies: u32,
-    /// Always zero for now.
-    pub reserved: u32,
+    /// Services with a local backend. While it is 0, nothing is decapsulated.
+    pub local_services: u32,
 }
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Be32, NatReply, NatReplyKey, Service, ServiceKey, Settings, Vip};
+    use super::{
+        Be32, FlowKey, FlowState, FragmentKey, FragmentState, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
+        Service, ServiceKey, ServiceKey6, Settings, Vip,
+    };
 
     // SAFETY: `repr(C)` with explicit padding fields, no pointers, any bit pattern is valid.
     unsafe impl aya::Pod for ServiceKey {}
@@ -165,4 +333,42 @@ mod pod {
     unsafe impl aya::Pod for NatReplyKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for NatReply {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ServiceKey6 {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for RangeKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for NatReplyKey6 {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FlowKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FlowState {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FragmentKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FragmentState {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_have_no_padding() {
+        assert_eq!(size_of::<ServiceKey>(), 8);
+        assert_eq!(size_of::<ServiceKey6>(), 20);
+        assert_eq!(size_of::<RangeKey>(), 20);
+        assert_eq!(size_of::<NatReplyKey6>(), 20);
+        assert_eq!(size_of::<FlowKey>(), 40);
+        assert_eq!(size_of::<FragmentKey>(), 40);
+        assert_eq!(size_of::<crate::Backend>(), 64);
+        assert_eq!(size_of::<crate::Interface>(), 16);
+    }
+
+    #[test]
+    fn slot_holds_identifier_and_mark() {
+        assert_eq!(slot_backend(7 | UNSETTLED), 7);
+        assert!(slot_is_unsettled(7 | UNSETTLED));
+        assert!(!slot_is_unsettled(7));
+    }
 }

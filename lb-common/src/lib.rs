@@ -12,20 +12,28 @@
     reason = "a call costs more than these functions, and registers are few in BPF"
 )]
 
+mod address;
 mod backend;
 mod flow;
 mod keys;
 mod ownership;
 mod verdict;
 
-pub use backend::{Backend, BackendCounters, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, MODE_NONE, NextHop};
+pub use address::Address;
+pub use backend::{
+    Backend, BackendCounters, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, MODE_NONE,
+    NextHop,
+};
 pub use flow::{Flow, slot};
-pub use keys::{Be16, Be32, Mac, NatReply, NatReplyKey, Service, ServiceKey, Settings, Vip};
+pub use keys::{
+    Be16, Be32, FlowKey, FlowState, FragmentKey, FragmentState, Mac, NatReply, NatReplyKey, NatReplyKey6,
+    RangeKey, Service, ServiceKey, ServiceKey6, Settings, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
+};
 pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Ownership, ownership};
 pub use verdict::Verdict;
 
 /// The version of everything in this crate; pinned maps of another version are not adopted.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Ring slots of a service unless its configuration says otherwise (a prime, as Maglev wants it).
 pub const DEFAULT_RING_SIZE: u32 = 65_537;
@@ -39,6 +47,8 @@ pub mod limits {
     /// Backends of all services together; identifier 0 is never used. Their counters take 32 bytes each on
     /// every possible CPU: 32 MiB on 64 of them.
     pub const BACKENDS: u32 = 16_384;
+    /// Rings: two for each service, one of them for the previous backends of unsettled slots.
+    pub const RINGS: u32 = 2 * SERVICES;
     /// Leases, one per virtual router, and number 0 for VIPs without one.
     pub const LEASES: u32 = 256;
     /// Network interfaces the program may send through.
@@ -47,6 +57,12 @@ pub mod limits {
     pub const DIRECTORS: u32 = 256;
     /// Backends in `nat` mode, whose replies are rewritten.
     pub const NAT_REPLIES: u32 = 16_384;
+    /// Prefixes of port ranges; a range is at most 30 of them.
+    pub const SERVICE_RANGES: u32 = 4_096;
+    /// Flows of unsettled slots that are remembered.
+    pub const FLOWS: u32 = 131_072;
+    /// Packets in fragments whose first one is remembered.
+    pub const FRAGMENTS: u32 = 16_384;
 }
 
 /// The names of maps, programs and load-time globals in the eBPF object.
@@ -57,8 +73,18 @@ pub mod names {
     pub const PROGRAM_GENERIC: &str = "lb_xdp_generic";
     /// `HashMap<Be32, Vip>`: which addresses are ours, and which lease guards each.
     pub const VIPS: &str = "VIPS";
+    /// `HashMap<Address, Vip>`: the IPv6 ones.
+    pub const VIPS6: &str = "VIPS6";
     /// `HashMap<ServiceKey, Service>`.
     pub const SERVICES: &str = "SERVICES";
+    /// `HashMap<ServiceKey6, Service>`: those of IPv6 VIPs.
+    pub const SERVICES6: &str = "SERVICES6";
+    /// `LpmTrie<RangeKey, Service>`: port ranges of VIPs of both families.
+    pub const SERVICE_RANGES: &str = "SERVICE_RANGES";
+    /// `LruHashMap<FlowKey, FlowState>`: flows of unsettled slots.
+    pub const FLOWS: &str = "FLOWS";
+    /// `LruHashMap<FragmentKey, FragmentState>`: where first fragments went.
+    pub const FRAGMENTS: &str = "FRAGMENTS";
     /// `ArrayOfMaps<Array<u32>>`: service ring index → ring of backend identifiers.
     pub const RINGS: &str = "RINGS";
     /// `Array<Backend>` (memory-mappable), by backend identifier.
@@ -77,6 +103,8 @@ pub mod names {
     pub const DIRECTORS: &str = "DIRECTORS";
     /// `HashMap<NatReplyKey, NatReply>`.
     pub const NAT_REPLIES: &str = "NAT_REPLIES";
+    /// `HashMap<NatReplyKey6, NatReply>`.
+    pub const NAT_REPLIES6: &str = "NAT_REPLIES6";
     /// `Array<Settings>` with one entry.
     pub const SETTINGS: &str = "SETTINGS";
     /// `u8` load-time global: aya-log level of packet debugging, 0 = off (costs nothing).

@@ -51,11 +51,18 @@ pub const fn action(verdict: Verdict) -> Action {
         Verdict::NotOurs
         | Verdict::ArpOwner
         | Verdict::VipStack
-        | Verdict::Fragment
         | Verdict::Delivered
+        | Verdict::Decapsulated
         | Verdict::Local
         | Verdict::ForwardingOff => Action::Pass,
-        Verdict::Dr | Verdict::Nat | Verdict::NatReply => Action::Send,
+        Verdict::Dr
+        | Verdict::Nat
+        | Verdict::Ipip
+        | Verdict::Gue
+        | Verdict::NatReply
+        | Verdict::IcmpError
+        | Verdict::Fragment
+        | Verdict::TooBig => Action::Send,
         Verdict::ArpNotOwner
         | Verdict::ArpLeaseExpired
         | Verdict::VipNotOwner
@@ -65,6 +72,8 @@ pub const fn action(verdict: Verdict) -> Action {
         | Verdict::NoNeighbour
         | Verdict::NoRoute
         | Verdict::TooLong
+        | Verdict::TooBigDropped
+        | Verdict::FragmentUnknown
         | Verdict::TtlExpired
         | Verdict::Internal => Action::Drop,
     }
@@ -93,6 +102,8 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::NoRoute
         | Verdict::ForwardingOff
         | Verdict::TooLong
+        | Verdict::TooBigDropped
+        | Verdict::FragmentUnknown
         | Verdict::TtlExpired
         | Verdict::Malformed
         | Verdict::Internal => Severity::Fault,
@@ -107,6 +118,11 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::Local
         | Verdict::Dr
         | Verdict::Nat
+        | Verdict::Ipip
+        | Verdict::Gue
+        | Verdict::Decapsulated
+        | Verdict::IcmpError
+        | Verdict::TooBig
         | Verdict::NatReply => Severity::Ordinary,
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn to_backend<K: Kernel, const GENERIC: bool>(
                 kernel,
                 segment,
                 Side::Destination,
-                backend.address,
+                backend.address.0[3],
                 backend.port,
             )?;
             Decision {

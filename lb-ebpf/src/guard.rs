@@ -33,7 +33,7 @@ pub(crate) fn vip<K: Kernel>(kernel: &K, vip: Vip, payload: &Payload) -> Verdict
     match (payload, state) {
         (Payload::Malformed, _) => Verdict::Malformed,
         (_, Ownership::Expired) => Verdict::LeaseExpired,
-        (Payload::Fragment, _) => Verdict::Fragment,
+        (Payload::Fragment, _) => Verdict::VipStack,
         (_, Ownership::Owner) => Verdict::VipStack,
         (_, Ownership::Backup) => Verdict::VipNotOwner,
     }

@@ -3,7 +3,8 @@
 //! In the XDP program it is `maps::Maps`; tests on the host bring their own.
 
 use lb_common::{
-    Backend, Be16, Be32, Interface, Mac, NatReply, NatReplyKey, Service, ServiceKey, Verdict, Vip,
+    Address, Backend, Be16, Be32, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey, NatReplyKey6,
+    RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
 };
 
 /// The maps and helpers, seen from one packet.
@@ -19,10 +20,20 @@ pub trait Kernel {
     fn vip(&self, address: Be32) -> Option<Vip>;
     /// Looks up `SERVICES`.
     fn service(&self, key: &ServiceKey) -> Option<Service>;
+    /// Looks up `VIPS6`.
+    fn vip6(&self, address: &Address) -> Option<Vip>;
+    /// Looks up `SERVICES6`.
+    fn service6(&self, key: &ServiceKey6) -> Option<Service>;
+    /// Looks up `SERVICE_RANGES`.
+    fn service_range(&self, key: RangeKey) -> Option<Service>;
     /// Looks up `LEASES`.
     fn lease(&self, number: u32) -> Option<u64>;
-    /// The backend identifier in a slot of a ring.
+    /// A slot of a ring: a backend identifier, and whether it is unsettled.
     fn slot(&self, ring: u32, slot: u32) -> Option<u32>;
+    /// The backend identifier that `FLOWS` has for a flow, whose latest packet came `now` (as of [`Self::now_coarse`]).
+    fn recall(&self, key: &FlowKey, now: u64) -> Option<u32>;
+    /// Writes to `FLOWS`.
+    fn remember(&self, key: &FlowKey, state: &FlowState);
     /// Looks up `BACKENDS`.
     fn backend(&self, id: u32) -> Option<Backend>;
     /// Looks up `INTERFACES`.
@@ -33,6 +44,8 @@ pub trait Kernel {
     fn has_nat_replies(&self) -> bool;
     /// Looks up `NAT_REPLIES`.
     fn nat_reply(&self, key: &NatReplyKey) -> Option<NatReply>;
+    /// Looks up `NAT_REPLIES6`.
+    fn nat_reply6(&self, key: &NatReplyKey6) -> Option<NatReply>;
     /// Asks the routing and neighbour tables where a packet that came in here goes.
     fn route(&self, question: &Question) -> Route;
 

@@ -6,7 +6,7 @@ use aya_ebpf::{
         BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, xdp_action,
         xdp_md,
     },
-    btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, PerCpuArray},
+    btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
     helpers::{
         bpf_csum_diff, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect,
         bpf_xdp_load_bytes,
@@ -15,8 +15,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    Backend, BackendCounters, Be32, Interface, Mac, NatReply, NatReplyKey, NextHop, Service, ServiceKey,
-    Settings, Verdict, Vip, limits,
+    Address, Backend, BackendCounters, Be32, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey,
+    NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Verdict, Vip, limits,
 };
 
 use crate::{
@@ -35,7 +35,15 @@ static VIPS: HashMap<Be32, Vip, { limits::VIPS as usize }, GROWING> = HashMap::n
 #[btf_map]
 static SERVICES: HashMap<ServiceKey, Service, { limits::SERVICES as usize }, GROWING> = HashMap::new();
 #[btf_map]
-static RINGS: ArrayOfMaps<Ring, { limits::SERVICES as usize }> = ArrayOfMaps::new();
+static VIPS6: HashMap<Address, Vip, { limits::VIPS as usize }, GROWING> = HashMap::new();
+#[btf_map]
+static SERVICES6: HashMap<ServiceKey6, Service, { limits::SERVICES as usize }, GROWING> = HashMap::new();
+#[btf_map]
+static SERVICE_RANGES: LpmTrie<RangeKey, Service, { limits::SERVICE_RANGES as usize }> = LpmTrie::new();
+#[btf_map]
+static RINGS: ArrayOfMaps<Ring, { limits::RINGS as usize }> = ArrayOfMaps::new();
+#[btf_map]
+static FLOWS: LruHashMap<FlowKey, FlowState, { limits::FLOWS as usize }> = LruHashMap::new();
 #[btf_map]
 static BACKENDS: Array<Backend, { limits::BACKENDS as usize }, MAPPED> = Array::new();
 #[btf_map]
@@ -52,6 +60,9 @@ static EGRESS: DevMap<{ limits::INTERFACES as usize }> = DevMap::new();
 static DIRECTORS: HashMap<u64, u8, { limits::DIRECTORS as usize }, GROWING> = HashMap::new();
 #[btf_map]
 static NAT_REPLIES: HashMap<NatReplyKey, NatReply, { limits::NAT_REPLIES as usize }, GROWING> =
+    HashMap::new();
+#[btf_map]
+static NAT_REPLIES6: HashMap<NatReplyKey6, NatReply, { limits::NAT_REPLIES as usize }, GROWING> =
     HashMap::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
@@ -130,6 +141,23 @@ impl Kernel for Maps {
     }
 
     #[inline(always)]
+    fn vip6(&self, address: &Address) -> Option<Vip> {
+        // SAFETY: the program never changes the map; the value is copied at once.
+        unsafe { VIPS6.get(address) }.copied()
+    }
+
+    #[inline(always)]
+    fn service6(&self, key: &ServiceKey6) -> Option<Service> {
+        // SAFETY: the program never changes the map; the value is copied at once.
+        unsafe { SERVICES6.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn service_range(&self, key: RangeKey) -> Option<Service> {
+        SERVICE_RANGES.get(&Key::new(RangeKey::prefix(16), key)).copied()
+    }
+
+    #[inline(always)]
     fn lease(&self, number: u32) -> Option<u64> {
         // SAFETY: the kernel returned the address of an aligned u64, which user space replaces in one store.
         LEASES.get_ptr(number).map(|expiry| unsafe { expiry.read_volatile() })
@@ -138,6 +166,26 @@ impl Kernel for Maps {
     #[inline(always)]
     fn slot(&self, ring: u32, slot: u32) -> Option<u32> {
         RINGS.get_value(ring, &slot).copied()
+    }
+
+    #[inline(always)]
+    fn recall(&self, key: &FlowKey, now: u64) -> Option<u32> {
+        let state = FLOWS.get_ptr_mut(key)?;
+        // SAFETY: the kernel returned the address of an aligned value in memory that stays the map's even if the entry is
+        // deleted meanwhile. Each field is read or written whole; other CPUs may do the same.
+        unsafe {
+            // A line that is only read stays in every CPU's cache.
+            if (&raw const (*state).last_seen).read_volatile() != now {
+                (&raw mut (*state).last_seen).write_volatile(now);
+            }
+            Some((&raw const (*state).backend).read_volatile())
+        }
+    }
+
+    #[inline(always)]
+    fn remember(&self, key: &FlowKey, state: &FlowState) {
+        // It fails only when every entry is being replaced on another CPU; the flow's next packet asks again.
+        let _ = FLOWS.insert(key, state, 0);
     }
 
     #[inline(always)]
@@ -170,6 +218,12 @@ impl Kernel for Maps {
     fn nat_reply(&self, key: &NatReplyKey) -> Option<NatReply> {
         // SAFETY: the program never changes the map; the value is copied at once.
         unsafe { NAT_REPLIES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn nat_reply6(&self, key: &NatReplyKey6) -> Option<NatReply> {
+        // SAFETY: the program never changes the map; the value is copied at once.
+        unsafe { NAT_REPLIES6.get(key) }.copied()
     }
 
     #[inline(always)]

@@ -170,8 +170,8 @@ impl Segment {
             Transport::Udp(header) => (header.read::<u16, 0>(), header.read::<u16, 2>(), UDP),
         };
         Flow {
-            source: self.ip.source(),
-            destination: self.ip.destination(),
+            source: self.ip.source().into(),
+            destination: self.ip.destination().into(),
             source_port: Be16(source_port),
             destination_port: Be16(destination_port),
             protocol,

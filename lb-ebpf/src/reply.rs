@@ -23,15 +23,15 @@ pub(crate) fn to_client<K: Kernel, const GENERIC: bool>(
     let flow = segment.flow();
     let reply = kernel
         .nat_reply(&NatReplyKey {
-            address: flow.source,
+            address: flow.source.0[3],
             port: flow.source_port,
             protocol: flow.protocol,
             reserved: 0,
         })
         .ok_or(Verdict::NotOurs)?;
     let route = kernel.route(&Question {
-        source: reply.address,
-        destination: flow.destination,
+        source: reply.address.0[3],
+        destination: flow.destination.0[3],
         source_port: reply.port,
         destination_port: flow.destination_port,
         protocol: flow.protocol,
@@ -48,7 +48,7 @@ pub(crate) fn to_client<K: Kernel, const GENERIC: bool>(
         Route::Nowhere => return Err(Verdict::NoRoute),
     };
     require_ttl(segment.ip)?;
-    rewrite::endpoint::<K, GENERIC>(kernel, segment, Side::Source, reply.address, reply.port)?;
+    rewrite::endpoint::<K, GENERIC>(kernel, segment, Side::Source, reply.address.0[3], reply.port)?;
     // The reply's source is an address of this node now, which the stack takes from others where `accept_local` is set.
     let egress = hop.take_or_leave_to_stack::<GENERIC>(ethernet, segment);
     Ok(Decision { verdict: Verdict::NatReply, egress })

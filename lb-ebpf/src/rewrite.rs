@@ -54,7 +54,7 @@ pub(crate) fn endpoint<K: Kernel, const GENERIC: bool>(
         }
         return finish(kernel, segment);
     }
-    let old = u64::from(old_address.0) + u64::from(old_port.0);
+    let old = u64::from(old_address.0[3].0) + u64::from(old_port.0);
     let new = u64::from(address.0) + u64::from(port.0);
     set(segment, checksum::replace(checksum, old, new));
     Ok(())

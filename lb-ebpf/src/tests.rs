@@ -7,8 +7,8 @@ use std::{
 };
 
 use lb_common::{
-    Backend, Be16, Be32, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey, NextHop,
-    Service, ServiceKey, Verdict, Vip,
+    Address, Backend, Be16, Be32, FlowKey, FlowState, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
+    NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
 };
 
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
     kernel::{Kernel, LONGEST_SUM, Question, Route},
     packet::{Header, Packet},
 };
+
+mod track;
 
 const CLIENT: Be32 = Be32::from_octets([10, 0, 0, 9]);
 const VIP: Be32 = Be32::from_octets([172, 20, 128, 4]);
@@ -31,6 +33,12 @@ struct Maps {
     now: u64,
     now_coarse: u64,
     backend: Backend,
+    /// Every slot of the service's ring.
+    slot: u32,
+    /// Every slot of the ring of previous backends.
+    previous: u32,
+    flows: RefCell<HashMap<FlowKey, FlowState>>,
+    failed: HashSet<u32>,
     interfaces: HashMap<u16, Interface>,
     directors: HashSet<u64>,
     route: Route,
@@ -49,12 +57,19 @@ impl Maps {
             now_coarse: 500,
             backend: Backend {
                 next_hop: NextHop::new(NEIGHBOUR, 1),
-                address: BACKEND,
+                address: BACKEND.into(),
                 port: Be16::new(8_080),
                 mode,
-                reserved: 0,
+                ..Backend::default()
             },
-            interfaces: HashMap::from([(1, Interface { ifindex: INGRESS, mac: OWN, mtu: 1500 })]),
+            slot: 1,
+            previous: 0,
+            flows: RefCell::default(),
+            failed: HashSet::new(),
+            interfaces: HashMap::from([(
+                1,
+                Interface { ifindex: INGRESS, mac: OWN, mtu: 1500, ..Interface::default() },
+            )]),
             directors: HashSet::new(),
             route: Route::NotForwarded,
             asked: Cell::new(None),
@@ -89,12 +104,35 @@ impl Kernel for Maps {
     }
 
     fn vip(&self, address: Be32) -> Option<Vip> {
-        (address == VIP).then_some(Vip { lease: 1, reserved: 0 })
+        (address == VIP).then_some(Vip { lease: 1, flags: 0 })
     }
 
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         let service = ServiceKey { address: VIP, port: Be16::new(80), protocol: 6, reserved: 0 };
-        (*key == service).then_some(Service { ring: 3, ring_size: 5, lease: 1, flags: Service::HAS_LOCAL })
+        (*key == service).then_some(Service {
+            ring: 3,
+            ring_size: 5,
+            lease: 1,
+            flags: Service::HAS_LOCAL,
+            previous: 4,
+            ..Service::default()
+        })
+    }
+
+    fn vip6(&self, _: &Address) -> Option<Vip> {
+        None
+    }
+
+    fn service6(&self, _: &ServiceKey6) -> Option<Service> {
+        None
+    }
+
+    fn service_range(&self, _: RangeKey) -> Option<Service> {
+        None
+    }
+
+    fn nat_reply6(&self, _: &NatReplyKey6) -> Option<NatReply> {
+        None
     }
 
     fn lease(&self, number: u32) -> Option<u64> {
@@ -102,12 +140,24 @@ impl Kernel for Maps {
     }
 
     fn slot(&self, ring: u32, slot: u32) -> Option<u32> {
-        assert_eq!(ring, 3);
-        (slot < 5).then_some(1)
+        let value = if ring == 4 { self.previous } else { self.slot };
+        (ring == 3 || ring == 4).then_some(value).filter(|_| slot < 5)
+    }
+
+    fn recall(&self, key: &FlowKey, now: u64) -> Option<u32> {
+        let mut flows = self.flows.borrow_mut();
+        let state = flows.get_mut(key)?;
+        state.last_seen = now;
+        Some(state.backend)
+    }
+
+    fn remember(&self, key: &FlowKey, state: &FlowState) {
+        self.flows.borrow_mut().insert(*key, *state);
     }
 
     fn backend(&self, id: u32) -> Option<Backend> {
-        (id == 1).then_some(self.backend)
+        let flags = if self.failed.contains(&id) { Backend::FAILED } else { 0 };
+        (1..=3).contains(&id).then_some(Backend { flags, ..self.backend })
     }
 
     fn interface(&self, slot: u16) -> Option<Interface> {
@@ -124,7 +174,12 @@ impl Kernel for Maps {
 
     fn nat_reply(&self, key: &NatReplyKey) -> Option<NatReply> {
         let from = NatReplyKey { address: BACKEND, port: Be16::new(8_080), protocol: 6, reserved: 0 };
-        (*key == from).then_some(NatReply { address: VIP, port: Be16::new(80), reserved: 0, backend: 1 })
+        (*key == from).then_some(NatReply {
+            address: VIP.into(),
+            port: Be16::new(80),
+            reserved: 0,
+            backend: 1,
+        })
     }
 
     fn route(&self, question: &Question) -> Route {
@@ -233,7 +288,8 @@ fn header_checksum_stays_right_whatever_it_was() {
 #[test]
 fn another_interface_is_reached_through_its_slot() {
     let mut maps = Maps::new(MODE_DR);
-    maps.interfaces.insert(1, Interface { ifindex: INGRESS + 1, mac: OWN, mtu: 1500 });
+    maps.interfaces
+        .insert(1, Interface { ifindex: INGRESS + 1, mac: OWN, mtu: 1500, ..Interface::default() });
     assert_eq!(maps.run::<false>(&mut to_service()).egress, Egress::Slot(1));
 }
 
@@ -250,7 +306,7 @@ fn what_generic_mode_cannot_redirect_goes_by_the_stack_or_is_counted() {
     ];
     for (mode, ifindex, generic, native) in cases {
         let mut maps = Maps::new(mode);
-        maps.interfaces.insert(1, Interface { ifindex, mac: OWN, mtu });
+        maps.interfaces.insert(1, Interface { ifindex, mac: OWN, mtu, ..Interface::default() });
         let mut frame = to_service();
         let decision = maps.run::<true>(&mut frame);
         assert_eq!((decision.verdict, decision.egress), generic, "{mode} {ifindex}");
@@ -262,7 +318,7 @@ fn what_generic_mode_cannot_redirect_goes_by_the_stack_or_is_counted() {
         }
         let decision = maps.run::<false>(&mut to_service());
         assert_eq!((decision.verdict, decision.egress), native, "{mode} {ifindex}");
-        maps.interfaces.insert(1, Interface { ifindex, mac: OWN, mtu: mtu + 1 });
+        maps.interfaces.insert(1, Interface { ifindex, mac: OWN, mtu: mtu + 1, ..Interface::default() });
         assert_ne!(maps.run::<true>(&mut to_service()).egress, Egress::Stack, "a frame of the MTU fits");
     }
 }
@@ -391,5 +447,17 @@ fn partial_checksum_over_too_many_bytes_is_malformed() {
 fn only_forwarding_sends() {
     let sending: Vec<_> =
         Verdict::ALL.iter().filter(|verdict| action(**verdict) == Action::Send).copied().collect();
-    assert_eq!(sending, [Verdict::Dr, Verdict::Nat, Verdict::NatReply]);
+    assert_eq!(
+        sending,
+        [
+            Verdict::Fragment,
+            Verdict::Dr,
+            Verdict::Nat,
+            Verdict::Ipip,
+            Verdict::Gue,
+            Verdict::IcmpError,
+            Verdict::TooBig,
+            Verdict::NatReply,
+        ]
+    );
 }

@@ -189,6 +189,12 @@ pub struct Service {
     pub protocol: Protocol,
     /// Slots of the Maglev ring; a prime. Default 65,537.
     pub ring_size: u32,
+    /// For how long a packet of an unknown flow in a slot that changed hands is taken for one of an old connection.
+    /// Default 60 s.
+    pub learning_window: Duration,
+    /// How long a remembered flow may be silent until it is forgotten; at least the learning window. Default 15 min for
+    /// TCP, 1 min (or the learning window, if that is longer) for UDP.
+    pub flow_timeout: Duration,
     /// The check every backend gets unless it has its own; `None`: always up.
     pub check: Option<Check>,
     /// Never empty; (address, port) pairs are unique.

@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    time::Duration,
 };
 
 use ipnet::Ipv4Net;
-use lb_common::{Be16, Be32, Interface, Mac, NextHop, ServiceKey};
+use lb_common::{Be16, Interface, Mac, NextHop, ServiceKey6};
 
 use crate::config::{Config, Mode, Protocol, Service};
 
@@ -23,7 +24,7 @@ pub(super) struct Desired {
     /// VIP → lease number.
     pub(super) vips: BTreeMap<Ipv4Addr, u32>,
     /// The services and where their packets go.
-    pub(super) services: BTreeMap<ServiceKey, DesiredService>,
+    pub(super) services: BTreeMap<ServiceKey6, DesiredService>,
     /// MAC addresses of the other directors.
     pub(super) directors: BTreeSet<Mac>,
     /// VIPs that this node has as addresses: (interface, address with prefix).
@@ -39,6 +40,10 @@ pub(super) struct DesiredService {
     pub(super) protocol: Protocol,
     /// Slots of its ring.
     pub(super) ring_size: u32,
+    /// How long a packet of an unknown flow in a slot that changed hands is taken for one of an old connection.
+    pub(super) learning_window: Duration,
+    /// How long a remembered flow may be silent.
+    pub(super) flow_timeout: Duration,
     /// Its backends, by address and port.
     pub(super) backends: BTreeMap<(Ipv4Addr, u16), DesiredBackend>,
 }
@@ -50,16 +55,29 @@ pub(super) struct DesiredBackend {
     pub(super) mode: Mode,
     /// Its share of the ring: the configured weight, 0 while it is not healthy.
     pub(super) weight: u32,
+    /// What is known of its health: whether the connections it has are worth keeping.
+    pub(super) condition: Condition,
     /// Where its packets are sent; unresolved for `local`.
     pub(super) next_hop: NextHop,
+}
+
+/// What is known of a backend's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// It may get new connections: it is up, or nobody checks it.
+    Up,
+    /// Not known yet: it gets no new connections and keeps those it has.
+    Checking,
+    /// It failed: it has no connections any more.
+    Failed,
 }
 
 /// What is known of the world.
 pub(super) trait View {
     /// Whether this node owns the VIPs of the virtual router of that name.
     fn is_owner(&self, router: &str) -> bool;
-    /// Whether the backend may get new flows.
-    fn is_healthy(&self, service: &Service, address: IpAddr, port: u16) -> bool;
+    /// The health of a backend.
+    fn condition(&self, service: &Service, address: IpAddr, port: u16) -> Condition;
     /// Whether the address is one of this node's own.
     fn is_own_address(&self, address: IpAddr) -> bool;
     /// The interfaces that next hops name, by slot.
@@ -76,9 +94,9 @@ pub(super) fn lease_of_router(index: usize) -> u32 {
 }
 
 /// The key under which the data plane knows a service.
-pub(super) fn service_key(service: &Service) -> ServiceKey {
-    ServiceKey {
-        address: Be32::from_octets(service.vip.octets()),
+pub(super) fn service_key(service: &Service) -> ServiceKey6 {
+    ServiceKey6 {
+        address: service.vip.into(),
         port: Be16::new(service.port),
         protocol: service.protocol.number(),
         reserved: 0,
@@ -107,7 +125,14 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
         }
         desired.services.insert(
             service_key(service),
-            DesiredService { lease, protocol: service.protocol, ring_size: service.ring_size, backends },
+            DesiredService {
+                lease,
+                protocol: service.protocol,
+                ring_size: service.ring_size,
+                learning_window: service.learning_window,
+                flow_timeout: service.flow_timeout,
+                backends,
+            },
         );
     }
     desired
@@ -119,13 +144,13 @@ fn backends(service: &Service, view: &impl View) -> BTreeMap<(Ipv4Addr, u16), De
         // The data plane is IPv4 only so far; the configuration refuses backends of another family.
         let IpAddr::V4(address) = backend.address else { continue };
         let mode = if view.is_own_address(backend.address) { Mode::Local } else { backend.mode };
-        let healthy = view.is_healthy(service, backend.address, backend.port);
+        let condition = view.condition(service, backend.address, backend.port);
         let next_hop = match mode {
             Mode::Local => NextHop::UNRESOLVED,
             Mode::Dr | Mode::Nat => view.next_hop(backend.address),
         };
-        let weight = if healthy { backend.weight } else { 0 };
-        backends.insert((address, backend.port), DesiredBackend { mode, weight, next_hop });
+        let weight = if condition == Condition::Up { backend.weight } else { 0 };
+        backends.insert((address, backend.port), DesiredBackend { mode, weight, condition, next_hop });
     }
     backends
 }

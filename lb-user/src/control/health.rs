@@ -5,10 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use lb_common::{Interface, NextHop, ServiceKey};
+use lb_common::{Interface, NextHop, ServiceKey6};
 use tracing::{info, warn};
 
-use super::{desired::service_key, world::World};
+use super::{desired::{Condition, service_key}, world::World};
 use crate::{
     config::{Backend, Config, Mode, Protocol, Service, Transport},
     health::{CheckId, HealthEvent, Machine, State, Target, VipPath},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A backend of a service.
-type Key = (ServiceKey, IpAddr, u16);
+type Key = (ServiceKey6, IpAddr, u16);
 
 /// What is known about the backends' health.
 #[derive(Debug, Default)]
@@ -125,11 +125,14 @@ impl Health {
         self.checked.values().all(|checked| *checked.machine.state() != State::Checking)
     }
 
-    /// Whether the backend may get new flows: it is up, or nobody checks it.
-    pub(super) fn is_healthy(&self, service: &Service, address: IpAddr, port: u16) -> bool {
-        self.checked
-            .get(&(service_key(service), address, port))
-            .is_none_or(|checked| *checked.machine.state() == State::Up)
+    /// What is known of a backend; what nobody checks is up.
+    pub(super) fn condition(&self, service: &Service, address: IpAddr, port: u16) -> Condition {
+        match self.checked.get(&(service_key(service), address, port)).map(|checked| checked.machine.state())
+        {
+            None | Some(State::Up) => Condition::Up,
+            Some(State::Checking) => Condition::Checking,
+            Some(State::Down { .. }) => Condition::Failed,
+        }
     }
 
     /// The state and its reason, for `lb status`.

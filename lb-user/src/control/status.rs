@@ -88,7 +88,10 @@ impl Controller {
     fn service_status(&self, service: &Service) -> ServiceStatus {
         let dataplane = self.edges.dataplane.as_ref();
         let traffic = self.forwarding.service_counters(dataplane, service_key(service)).unwrap_or_default();
+        let (unsettled_slots, remembered_flows) = self.forwarding.remembered(service_key(service));
         ServiceStatus {
+            unsettled_slots,
+            remembered_flows,
             name: service.name.clone(),
             vip: service.vip.into(),
             port: service.port,

@@ -3,15 +3,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    time::Duration,
 };
 
 use lb_common::{
-    BackendCounters, Be16, Be32, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
-    Service as ServiceValue, ServiceKey,
+    BackendCounters, Be16, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop, Service as ServiceValue,
+    ServiceKey6, slot_backend,
 };
 
+mod flows;
+
 use super::{
-    desired::{Desired, LOOPBACK, STANDALONE_LEASE, View, desired, service_key},
+    desired::{Condition, Desired, LOOPBACK, STANDALONE_LEASE, View, desired, service_key},
     forwarding::Forwarding,
     identifiers::REST,
 };
@@ -45,8 +48,12 @@ impl View for NodeA {
         self.owner
     }
 
-    fn is_healthy(&self, _: &Service, address: IpAddr, _: u16) -> bool {
-        !self.unhealthy.iter().any(|unhealthy| IpAddr::V4(*unhealthy) == address)
+    fn condition(&self, _: &Service, address: IpAddr, _: u16) -> Condition {
+        if self.unhealthy.iter().any(|unhealthy| IpAddr::V4(*unhealthy) == address) {
+            Condition::Failed
+        } else {
+            Condition::Up
+        }
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {
@@ -54,7 +61,10 @@ impl View for NodeA {
     }
 
     fn interfaces(&self) -> BTreeMap<u16, Interface> {
-        BTreeMap::from([(0, Interface { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 0x0a]), mtu: 1500 })])
+        BTreeMap::from([(
+            0,
+            Interface { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 0x0a]), mtu: 1500, ..Interface::default() },
+        )])
     }
 
     fn next_hop(&self, address: IpAddr) -> NextHop {
@@ -73,7 +83,7 @@ fn tutorial() -> Config {
     Config::parse("tutorial-a.toml", TUTORIAL).unwrap()
 }
 
-fn key() -> ServiceKey {
+fn key() -> ServiceKey6 {
     service_key(&tutorial().services[0])
 }
 
@@ -95,15 +105,26 @@ impl Node {
         self.dataplane.take_operations()
     }
 
-    fn ring(&self) -> &[u32] {
-        &self.dataplane.rings[&self.dataplane.services[&key()].ring]
+    /// Does what is due for unsettled slots, up to a moment.
+    fn settle_until(&mut self, end: Timestamp) {
+        let mut now = Timestamp(0);
+        while let Some(due) = self.forwarding.next_settling().filter(|due| *due <= end) {
+            now = now.max(due) + Duration::from_nanos(1);
+            self.forwarding.settle(&mut self.dataplane, now).unwrap();
+        }
+    }
+
+    /// The backend of each slot.
+    fn ring(&self) -> Vec<u32> {
+        let ring = &self.dataplane.rings[&self.dataplane.services[&key()].ring];
+        ring.iter().map(|slot| slot_backend(*slot)).collect()
     }
 
     /// Backend address → slots.
     fn shares(&self) -> BTreeMap<Ipv4Addr, usize> {
         let mut shares = BTreeMap::new();
         for id in self.ring() {
-            let address = Ipv4Addr::from(self.dataplane.backends[id].address.octets());
+            let address = Ipv4Addr::from(self.dataplane.backends[&id].address.0[3].octets());
             *shares.entry(address).or_default() += 1;
         }
         shares
@@ -118,7 +139,7 @@ fn tutorial_on_node_a_serves_itself_and_forwards_to_node_b() {
         .dataplane
         .backends
         .values()
-        .map(|backend| (backend.address.octets().into(), (backend.mode, backend.next_hop)))
+        .map(|backend| (backend.address.0[3].octets().into(), (backend.mode, backend.next_hop)))
         .collect();
     assert_eq!(
         modes,
@@ -131,7 +152,7 @@ fn tutorial_on_node_a_serves_itself_and_forwards_to_node_b() {
     let service = node.dataplane.services[&key()];
     assert_eq!((service.ring_size, service.lease, service.flags), (65_537, 1, ServiceValue::HAS_LOCAL));
     assert_eq!(node.dataplane.directors, BTreeSet::from([MAC_B]));
-    assert_eq!(node.dataplane.vips[&Be32::from_octets(VIP.octets())].lease, 1);
+    assert_eq!(node.dataplane.vips[&VIP.into()].lease, 1);
 }
 
 #[test]
@@ -160,7 +181,7 @@ fn backend_that_fails_leaves_the_ring_and_comes_back_to_the_same_slots() {
     let mut node = Node::default();
     let healthy = desired(&tutorial(), &NodeA::default());
     node.apply(&healthy);
-    let before = node.ring().to_vec();
+    let before = node.ring();
     let failed = NodeA { unhealthy: BTreeSet::from([NODE_B]), ..NodeA::default() };
     node.apply(&desired(&tutorial(), &failed));
     assert_eq!(node.shares(), BTreeMap::from([(NODE_A, 65_537)]));
@@ -234,13 +255,17 @@ fn counters_of_a_backend_that_left_stay_with_its_service() {
     }
     let mut one = both.clone();
     one.services.get_mut(&key()).unwrap().backends.remove(&(NODE_B, 80));
-    for now in [Timestamp(0), Timestamp(0) + REST, Timestamp(0) + REST + REST] {
+    node.apply(&one);
+    // Its slots settle, and no flow names it.
+    let settled = Timestamp(0) + Duration::from_mins(2);
+    node.settle_until(settled);
+    for now in [settled, settled + REST, settled + REST + REST] {
         node.apply_at(&one, now);
         let sum = node.forwarding.service_counters(&node.dataplane, key()).unwrap();
         assert_eq!((sum.packets, sum.connections), (20, 2), "{now:?}");
     }
     // The identifier starts from nothing when it is used again.
-    node.apply_at(&both, Timestamp(0) + REST + REST);
+    node.apply_at(&both, settled + REST + REST);
     let again = node.forwarding.backend_counters(&node.dataplane, key(), NODE_B, 80).unwrap();
     assert_eq!(again, BackendCounters::default());
 }
@@ -275,7 +300,7 @@ fn nat_backend_has_its_replies_rewritten_until_it_leaves() {
     assert_eq!(nat.len(), 1);
     let (reply_key, reply) = node.dataplane.nat_replies.first_key_value().unwrap();
     assert_eq!((reply_key.address, reply_key.port), (nat[0].address, Be16::new(8080)));
-    assert_eq!((reply.address, reply.port), (Be32::from_octets(VIP.octets()), Be16::new(80)));
+    assert_eq!((reply.address, reply.port), (VIP.into(), Be16::new(80)));
     node.apply(&Desired::default());
     assert!(node.dataplane.nat_replies.is_empty());
 }

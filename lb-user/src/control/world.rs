@@ -156,7 +156,12 @@ impl World {
             let link = self.links.get(index)?;
             Some((
                 *slot,
-                Interface { ifindex: *index, mac: link.mac?, mtu: link.mtu.min(u32::from(u16::MAX)) as u16 },
+                Interface {
+                    ifindex: *index,
+                    mac: link.mac?,
+                    mtu: link.mtu.min(u32::from(u16::MAX)) as u16,
+                    ..Interface::default()
+                },
             ))
         };
         self.slots.iter().filter_map(described).collect()

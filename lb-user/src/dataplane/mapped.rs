@@ -1,6 +1,13 @@
 //! The memory of BPF arrays, shared with the kernel: one store, and every packet after it sees the new value.
 
-use std::{io, num::NonZeroUsize, os::fd::BorrowedFd, ptr::NonNull, slice, sync::atomic::AtomicU64};
+use std::{
+    io,
+    num::NonZeroUsize,
+    os::fd::BorrowedFd,
+    ptr::NonNull,
+    slice,
+    sync::atomic::{AtomicU8, AtomicU64},
+};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -31,6 +38,14 @@ impl Mapped {
         // SAFETY: the mapping is page-aligned, `words` long and lives as long as `self`; the kernel and other
         // processes write it too, which is what atomics are for.
         unsafe { slice::from_raw_parts(self.start.cast().as_ptr(), self.words) }
+    }
+}
+
+impl Mapped {
+    /// The same memory as bytes, in the order of memory.
+    pub(super) fn bytes(&self) -> &[AtomicU8] {
+        // SAFETY: as in `words`.
+        unsafe { slice::from_raw_parts(self.start.cast().as_ptr(), self.words * size_of::<u64>()) }
     }
 }
 

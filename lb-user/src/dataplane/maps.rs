@@ -4,15 +4,18 @@ use std::{borrow::Borrow, fmt, io, os::fd::AsFd as _, sync::atomic::Ordering};
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, ArrayOfMaps, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues},
+    maps::{
+        Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues,
+        lpm_trie::Key,
+    },
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use lb_common::{
-    Backend, BackendCounters, Be32, Interface, NatReply, NatReplyKey, Service, ServiceKey, Settings, Vip,
-    names,
+    Address, Backend, BackendCounters, Be32, Interface, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
+    Service, ServiceKey, ServiceKey6, Settings, Vip, names,
 };
 
-use super::{DataplaneError, mapped::Mapped};
+use super::{DataplaneError, flows::Flows, mapped::Mapped};
 
 /// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`: what the pattern of an inner map in `RINGS` says.
 const RING_FLAGS: u32 = 1 << 10 | 1 << 12;
@@ -20,9 +23,13 @@ const RING_FLAGS: u32 = 1 << 10 | 1 << 12;
 /// Every map that user space reads or writes.
 pub(super) struct Maps {
     pub(super) vips: Hash<Be32, Vip>,
+    pub(super) vips6: Hash<Address, Vip>,
     pub(super) services: Hash<ServiceKey, Service>,
+    pub(super) services6: Hash<ServiceKey6, Service>,
+    service_ranges: LpmTrie<MapData, RangeKey, Service>,
     pub(super) directors: Hash<u64, u8>,
     pub(super) nat_replies: Hash<NatReplyKey, NatReply>,
+    pub(super) nat_replies6: Hash<NatReplyKey6, NatReply>,
     pub(super) interfaces: Array<MapData, Interface>,
     pub(super) egress: DevMap<MapData>,
     pub(super) settings: Array<MapData, Settings>,
@@ -30,6 +37,7 @@ pub(super) struct Maps {
     pub(super) leases: Words,
     pub(super) verdicts: PerCpuArray<MapData, u64>,
     pub(super) backend_counters: PerCpuArray<MapData, BackendCounters>,
+    pub(super) flows: Flows,
     rings: ArrayOfMaps<MapData>,
     /// Takes the place of rings that are gone, because `RINGS` cannot have holes once filled.
     no_ring: MapData,
@@ -41,9 +49,13 @@ impl Maps {
         let no_ring = ring(names::RINGS, &[0])?;
         Ok(Self {
             vips: Hash::take(ebpf, names::VIPS)?,
+            vips6: Hash::take(ebpf, names::VIPS6)?,
             services: Hash::take(ebpf, names::SERVICES)?,
+            services6: Hash::take(ebpf, names::SERVICES6)?,
+            service_ranges: take(ebpf, names::SERVICE_RANGES)?,
             directors: Hash::take(ebpf, names::DIRECTORS)?,
             nat_replies: Hash::take(ebpf, names::NAT_REPLIES)?,
+            nat_replies6: Hash::take(ebpf, names::NAT_REPLIES6)?,
             interfaces: take(ebpf, names::INTERFACES)?,
             egress: take(ebpf, names::EGRESS)?,
             settings: take(ebpf, names::SETTINGS)?,
@@ -51,6 +63,7 @@ impl Maps {
             leases: Words::take::<u64>(ebpf, names::LEASES)?,
             verdicts: take(ebpf, names::VERDICTS)?,
             backend_counters: take(ebpf, names::BACKEND_COUNTERS)?,
+            flows: Flows::take(ebpf)?,
             rings: take(ebpf, names::RINGS)?,
             no_ring,
         })
@@ -60,6 +73,29 @@ impl Maps {
     pub(super) fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError> {
         let inner = ring(names::RINGS, slots)?;
         self.rings.set(index, &inner, 0).map_err(failed(names::RINGS, "insert", index))
+    }
+
+    /// Writes the service of a range of ports.
+    pub(super) fn put_range(
+        &mut self,
+        key: RangeKey,
+        bits: u8,
+        service: Service,
+    ) -> Result<(), DataplaneError> {
+        let shown = format!("{key:?}/{bits}");
+        let key = Key::new(RangeKey::prefix(bits), key);
+        self.service_ranges.insert(&key, service, 0).map_err(failed(names::SERVICE_RANGES, "insert", shown))
+    }
+
+    /// Forgets it.
+    pub(super) fn delete_range(&mut self, key: RangeKey, bits: u8) -> Result<(), DataplaneError> {
+        let shown = format!("{key:?}/{bits}");
+        let key = Key::new(RangeKey::prefix(bits), key);
+        absent_is_fine(self.service_ranges.remove(&key)).map_err(failed(
+            names::SERVICE_RANGES,
+            "delete",
+            shown,
+        ))
     }
 
     /// Frees a ring.
@@ -103,11 +139,7 @@ impl<K: Pod + fmt::Debug, V: Pod> Hash<K, V> {
     }
 
     pub(super) fn delete(&mut self, key: K) -> Result<(), DataplaneError> {
-        match self.map.remove(&key) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(failed(self.name, "delete", Shown(key))(error)),
-        }
+        absent_is_fine(self.map.remove(&key)).map_err(failed(self.name, "delete", Shown(key)))
     }
 }
 
@@ -129,17 +161,39 @@ impl Words {
         Ok(Self { name, stride: size_of::<T>().div_ceil(size_of::<u64>()), memory })
     }
 
+    /// Writes one byte of one element in one store.
+    pub(super) fn store_byte(&self, element: u32, offset: usize, byte: u8) -> Result<(), DataplaneError> {
+        let at = element as usize * self.stride * size_of::<u64>() + offset;
+        let memory = self.memory.bytes().get(at).ok_or_else(|| self.no_element(element))?;
+        memory.store(byte, Ordering::Release);
+        Ok(())
+    }
+
     /// Writes words of one element, from the `first` on, each in one store.
     pub(super) fn store(&self, element: u32, first: usize, words: &[u64]) -> Result<(), DataplaneError> {
         let start = element as usize * self.stride + first;
-        let memory = self.memory.words().get(start..start + words.len()).ok_or_else(|| {
-            let size = self.memory.words().len() / self.stride;
-            failed(self.name, "write", element)(io::Error::other(format!("the map has {size} entries")))
-        })?;
+        let memory =
+            self.memory.words().get(start..start + words.len()).ok_or_else(|| self.no_element(element))?;
         for (to, &word) in memory.iter().zip(words) {
             to.store(word, Ordering::Release);
         }
         Ok(())
+    }
+}
+
+impl Words {
+    fn no_element(&self, element: u32) -> DataplaneError {
+        let size = self.memory.words().len() / self.stride;
+        failed(self.name, "write", element)(io::Error::other(format!("the map has {size} entries")))
+    }
+}
+
+/// Deleting what is not there is a success.
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -176,6 +230,6 @@ where
     ebpf.take_map(name).ok_or_else(|| missing(name))?.try_into().map_err(failed(name, "open", ""))
 }
 
-fn missing(name: &'static str) -> DataplaneError {
+pub(super) fn missing(name: &'static str) -> DataplaneError {
     failed(name, "open", "")(io::Error::other("the object file has no such map"))
 }

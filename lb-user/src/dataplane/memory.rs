@@ -4,43 +4,49 @@
 use std::collections::BTreeMap;
 
 use lb_common::{
-    Backend, BackendCounters, Be32, Interface, Mac, NatReply, NatReplyKey, NextHop, Service, ServiceKey,
-    Verdict, Vip,
+    Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6, NextHop,
+    RangeKey, Service, ServiceKey6, Verdict, Vip,
 };
 
-use super::{Attachment, Dataplane, DataplaneError};
+use super::{Attachment, Dataplane, DataplaneError, FlowCursor};
 use crate::config::XdpMode;
 
 /// What a [`Dataplane`] was told, in the order it was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the call of the same name")]
 pub enum Operation {
-    PutVip(Be32, Vip),
-    DeleteVip(Be32),
-    PutService(ServiceKey, Service),
-    DeleteService(ServiceKey),
+    PutVip(Address, Vip),
+    DeleteVip(Address),
+    PutService(ServiceKey6, Service),
+    DeleteService(ServiceKey6),
+    PutServiceRange(RangeKey, u8, Service),
+    DeleteServiceRange(RangeKey, u8),
     PutRing(u32, Vec<u32>),
     DeleteRing(u32),
     PutBackend(u32, Backend),
+    SetBackendFlags(u32, u8),
     SetNextHop(u32, NextHop),
     SetLease(u32, u64),
     PutInterface(u16, Interface),
     PutDirector(Mac),
     DeleteDirector(Mac),
-    PutNatReply(NatReplyKey, NatReply),
-    DeleteNatReply(NatReplyKey),
+    PutNatReply(NatReplyKey6, NatReply),
+    DeleteNatReply(NatReplyKey6),
     Attach(String, XdpMode),
     Detach(String),
     ResetBackendCounters(u32),
+    ForgetFlows(Vec<FlowKey>),
 }
 
 /// The maps as collections. Everything is public: a test may look at it and prepare it.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDataplane {
-    /// `VIPS`
-    pub vips: BTreeMap<Be32, Vip>,
-    /// `SERVICES`
-    pub services: BTreeMap<ServiceKey, Service>,
+    /// `VIPS` and `VIPS6`
+    pub vips: BTreeMap<Address, Vip>,
+    /// `SERVICES` and `SERVICES6`
+    pub services: BTreeMap<ServiceKey6, Service>,
+    /// `SERVICE_RANGES`, with the number of port bits compared
+    pub service_ranges: BTreeMap<(RangeKey, u8), Service>,
     /// `RINGS`
     pub rings: BTreeMap<u32, Vec<u32>>,
     /// `BACKENDS`
@@ -51,8 +57,10 @@ pub struct MemoryDataplane {
     pub interfaces: BTreeMap<u16, Interface>,
     /// `DIRECTORS`
     pub directors: std::collections::BTreeSet<Mac>,
-    /// `NAT_REPLIES`
-    pub nat_replies: BTreeMap<NatReplyKey, NatReply>,
+    /// `NAT_REPLIES` and `NAT_REPLIES6`
+    pub nat_replies: BTreeMap<NatReplyKey6, NatReply>,
+    /// `FLOWS`
+    pub flows: BTreeMap<FlowKey, FlowState>,
     /// Attachments by interface.
     pub attached: BTreeMap<String, XdpMode>,
     /// What [`Dataplane::backend_counters`] tells.
@@ -72,6 +80,11 @@ impl MemoryDataplane {
         std::mem::take(&mut self.operations)
     }
 
+    /// Has one operation fail, that many operations from now on.
+    pub fn fail_after(&mut self, operations: usize) {
+        self.fail_at = Some(self.performed + operations);
+    }
+
     fn record(&mut self, operation: Operation) -> Result<(), DataplaneError> {
         let index = self.performed;
         self.performed += 1;
@@ -89,27 +102,44 @@ impl MemoryDataplane {
 }
 
 impl Dataplane for MemoryDataplane {
-    fn put_vip(&mut self, address: Be32, vip: Vip) -> Result<(), DataplaneError> {
+    fn put_vip(&mut self, address: Address, vip: Vip) -> Result<(), DataplaneError> {
         self.record(Operation::PutVip(address, vip))?;
         self.vips.insert(address, vip);
         Ok(())
     }
 
-    fn delete_vip(&mut self, address: Be32) -> Result<(), DataplaneError> {
+    fn delete_vip(&mut self, address: Address) -> Result<(), DataplaneError> {
         self.record(Operation::DeleteVip(address))?;
         self.vips.remove(&address);
         Ok(())
     }
 
-    fn put_service(&mut self, key: ServiceKey, service: Service) -> Result<(), DataplaneError> {
+    fn put_service(&mut self, key: ServiceKey6, service: Service) -> Result<(), DataplaneError> {
         self.record(Operation::PutService(key, service))?;
         self.services.insert(key, service);
         Ok(())
     }
 
-    fn delete_service(&mut self, key: ServiceKey) -> Result<(), DataplaneError> {
+    fn delete_service(&mut self, key: ServiceKey6) -> Result<(), DataplaneError> {
         self.record(Operation::DeleteService(key))?;
         self.services.remove(&key);
+        Ok(())
+    }
+
+    fn put_service_range(
+        &mut self,
+        key: RangeKey,
+        port_bits: u8,
+        service: Service,
+    ) -> Result<(), DataplaneError> {
+        self.record(Operation::PutServiceRange(key, port_bits, service))?;
+        self.service_ranges.insert((key, port_bits), service);
+        Ok(())
+    }
+
+    fn delete_service_range(&mut self, key: RangeKey, port_bits: u8) -> Result<(), DataplaneError> {
+        self.record(Operation::DeleteServiceRange(key, port_bits))?;
+        self.service_ranges.remove(&(key, port_bits));
         Ok(())
     }
 
@@ -128,6 +158,12 @@ impl Dataplane for MemoryDataplane {
     fn put_backend(&mut self, id: u32, backend: Backend) -> Result<(), DataplaneError> {
         self.record(Operation::PutBackend(id, backend))?;
         self.backends.insert(id, backend);
+        Ok(())
+    }
+
+    fn set_backend_flags(&mut self, id: u32, flags: u8) -> Result<(), DataplaneError> {
+        self.record(Operation::SetBackendFlags(id, flags))?;
+        self.backends.entry(id).or_default().flags = flags;
         Ok(())
     }
 
@@ -161,15 +197,36 @@ impl Dataplane for MemoryDataplane {
         Ok(())
     }
 
-    fn put_nat_reply(&mut self, key: NatReplyKey, reply: NatReply) -> Result<(), DataplaneError> {
+    fn put_nat_reply(&mut self, key: NatReplyKey6, reply: NatReply) -> Result<(), DataplaneError> {
         self.record(Operation::PutNatReply(key, reply))?;
         self.nat_replies.insert(key, reply);
         Ok(())
     }
 
-    fn delete_nat_reply(&mut self, key: NatReplyKey) -> Result<(), DataplaneError> {
+    fn delete_nat_reply(&mut self, key: NatReplyKey6) -> Result<(), DataplaneError> {
         self.record(Operation::DeleteNatReply(key))?;
         self.nat_replies.remove(&key);
+        Ok(())
+    }
+
+    fn read_flows(
+        &mut self,
+        cursor: &mut FlowCursor,
+        most: u32,
+    ) -> Result<Vec<(FlowKey, FlowState)>, DataplaneError> {
+        // Flows are told apart by their key here, not by a bucket: those from the cursor on are those behind the first
+        // so many, which is as good as long as no flow goes meanwhile.
+        let first = cursor.next.unwrap_or(0) as usize;
+        let flows: Vec<_> =
+            self.flows.iter().skip(first).take(most as usize).map(|(k, s)| (*k, *s)).collect();
+        cursor.next = Some((first + flows.len()) as u32);
+        cursor.finished = flows.len() < most as usize;
+        Ok(flows)
+    }
+
+    fn forget_flows(&mut self, keys: &[FlowKey]) -> Result<(), DataplaneError> {
+        self.record(Operation::ForgetFlows(keys.to_vec()))?;
+        self.flows.retain(|key, _| !keys.contains(key));
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 use std::{io, path::PathBuf};
 
 use lb_common::{
-    Backend, BackendCounters, Be32, Interface, Mac, NatReply, NatReplyKey, NextHop, Service, ServiceKey, Vip,
+    Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6, NextHop,
+    RangeKey, Service, ServiceKey6, Vip,
 };
 use serde::Serialize;
 
@@ -11,6 +12,7 @@ use crate::config::XdpMode;
 
 mod attach;
 mod driver;
+mod flows;
 mod link;
 mod log;
 mod mapped;
@@ -20,22 +22,33 @@ mod rights;
 mod xdp;
 
 pub use attach::Program;
+pub use flows::FlowCursor;
 pub use link::LinkState;
 pub use log::spawn_packet_log;
 pub use memory::MemoryDataplane;
 pub use xdp::{LoadOptions, TestOutcome, XdpDataplane};
 
 /// The maps and attachments of one loaded program. Every operation is idempotent: putting what is there or
-/// deleting what is not is a success.
+/// deleting what is not is a success. IPv4 addresses are v4-mapped.
 pub trait Dataplane: Send {
     /// Makes `address` one of ours.
-    fn put_vip(&mut self, address: Be32, vip: Vip) -> Result<(), DataplaneError>;
+    fn put_vip(&mut self, address: Address, vip: Vip) -> Result<(), DataplaneError>;
     /// Forgets it.
-    fn delete_vip(&mut self, address: Be32) -> Result<(), DataplaneError>;
+    fn delete_vip(&mut self, address: Address) -> Result<(), DataplaneError>;
     /// Creates or atomically replaces a service.
-    fn put_service(&mut self, key: ServiceKey, service: Service) -> Result<(), DataplaneError>;
+    fn put_service(&mut self, key: ServiceKey6, service: Service) -> Result<(), DataplaneError>;
     /// Forgets it.
-    fn delete_service(&mut self, key: ServiceKey) -> Result<(), DataplaneError>;
+    fn delete_service(&mut self, key: ServiceKey6) -> Result<(), DataplaneError>;
+    /// Creates or atomically replaces the service of all ports that agree with that of `key` in the upper `port_bits`
+    /// (at most 16) bits. Only asked for VIPs with `Vip::HAS_RANGES`, and for what `put_service` does not name.
+    fn put_service_range(
+        &mut self,
+        key: RangeKey,
+        port_bits: u8,
+        service: Service,
+    ) -> Result<(), DataplaneError>;
+    /// Forgets it.
+    fn delete_service_range(&mut self, key: RangeKey, port_bits: u8) -> Result<(), DataplaneError>;
     /// Replaces the ring at `index` as a whole: a packet meets the old one or the new one. `slots` are backend
     /// identifiers.
     fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError>;
@@ -43,6 +56,8 @@ pub trait Dataplane: Send {
     fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError>;
     /// Writes a backend that no ring names yet.
     fn put_backend(&mut self, id: u32, backend: Backend) -> Result<(), DataplaneError>;
+    /// Replaces the flags of a backend in one store.
+    fn set_backend_flags(&mut self, id: u32, flags: u8) -> Result<(), DataplaneError>;
     /// Replaces the next hop of a backend in one store.
     fn set_next_hop(&mut self, id: u32, next_hop: NextHop) -> Result<(), DataplaneError>;
     /// Sets a lease's expiry (nanoseconds of CLOCK_MONOTONIC, `LEASE_BACKUP` or `LEASE_FOREVER`) in one store.
@@ -54,9 +69,19 @@ pub trait Dataplane: Send {
     /// Forgets it.
     fn delete_director(&mut self, mac: Mac) -> Result<(), DataplaneError>;
     /// Tells how to rewrite the replies of a `nat` backend.
-    fn put_nat_reply(&mut self, key: NatReplyKey, reply: NatReply) -> Result<(), DataplaneError>;
+    fn put_nat_reply(&mut self, key: NatReplyKey6, reply: NatReply) -> Result<(), DataplaneError>;
     /// Forgets it.
-    fn delete_nat_reply(&mut self, key: NatReplyKey) -> Result<(), DataplaneError>;
+    fn delete_nat_reply(&mut self, key: NatReplyKey6) -> Result<(), DataplaneError>;
+
+    /// Reads some of the remembered flows, from `cursor` on, and moves it; about `most` at a time. Flows that come or go
+    /// meanwhile may be missed, the others are not.
+    fn read_flows(
+        &mut self,
+        cursor: &mut FlowCursor,
+        most: u32,
+    ) -> Result<Vec<(FlowKey, FlowState)>, DataplaneError>;
+    /// Forgets flows.
+    fn forget_flows(&mut self, keys: &[FlowKey]) -> Result<(), DataplaneError>;
 
     /// Attaches the program to an interface, or replaces atomically what an earlier `lb` left attached there.
     /// Called once the maps are filled.

@@ -7,12 +7,12 @@ use aya::{
     programs::{ProgramError, TestRun as _, TestRunOptions},
 };
 use lb_common::{
-    Backend, BackendCounters, Be16, Be32, Interface, Mac, NatReply, NatReplyKey, NextHop, Service,
-    ServiceKey, Settings, Verdict, Vip, limits, names,
+    Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6, NextHop,
+    RangeKey, Service, ServiceKey6, Settings, Verdict, Vip, limits, names,
 };
 
 use super::{
-    Attachment, Dataplane, DataplaneError, attach,
+    Attachment, Dataplane, DataplaneError, FlowCursor, attach,
     attach::Program,
     link::LinkState,
     maps::{Maps, failed, on_every_cpu},
@@ -33,8 +33,10 @@ pub struct LoadOptions {
     /// Room for backends of all services together, number 0 included; their counters take 32 bytes each on
     /// every possible CPU.
     pub backends: u32,
-    /// Room for services, and for as many rings.
+    /// Room for services, and for two rings each.
     pub services: u32,
+    /// Room for flows of unsettled slots; when it is full, the one that was silent for the longest time goes.
+    pub flows: u32,
 }
 
 impl LoadOptions {
@@ -45,6 +47,7 @@ impl LoadOptions {
             packet_log: PacketLog::Off,
             backends: limits::BACKENDS,
             services: limits::SERVICES,
+            flows: limits::FLOWS,
         }
     }
 }
@@ -54,7 +57,8 @@ pub struct XdpDataplane {
     /// Owns the programs; the maps were taken out.
     pub(super) ebpf: Ebpf,
     maps: Maps,
-    nat_replies: BTreeSet<NatReplyKey>,
+    nat_replies: BTreeSet<NatReplyKey6>,
+    local_services: BTreeSet<ServiceName>,
     pin_dir: PathBuf,
 }
 
@@ -68,15 +72,25 @@ impl XdpDataplane {
             .map_max_entries(names::BACKENDS, options.backends)
             .map_max_entries(names::BACKEND_COUNTERS, options.backends)
             .map_max_entries(names::NAT_REPLIES, options.backends)
+            .map_max_entries(names::NAT_REPLIES6, options.backends)
             .map_max_entries(names::SERVICES, options.services)
-            .map_max_entries(names::RINGS, options.services)
+            .map_max_entries(names::SERVICES6, options.services)
+            .map_max_entries(names::SERVICE_RANGES, options.services)
+            .map_max_entries(names::RINGS, options.services.saturating_mul(2))
+            .map_max_entries(names::FLOWS, options.flows)
             .load(OBJECT)
             .map_err(|error| load_error(error.into()))?;
         for program in [Program::Native, Program::Generic] {
             program.of(&mut ebpf)?.load().map_err(|error| load_error(readable(error)))?;
         }
         let maps = Maps::take(&mut ebpf)?;
-        Ok(Self { ebpf, maps, nat_replies: BTreeSet::new(), pin_dir: options.pin_dir })
+        Ok(Self {
+            ebpf,
+            maps,
+            nat_replies: BTreeSet::new(),
+            local_services: BTreeSet::new(),
+            pin_dir: options.pin_dir,
+        })
     }
 
     /// What is attached to an interface, by this or an earlier run.
@@ -98,10 +112,30 @@ impl XdpDataplane {
         Ok(TestOutcome { action: result.return_value, frame: out })
     }
 
-    fn publish_nat_replies(&mut self) -> Result<(), DataplaneError> {
-        let settings = Settings { nat_replies: self.nat_replies.len() as u32, reserved: 0 };
+    /// Notes whether a service has a local backend.
+    fn note_local(&mut self, name: ServiceName, service: Service) -> Result<(), DataplaneError> {
+        let changed = if service.flags & Service::HAS_LOCAL != 0 {
+            self.local_services.insert(name)
+        } else {
+            self.local_services.remove(&name)
+        };
+        if changed { self.publish_settings() } else { Ok(()) }
+    }
+
+    fn publish_settings(&mut self) -> Result<(), DataplaneError> {
+        let settings = Settings {
+            nat_replies: self.nat_replies.len() as u32,
+            local_services: self.local_services.len() as u32,
+        };
         self.maps.settings.set(0, settings, 0).map_err(failed(names::SETTINGS, "write", 0))
     }
+}
+
+/// What a service is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ServiceName {
+    One(ServiceKey6),
+    Range(RangeKey, u8),
 }
 
 /// What became of a test packet.
@@ -114,20 +148,49 @@ pub struct TestOutcome {
 }
 
 impl Dataplane for XdpDataplane {
-    fn put_vip(&mut self, address: Be32, vip: Vip) -> Result<(), DataplaneError> {
-        self.maps.vips.put(address, vip)
+    fn put_vip(&mut self, address: Address, vip: Vip) -> Result<(), DataplaneError> {
+        match address.v4() {
+            Some(v4) => self.maps.vips.put(v4, vip),
+            None => self.maps.vips6.put(address, vip),
+        }
     }
 
-    fn delete_vip(&mut self, address: Be32) -> Result<(), DataplaneError> {
-        self.maps.vips.delete(address)
+    fn delete_vip(&mut self, address: Address) -> Result<(), DataplaneError> {
+        match address.v4() {
+            Some(v4) => self.maps.vips.delete(v4),
+            None => self.maps.vips6.delete(address),
+        }
     }
 
-    fn put_service(&mut self, key: ServiceKey, service: Service) -> Result<(), DataplaneError> {
-        self.maps.services.put(key, service)
+    fn put_service(&mut self, key: ServiceKey6, service: Service) -> Result<(), DataplaneError> {
+        match key.v4() {
+            Some(v4) => self.maps.services.put(v4, service)?,
+            None => self.maps.services6.put(key, service)?,
+        }
+        self.note_local(ServiceName::One(key), service)
     }
 
-    fn delete_service(&mut self, key: ServiceKey) -> Result<(), DataplaneError> {
-        self.maps.services.delete(key)
+    fn delete_service(&mut self, key: ServiceKey6) -> Result<(), DataplaneError> {
+        match key.v4() {
+            Some(v4) => self.maps.services.delete(v4)?,
+            None => self.maps.services6.delete(key)?,
+        }
+        self.note_local(ServiceName::One(key), Service::default())
+    }
+
+    fn put_service_range(
+        &mut self,
+        key: RangeKey,
+        port_bits: u8,
+        service: Service,
+    ) -> Result<(), DataplaneError> {
+        self.maps.put_range(key, port_bits, service)?;
+        self.note_local(ServiceName::Range(key, port_bits), service)
+    }
+
+    fn delete_service_range(&mut self, key: RangeKey, port_bits: u8) -> Result<(), DataplaneError> {
+        self.maps.delete_range(key, port_bits)?;
+        self.note_local(ServiceName::Range(key, port_bits), Service::default())
     }
 
     fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError> {
@@ -140,6 +203,11 @@ impl Dataplane for XdpDataplane {
 
     fn put_backend(&mut self, id: u32, backend: Backend) -> Result<(), DataplaneError> {
         self.maps.backends.store(id, 0, &backend_words(&backend))
+    }
+
+    fn set_backend_flags(&mut self, id: u32, flags: u8) -> Result<(), DataplaneError> {
+        const FLAGS: usize = std::mem::offset_of!(Backend, flags);
+        self.maps.backends.store_byte(id, FLAGS, flags)
     }
 
     fn set_next_hop(&mut self, id: u32, next_hop: NextHop) -> Result<(), DataplaneError> {
@@ -172,16 +240,34 @@ impl Dataplane for XdpDataplane {
         self.maps.directors.delete(mac.key())
     }
 
-    fn put_nat_reply(&mut self, key: NatReplyKey, reply: NatReply) -> Result<(), DataplaneError> {
-        self.maps.nat_replies.put(key, reply)?;
+    fn put_nat_reply(&mut self, key: NatReplyKey6, reply: NatReply) -> Result<(), DataplaneError> {
+        match key.v4() {
+            Some(v4) => self.maps.nat_replies.put(v4, reply)?,
+            None => self.maps.nat_replies6.put(key, reply)?,
+        }
         self.nat_replies.insert(key);
-        self.publish_nat_replies()
+        self.publish_settings()
     }
 
-    fn delete_nat_reply(&mut self, key: NatReplyKey) -> Result<(), DataplaneError> {
+    fn delete_nat_reply(&mut self, key: NatReplyKey6) -> Result<(), DataplaneError> {
         self.nat_replies.remove(&key);
-        self.publish_nat_replies()?;
-        self.maps.nat_replies.delete(key)
+        self.publish_settings()?;
+        match key.v4() {
+            Some(v4) => self.maps.nat_replies.delete(v4),
+            None => self.maps.nat_replies6.delete(key),
+        }
+    }
+
+    fn read_flows(
+        &mut self,
+        cursor: &mut FlowCursor,
+        most: u32,
+    ) -> Result<Vec<(FlowKey, FlowState)>, DataplaneError> {
+        self.maps.flows.read(cursor, most)
+    }
+
+    fn forget_flows(&mut self, keys: &[FlowKey]) -> Result<(), DataplaneError> {
+        self.maps.flows.forget(keys)
     }
 
     fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attachment, DataplaneError> {
@@ -221,13 +307,19 @@ impl Dataplane for XdpDataplane {
 }
 
 /// A backend as the words of its map element.
-fn backend_words(backend: &Backend) -> [u64; 2] {
-    const { assert!(size_of::<Backend>() == 16, "two words") };
-    let Be32(address) = backend.address;
-    let Be16(port) = backend.port;
-    let (a, p) = (address.to_ne_bytes(), port.to_ne_bytes());
-    let endpoint = [a[0], a[1], a[2], a[3], p[0], p[1], backend.mode, backend.reserved];
-    [backend.next_hop.0, u64::from_ne_bytes(endpoint)]
+fn backend_words(backend: &Backend) -> [u64; 8] {
+    const { assert!(size_of::<Backend>() == 64, "eight words") };
+    let mut words = [0; 8];
+    words[0] = backend.next_hop.0;
+    for (word, half) in
+        words[1..5].iter_mut().zip(backend.address.0.chunks(2).chain(backend.source.0.chunks(2)))
+    {
+        let ([a, b, c, d], [e, f, g, h]) = (half[0].octets(), half[1].octets());
+        *word = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    }
+    let (port, mtu) = (backend.port.0.to_ne_bytes(), backend.mtu.to_ne_bytes());
+    words[5] = u64::from_ne_bytes([port[0], port[1], backend.mode, backend.flags, mtu[0], mtu[1], 0, 0]);
+    words
 }
 
 /// The level in aya-log's numbers.

@@ -10,7 +10,7 @@ use lb::dataplane::{
 };
 use lb_common::{
     Backend, BackendCounters, Be16, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_LOCAL, MODE_NAT,
-    Mac, NatReply, NatReplyKey, NextHop, Service, ServiceKey, Verdict, Vip,
+    Mac, NatReply, NatReplyKey6, NextHop, Service, ServiceKey6, Verdict, Vip,
 };
 use proptest::{collection::vec, prelude::*, sample::select, test_runner::TestRunner};
 
@@ -129,7 +129,9 @@ fn load(model: &Model) -> XdpDataplane {
     let options = LoadOptions { backends: 64, services: 64, ..LoadOptions::new("/nonexistent") };
     let mut dataplane = XdpDataplane::load(options).expect("the program loads");
     for (&slot, &(ifindex, mac)) in &model.interfaces {
-        dataplane.put_interface(slot, Interface { ifindex, mac, mtu: 1500 }).expect("put_interface");
+        dataplane
+            .put_interface(slot, Interface { ifindex, mac, mtu: 1500, ..Interface::default() })
+            .expect("put_interface");
     }
     for (&lease, state) in &model.leases {
         let expiry = match state {
@@ -140,7 +142,7 @@ fn load(model: &Model) -> XdpDataplane {
         dataplane.set_lease(lease, expiry).expect("set_lease");
     }
     for (&vip, &lease) in &model.vips {
-        dataplane.put_vip(address(vip), Vip { lease, reserved: 0 }).expect("put_vip");
+        dataplane.put_vip(address(vip), Vip { lease, flags: 0 }).expect("put_vip");
     }
     for mac in &model.directors {
         dataplane.put_director(*mac).expect("put_director");
@@ -152,17 +154,18 @@ fn load(model: &Model) -> XdpDataplane {
         if !service.ring.is_empty() {
             dataplane.put_ring(ring, &service.ring).expect("put_ring");
         }
-        let key = ServiceKey { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
+        let key = ServiceKey6 { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
         let value = Service {
             ring,
             ring_size: service.ring.len() as u32,
             lease: service.lease,
             flags: if service.has_local { Service::HAS_LOCAL } else { 0 },
+            ..Service::default()
         };
         dataplane.put_service(key, value).expect("put_service");
     }
     for (&(from, port, protocol), &(vip, vip_port)) in &model.nat_replies {
-        let key = NatReplyKey { address: address(from), port: Be16::new(port), protocol, reserved: 0 };
+        let key = NatReplyKey6 { address: address(from), port: Be16::new(port), protocol, reserved: 0 };
         let reply = NatReply { address: address(vip), port: Be16::new(vip_port), reserved: 0, backend: 0 };
         dataplane.put_nat_reply(key, reply).expect("put_nat_reply");
     }
@@ -177,10 +180,10 @@ fn model(interfaces: HashMap<u16, (u32, Mac)>) -> impl Strategy<Value = Model> {
     let backend =
         (next_hop, mode, any::<[u8; 4]>(), any::<u16>()).prop_map(|(next_hop, mode, octets, port)| Backend {
             next_hop,
-            address: address(octets.into()),
+            address: address(Ipv4Addr::from(octets)),
             port: Be16::new(port),
             mode,
-            reserved: 0,
+            ..Backend::default()
         });
     let service = (vec(0..=BACKENDS, 0..40), any::<bool>());
     (

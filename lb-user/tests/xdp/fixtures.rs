@@ -296,10 +296,10 @@ table! {
     ];
 
     fragments_to_a_vip_pass = [
-        passes("the first", tcp(VIP, DR).more_fragments(true), Fragment),
-        passes("one in the middle", tcp(VIP, DR).more_fragments(true).fragment_offset(10), Fragment),
-        passes("the last", udp(VIP, DR_UDP).fragment_offset(10), Fragment),
-        passes("backup", tcp(VIP_BACKUP, DR).more_fragments(true), Fragment),
+        passes("the first", tcp(VIP, DR).more_fragments(true), VipStack),
+        passes("one in the middle", tcp(VIP, DR).more_fragments(true).fragment_offset(10), VipStack),
+        passes("the last", udp(VIP, DR_UDP).fragment_offset(10), VipStack),
+        passes("backup", tcp(VIP_BACKUP, DR).more_fragments(true), VipStack),
         drops("lease ran out", tcp(VIP_EXPIRED, DR).more_fragments(true), LeaseExpired),
     ];
 }
@@ -435,7 +435,7 @@ fn nat_replies_without_forwarding_pass_untouched() {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn nat_replies_are_known_while_any_are() {
     use lb::dataplane::Dataplane as _;
-    use lb_common::{Be16, NatReplyKey};
+    use lb_common::{Be16, NatReplyKey6};
 
     isolated(|| {
         build_network();
@@ -445,7 +445,7 @@ fn nat_replies_are_known_while_any_are() {
         check(&mut world, Native, [replies("two", answer())]);
         for (port, protocol) in [(NAT_UDP_PORT, 17), (NAT_PORT, 6)] {
             check(&mut world, Native, [replies("still there", answer())]);
-            let key = NatReplyKey {
+            let key = NatReplyKey6 {
                 address: crate::world::address(NAT_BACKEND),
                 port: Be16::new(port),
                 protocol,

@@ -88,7 +88,7 @@ impl Model {
             return match (payload, self.leases[lease]) {
                 (Payload::Malformed, _) => drop(Verdict::Malformed),
                 (_, LeaseModel::Expired) => drop(Verdict::LeaseExpired),
-                (Payload::Fragment, _) => pass(Verdict::Fragment),
+                (Payload::Fragment, _) => pass(Verdict::VipStack),
                 (_, LeaseModel::Owner) => pass(Verdict::VipStack),
                 (_, LeaseModel::Backup) => drop(Verdict::VipNotOwner),
             };
@@ -170,7 +170,7 @@ impl Model {
         let (verdict, ends) = if backend.mode == MODE_DR {
             (Verdict::Dr, None)
         } else {
-            let to = (Ipv4Addr::from(backend.address.octets()), backend.port.get());
+            let to = (Ipv4Addr::from(backend.address.0[3].octets()), backend.port.get());
             (Verdict::Nat, Some(((source, segment.source_port), to)))
         };
         Expected { counted, ..expected(verdict, action, segment.forward(generic, frame, macs, ends)) }

@@ -7,8 +7,8 @@ use lb::{
     dataplane::{Dataplane as _, LoadOptions, Program, XdpDataplane},
 };
 use lb_common::{
-    Backend, BackendCounters, Be16, Be32, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_LOCAL,
-    MODE_NAT, Mac, NatReply, NatReplyKey, NextHop, Service, ServiceKey, Verdict, Vip,
+    Address, Backend, BackendCounters, Be16, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_LOCAL,
+    MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, Service, ServiceKey6, Verdict, Vip,
 };
 
 use crate::namespace::{index, ip};
@@ -124,7 +124,9 @@ impl World {
         let mut dataplane = XdpDataplane::load(options).expect("the program loads");
         let far = index("far");
         for (slot, ifindex, mac) in [(1, 1, NEAR_MAC), (2, far, FAR_MAC)] {
-            dataplane.put_interface(slot, Interface { ifindex, mac, mtu: 1500 }).expect("put_interface");
+            dataplane
+                .put_interface(slot, Interface { ifindex, mac, mtu: 1500, ..Interface::default() })
+                .expect("put_interface");
         }
         for (lease, expiry) in [(1, LEASE_FOREVER), (2, LEASE_BACKUP), (3, 1)] {
             dataplane.set_lease(lease, expiry).expect("set_lease");
@@ -152,7 +154,7 @@ impl World {
                 address: address(NAT_BACKEND),
                 port: Be16::new(port_there),
                 mode,
-                reserved: 0,
+                ..Backend::default()
             };
             dataplane.put_backend(backend_of(port), backend).expect("put_backend");
         }
@@ -184,15 +186,16 @@ impl World {
             }
         }
         for (vip, lease) in [(VIP, 1), (VIP_BACKUP, 2), (VIP_EXPIRED, 3), (VIP_NO_LEASE, 1_000)] {
-            dataplane.put_vip(address(vip), Vip { lease, reserved: 0 }).expect("put_vip");
+            dataplane.put_vip(address(vip), Vip { lease, flags: 0 }).expect("put_vip");
             for port in ports {
                 let protocol = if port == NAT_UDP || port == DR_UDP { 17 } else { 6 };
-                let key = ServiceKey { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
+                let key = ServiceKey6 { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
                 let service = Service {
                     ring: u32::from(port),
                     ring_size: u32::from(port != EMPTY),
                     lease,
                     flags: if port == LOCAL { Service::HAS_LOCAL } else { 0 },
+                    ..Service::default()
                 };
                 dataplane.put_service(key, service).expect("put_service");
             }
@@ -204,7 +207,7 @@ impl World {
     pub(crate) fn put_nat_replies(&mut self) {
         for (port, service, protocol) in [(NAT_PORT, NAT, 6), (NAT_UDP_PORT, NAT_UDP, 17)] {
             let key =
-                NatReplyKey { address: address(NAT_BACKEND), port: Be16::new(port), protocol, reserved: 0 };
+                NatReplyKey6 { address: address(NAT_BACKEND), port: Be16::new(port), protocol, reserved: 0 };
             let reply = NatReply {
                 address: address(VIP),
                 port: Be16::new(service),
@@ -247,6 +250,6 @@ impl World {
 }
 
 /// An address as it stands in a packet.
-pub(crate) fn address(address: Ipv4Addr) -> Be32 {
-    Be32::from_octets(address.octets())
+pub(crate) fn address(address: impl Into<Address>) -> Address {
+    address.into()
 }

@@ -1,0 +1,123 @@
+//! Addresses of either family.
+
+use crate::keys::Be32;
+
+/// An IPv6 address, its bytes as they stand in the packet; an IPv4 address is v4-mapped (`::ffff:a.b.c.d`,
+/// RFC 4291 section 2.5.5.2).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address(pub [Be32; 4]);
+
+impl Address {
+    /// The third word of every v4-mapped address.
+    const MAPPED: Be32 = Be32(0xffff_u32.to_be());
+
+    /// An IPv4 address.
+    #[inline(always)]
+    pub const fn from_v4(address: Be32) -> Self {
+        Self([Be32(0), Be32(0), Self::MAPPED, address])
+    }
+
+    /// From the bytes in the order of the packet, for instance `Ipv6Addr::octets`.
+    #[inline(always)]
+    pub const fn from_octets(octets: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = octets;
+        Self([
+            Be32::from_octets([a, b, c, d]),
+            Be32::from_octets([e, f, g, h]),
+            Be32::from_octets([i, j, k, l]),
+            Be32::from_octets([m, n, o, p]),
+        ])
+    }
+
+    /// The bytes in the order of the packet.
+    #[inline(always)]
+    pub const fn octets(self) -> [u8; 16] {
+        let [a, b, c, d] = self.0[0].octets();
+        let [e, f, g, h] = self.0[1].octets();
+        let [i, j, k, l] = self.0[2].octets();
+        let [m, n, o, p] = self.0[3].octets();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+
+    /// Whether it is an IPv4 address.
+    #[inline(always)]
+    pub const fn is_v4(self) -> bool {
+        self.0[0].0 | self.0[1].0 == 0 && self.0[2].0 == Self::MAPPED.0
+    }
+
+    /// The IPv4 address it is, if it is one.
+    #[inline(always)]
+    pub const fn v4(self) -> Option<Be32> {
+        if self.is_v4() { Some(self.0[3]) } else { None }
+    }
+}
+
+impl From<Be32> for Address {
+    #[inline(always)]
+    fn from(address: Be32) -> Self {
+        Self::from_v4(address)
+    }
+}
+
+impl From<core::net::Ipv4Addr> for Address {
+    fn from(address: core::net::Ipv4Addr) -> Self {
+        Self::from_v4(Be32::from_octets(address.octets()))
+    }
+}
+
+impl From<core::net::Ipv6Addr> for Address {
+    fn from(address: core::net::Ipv6Addr) -> Self {
+        Self::from_octets(address.octets())
+    }
+}
+
+impl From<core::net::IpAddr> for Address {
+    fn from(address: core::net::IpAddr) -> Self {
+        match address {
+            core::net::IpAddr::V4(address) => address.into(),
+            core::net::IpAddr::V6(address) => address.into(),
+        }
+    }
+}
+
+impl From<Address> for core::net::IpAddr {
+    /// A v4-mapped address becomes the IPv4 address.
+    fn from(address: Address) -> Self {
+        core::net::Ipv6Addr::from(address.octets()).to_canonical()
+    }
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::Address;
+
+    // SAFETY: sixteen bytes of integers without padding.
+    unsafe impl aya::Pod for Address {}
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn ipv4_is_mapped() {
+        let address = Address::from(Ipv4Addr::new(192, 0, 2, 1));
+        assert_eq!(address.octets(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1]);
+        assert_eq!(address.v4(), Some(Be32::from_octets([192, 0, 2, 1])));
+        assert_eq!(IpAddr::from(address), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+    }
+
+    #[test]
+    fn ipv6_is_itself() {
+        for text in ["2001:db8::4", "::", "::1", "::fffe:192.0.2.1", "1::ffff:192.0.2.1"] {
+            let ip: Ipv6Addr = text.parse().expect("an address");
+            let address = Address::from(ip);
+            assert_eq!(address.octets(), ip.octets());
+            assert_eq!(address.v4(), None, "{text}");
+            assert_eq!(IpAddr::from(address), IpAddr::V6(ip));
+        }
+    }
+}
