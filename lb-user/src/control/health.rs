@@ -8,7 +8,10 @@ use std::{
 use lb_common::{Interface, NextHop, ServiceKey6};
 use tracing::{info, warn};
 
-use super::{desired::{Condition, service_key}, world::World};
+use super::{
+    desired::{Condition, service_key},
+    world::World,
+};
 use crate::{
     config::{Backend, Config, Mode, Protocol, Service, Transport},
     health::{CheckId, HealthEvent, Machine, State, Target, VipPath},
