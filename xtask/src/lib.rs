@@ -12,6 +12,7 @@ pub mod run;
 pub mod setup;
 pub mod test;
 pub mod tools;
+pub mod vm;
 pub mod workspace;
 
 pub use error::Error;
