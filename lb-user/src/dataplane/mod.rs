@@ -10,6 +10,8 @@ use serde::Serialize;
 use crate::config::XdpMode;
 
 mod attach;
+#[cfg(feature = "bench")]
+mod bench;
 mod driver;
 mod link;
 mod log;

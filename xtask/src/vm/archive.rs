@@ -75,8 +75,11 @@ impl Archive {
 mod tests {
     use super::*;
 
-    /// Reads an archive by the format's description: path, mode, device, content of each entry.
-    fn read(mut bytes: &[u8]) -> Vec<(String, u32, (u32, u32), Vec<u8>)> {
+    /// Path, mode, device, content.
+    type Entry = (String, u32, (u32, u32), Vec<u8>);
+
+    /// Reads an archive by the format's description.
+    fn read(mut bytes: &[u8]) -> Vec<Entry> {
         let mut entries = Vec::new();
         loop {
             assert_eq!(&bytes[..6], b"070701");

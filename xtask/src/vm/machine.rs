@@ -43,13 +43,16 @@ pub(super) struct Job<'a> {
     pub(super) processors: u32,
 }
 
+/// Is shown what a console prints, line by line.
+pub(super) type Listener<'a> = dyn FnMut(&[u8]) + 'a;
+
 /// Boots a kernel, runs a job and returns its exit status. The console is ours, or goes line by line to `line`.
 pub(super) fn run(
     host: &Host,
     series: Series,
     kernel: &Kernel,
     job: &Job<'_>,
-    line: Option<&mut dyn FnMut(&[u8])>,
+    line: Option<&mut Listener<'_>>,
 ) -> Result<u8, Error> {
     // Not below the workspace: a socket's path may have 107 bytes.
     let folder =
@@ -127,7 +130,8 @@ fn initramfs_archive(host: &Host, series: Series, kernel: &Kernel, job: &Job<'_>
     for (index, file) in modules.iter().enumerate() {
         let name = format!("{index}.ko");
         archive.file(&format!("modules/{name}"), &kernel.module(file)?);
-        order += &format!("{name}\n");
+        order.push_str(&name);
+        order.push('\n');
     }
     archive.file("modules/order", order.as_bytes());
     Ok(archive.finish())

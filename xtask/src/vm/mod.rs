@@ -5,10 +5,10 @@
 
 mod archive;
 mod kernel;
+mod kernel_tests;
 mod machine;
 mod modules;
 mod package;
-mod tests;
 
 use std::{
     env,
@@ -20,7 +20,7 @@ use std::{
 use clap::{Args, ValueEnum};
 
 pub use self::kernel::Series;
-pub(crate) use self::tests::run_kernel_tests;
+pub(crate) use self::kernel_tests::run_kernel_tests;
 use self::{kernel::Kernel, machine::Job};
 use crate::{Error, privilege::Privilege, progress::Progress, setup::Apt, tools, workspace};
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{Error, process, progress::Progress, workspace};
 
 /// What all tests together may take; emulation is slow.
-const TIMEOUT: Duration = Duration::from_secs(1_800);
+const TIMEOUT: Duration = Duration::from_mins(30);
 
 /// A test program, and the folder it expects to run in.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) fn run_kernel_tests(
     arguments: &[String],
     filters: &[String],
     lb: &Path,
-    line: &mut dyn FnMut(&[u8]),
+    line: &mut machine::Listener<'_>,
 ) -> Result<bool, Error> {
     let progress = Progress::detect();
     let host = Host::provide(&progress)?;
@@ -63,18 +63,15 @@ fn program(message: &str) -> Option<Program> {
 /// A shell script that runs them all and fails if one fails.
 fn script(programs: &[Program], filters: &[String], lb: &Path) -> String {
     let word = |path: &Path| quoted(&path.to_string_lossy());
-    let filters: String = filters.iter().map(|filter| format!(" {}", quoted(filter))).collect();
-    let mut script = format!("export LB_BINARY={}\nfailed=0\n", word(lb));
-    for Program { path, folder } in programs {
+    let filters = filters.iter().map(|filter| quoted(filter)).collect::<Vec<_>>().join(" ");
+    let run = |Program { path, folder }: &Program| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        script += &format!(
-            "echo {}\ncd {}\n{} --ignored{filters} || failed=1\n",
-            quoted(&format!("     Running {name}")),
-            word(folder),
-            word(path)
-        );
-    }
-    script + "exit $failed\n"
+        let heading = quoted(&format!("     Running {name}"));
+        let (folder, path) = (word(folder), word(path));
+        format!("echo {heading}\ncd {folder}\n{path} --ignored {filters} || failed=1\n")
+    };
+    let runs: Vec<String> = programs.iter().map(run).collect();
+    format!("export LB_BINARY={}\nfailed=0\n{}exit $failed\n", word(lb), runs.concat())
 }
 
 #[cfg(test)]
