@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
@@ -11,7 +12,10 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+    },
     unistd::{Gid, Pid},
 };
 
@@ -70,6 +74,11 @@ pub(super) fn run(
     let mut command = qemu(host, kernel, job, &initramfs, &socket, &status);
     if line.is_some() {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
+    }
+    // SAFETY: between fork and exec only one system call is made.
+    unsafe {
+        // A machine outlives nobody who is killed before he can end it.
+        command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?));
     }
     let started = command.spawn();
     let start_error = |source| Error::Start { program: host.qemu.display().to_string(), source };
