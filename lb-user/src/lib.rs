@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod balance;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -1,5 +1,6 @@
 //! What `cargo xtask` is made of. `main.rs` reads the command line, one module carries out each command.
 
+pub mod bench;
 pub mod doctor;
 mod error;
 pub mod lab;
@@ -12,6 +13,7 @@ pub mod run;
 pub mod setup;
 pub mod test;
 pub mod tools;
+pub mod vm;
 pub mod workspace;
 
 pub use error::Error;

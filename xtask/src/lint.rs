@@ -47,8 +47,15 @@ fn format() -> Result<(), Error> {
 
 fn clippy() -> Result<(), Error> {
     eprintln!("── clippy ──");
-    let mut command =
-        workspace::cargo(&["clippy", "--locked", "--keep-going", "--workspace", "--all-targets"]);
+    let mut command = workspace::cargo(&[
+        "clippy",
+        "--locked",
+        "--keep-going",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        "lb-user/bench",
+    ]);
     process::run(command.args(["--", "-D", "warnings"]), "clippy")
 }
 

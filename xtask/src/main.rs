@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{doctor, lab, lint, run, setup, test};
+use xtask::{bench, doctor, lab, lint, run, setup, test, vm};
 
 #[derive(Parser)]
 #[command(
@@ -29,6 +29,10 @@ enum Command {
     Lab(lab::Options),
     /// Run the tests, tier by tier, and say what was skipped
     Test(test::Options),
+    /// Measure what a packet costs
+    Bench(bench::Options),
+    /// Run a command, or a shell, in a virtual machine with one of Debian's kernels
+    Vm(vm::Options),
     /// Check format and lints, of the host's code and of the XDP program
     Lint(lint::Options),
 }
@@ -40,6 +44,8 @@ fn main() -> ExitCode {
         Command::Run(options) => run::execute(options),
         Command::Lab(options) => lab::execute(options),
         Command::Test(options) => test::execute(&options),
+        Command::Bench(options) => bench::execute(&options),
+        Command::Vm(options) => vm::execute(&options),
         Command::Lint(options) => lint::execute(&options),
     };
     result.unwrap_or_else(|error| {

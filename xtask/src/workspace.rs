@@ -45,13 +45,22 @@ pub enum Profile {
 /// # Errors
 /// The build fails; cargo has said why on stderr.
 pub fn build_lb(profile: Profile) -> Result<PathBuf, Error> {
-    let mut command = cargo(&["build", "--locked", "--package", "lb-user", "--bin", "lb"]);
-    command.arg("--message-format=json-render-diagnostics").stdin(Stdio::null());
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
-    let messages = process::capture_stdout(&mut command, "building lb")?;
-    messages.lines().filter_map(executable).next_back().ok_or(Error::NoExecutable("lb"))
+    build("lb", if profile == Profile::Release { &["--release"] } else { &[] })
+}
+
+/// Builds the program that measures, likewise. Quickly: what it measures runs in the kernel.
+///
+/// # Errors
+/// As for [`build_lb`].
+pub fn build_bench() -> Result<PathBuf, Error> {
+    build("lb-bench", &["--features", "bench"])
+}
+
+fn build(binary: &'static str, options: &[&str]) -> Result<PathBuf, Error> {
+    let mut command = cargo(&["build", "--locked", "--package", "lb-user", "--bin", binary]);
+    command.args(options).arg("--message-format=json-render-diagnostics").stdin(Stdio::null());
+    let messages = process::capture_stdout(&mut command, &format!("building {binary}"))?;
+    messages.lines().filter_map(executable).next_back().ok_or(Error::NoExecutable(binary))
 }
 
 /// The `executable` of one of cargo's messages.

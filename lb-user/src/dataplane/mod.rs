@@ -11,6 +11,8 @@ use serde::Serialize;
 use crate::config::XdpMode;
 
 mod attach;
+#[cfg(feature = "bench")]
+mod bench;
 mod driver;
 mod flows;
 mod link;

@@ -81,7 +81,8 @@ impl Apt {
         Ok(())
     }
 
-    fn update(&mut self, progress: &Progress) -> Result<(), Error> {
+    /// Fetches the lists of packages, once.
+    pub fn update(&mut self, progress: &Progress) -> Result<(), Error> {
         if self.updated {
             return Ok(());
         }

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub use compiler::{Compiler, Core};
 pub use linker::{LINKER_VERSION, Linker};
 pub use missing::{DEBIAN_PACKAGES, Distribution, Missing, Piece};
-pub use object::{BuildError, TARGET, source_files};
+pub use object::{BENCH, BuildError, LB, TARGET, source_files};
 pub use surroundings::Surroundings;
 
 /// Everything that building the XDP program takes.

@@ -16,9 +16,12 @@ pub const TARGET: &str = "bpfel-unknown-none";
 /// The instruction set. v3 has 32-bit jumps and atomic operations that return the old value; Linux has them since 5.12.
 const CPU: &str = "v3";
 
-/// The package and the binary in it.
+/// The package.
 const PACKAGE: &str = "lb-ebpf";
-const BINARY: &str = "lb-xdp";
+/// The binary in it that `lb` carries.
+pub const LB: &str = "lb-xdp";
+/// The binary in it that measures the other.
+pub const BENCH: &str = "lb-bench-xdp";
 
 /// How the release profile differs from the workspace's, which is tuned for the daemon. bpf-linker optimises the whole
 /// program itself, so rustc hands it everything in one piece.
@@ -41,14 +44,19 @@ pub fn source_files(workspace: &Path) -> Vec<PathBuf> {
 }
 
 impl Toolchain {
-    /// Builds the XDP program and returns the path of the object file. `target_dir` must not be the one of a cargo
-    /// that waits for this call: they would wait for each other's lock.
+    /// Builds one of the package's binaries, [`LB`] or [`BENCH`], and returns the path of the object file. `target_dir`
+    /// must not be the one of a cargo that waits for this call: they would wait for each other's lock.
     ///
     /// # Errors
     /// Cargo could not be started, or failed; the error carries all it said.
-    pub fn build_xdp(&self, workspace: &Path, target_dir: &Path) -> Result<PathBuf, BuildError> {
+    pub fn build_xdp(
+        &self,
+        workspace: &Path,
+        target_dir: &Path,
+        binary: &str,
+    ) -> Result<PathBuf, BuildError> {
         let mut command = self.command("build", workspace, target_dir, &[]);
-        command.args(["--bin", BINARY]);
+        command.args(["--bin", binary]);
         let output =
             command.output().map_err(|source| BuildError::Start { cargo: self.cargo.clone(), source })?;
         if !output.status.success() {
@@ -58,7 +66,7 @@ impl Toolchain {
                 output: String::from_utf8_lossy(&output.stderr).into_owned(),
             });
         }
-        let object = target_dir.join(TARGET).join("release").join(BINARY);
+        let object = target_dir.join(TARGET).join("release").join(binary);
         if object.is_file() { Ok(object) } else { Err(BuildError::NoObject { object }) }
     }
 
@@ -188,7 +196,7 @@ impl fmt::Display for BuildError {
                 Ok(())
             }
             Self::NoObject { object } => {
-                write!(f, "cargo built no {}; does lb-ebpf still have the binary {BINARY}?", object.display())
+                write!(f, "cargo built no {}; does lb-ebpf still have this binary?", object.display())
             }
         }
     }

@@ -1,0 +1,48 @@
+//! Measuring the XDP program; only with the feature `bench`.
+
+mod program;
+mod rows;
+mod statistics;
+
+pub mod packet;
+
+use crate::dataplane::DataplaneError;
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The data plane, or one of its maps.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    /// The programs that measure.
+    #[error("measuring programs: {what}: {source}")]
+    Programs {
+        /// What was attempted.
+        what: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// This thread cannot be kept on its processor.
+    #[error("processor {cpu}: {source}; --cpu names another")]
+    Processor {
+        /// Its number.
+        cpu: usize,
+        /// Why.
+        #[source]
+        source: nix::Error,
+    },
+    /// A row did not do what it is there to measure.
+    #[error("{row}: {found} instead of {expected}; the numbers would be of something else")]
+    Wrong {
+        /// Its name.
+        row: &'static str,
+        /// What happened.
+        found: String,
+        /// What should have.
+        expected: String,
+    },
+    /// Standard output is closed.
+    #[error("standard output: {0}")]
+    Output(#[from] std::io::Error),
+}

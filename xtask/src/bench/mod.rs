@@ -1,0 +1,59 @@
+//! `cargo xtask bench`: what the XDP program costs. What measures is `lb-bench` (`lb-user/src/bench`), which this builds
+//! and starts as root.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    Error,
+    privilege::Privilege,
+    process,
+    setup::{self, Level},
+    workspace,
+};
+
+/// `cargo xtask bench`.
+#[derive(Args, Debug)]
+pub struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The cost of one packet beside what the least program costs; docs/performance.md says how
+    Packet(Packet),
+}
+
+#[derive(Args, Debug)]
+struct Packet {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Passed on, for instance --rounds 31 or --cpu 1
+    #[arg(last = true, value_name = "OPTION")]
+    more: Vec<OsString>,
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// The program does not build, there is no way to root's rights, or it fails to start.
+pub fn execute(options: &Options) -> Result<ExitCode, Error> {
+    let What::Packet(packet) = &options.what;
+    setup::ensure(Level::Build)?;
+    let privilege = Privilege::detect();
+    if !privilege.available() {
+        return Err(Error::Missing {
+            what: "measuring loads programs into the kernel, which takes root or sudo".to_owned(),
+            remedies: vec!["run this as root".to_owned()],
+        });
+    }
+    let bench = workspace::build_bench()?;
+    privilege.acquire()?;
+    let mut command = privilege.command(&bench.to_string_lossy());
+    command.arg("packet").args(packet.json.then_some("--json")).args(&packet.more);
+    let status = process::status(&mut command)?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
