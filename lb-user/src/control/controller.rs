@@ -1,6 +1,6 @@
 //! The control task: events in, desired state out.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use lb_common::{LEASE_BACKUP, LEASE_FOREVER};
 use tokio::sync::mpsc;
@@ -8,8 +8,9 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     addresses::Addresses,
+    apply::ROUTES_REFRESH,
     channel::{Channel, readable},
-    desired::{STANDALONE_LEASE, lease_of_router},
+    desired::{BACKEND_LEASE, STANDALONE_LEASE, lease_of_router},
     forwarding::Forwarding,
     health::Health,
     router::Router,
@@ -22,7 +23,7 @@ use crate::{
     dataplane::{Attachment, Dataplane, DataplaneError},
     health::{Checker, HealthEvent},
     net::{
-        ArpSocket, NeighbourKeeper, NetEvent, Netlink, NetlinkError, REFRESH, SysctlGuard, VrrpSocketError,
+        Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, REFRESH, SysctlGuard, VrrpSocketError,
     },
     time::Timestamp,
     track::{Runner, TrackEvent},
@@ -31,6 +32,9 @@ use crate::{
 
 /// When something could not be applied, it is tried again after this long.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+/// Of routes that could not be found so many are told.
+const MOST_FAILURES: usize = 10;
 
 /// Why a node cannot do what its configuration says.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +77,8 @@ pub(super) struct Edges {
     pub(super) netlink: Netlink,
     /// Keeps next hops resolved.
     pub(super) neighbours: NeighbourKeeper,
-    /// Sends gratuitous ARP.
-    pub(super) arp: ArpSocket,
+    /// Sends gratuitous ARP and neighbour advertisements.
+    pub(super) announcer: Announcer,
     /// Probes backends.
     pub(super) checker: Checker,
     /// Runs track scripts.
@@ -106,11 +110,37 @@ pub(super) struct Controller {
     /// What could not be done, by what it was; cleared when it works.
     pub(super) problems: BTreeMap<String, String>,
     pub(super) sysctls: Vec<SysctlGuard>,
-    /// Links or addresses changed, and routes may have with them.
-    pub(super) routes_stale: bool,
+    /// How far asking for routes is.
+    pub(super) routes: RouteRound,
     pub(super) dirty: bool,
     pub(super) retry_at: Option<Timestamp>,
     refresh_at: Timestamp,
+    routes_at: Timestamp,
+}
+
+/// A round through all destinations, asking for the way to each.
+#[derive(Debug, Default)]
+pub(super) struct RouteRound {
+    /// Something changed since the last round began.
+    pub(super) stale: bool,
+    /// The destinations left in this round.
+    pub(super) left: Vec<IpAddr>,
+    /// What went wrong in this round.
+    pub(super) failures: Vec<String>,
+}
+
+impl RouteRound {
+    /// Notes what went wrong, the first few of it.
+    pub(super) fn fail(&mut self, failure: Option<String>) {
+        if self.failures.len() < MOST_FAILURES {
+            self.failures.extend(failure);
+        }
+    }
+
+    /// Whether there is more to ask.
+    fn is_due(&self) -> bool {
+        self.stale || !self.left.is_empty()
+    }
 }
 
 impl Controller {
@@ -131,10 +161,11 @@ impl Controller {
             attachments: BTreeMap::new(),
             problems: BTreeMap::new(),
             sysctls: Vec::new(),
-            routes_stale: true,
+            routes: RouteRound::default(),
             dirty: true,
             retry_at: None,
             refresh_at: Timestamp::now() + REFRESH,
+            routes_at: Timestamp::now() + ROUTES_REFRESH,
         };
         controller.adopt_addresses();
         controller
@@ -150,10 +181,12 @@ impl Controller {
     pub(super) async fn start(&mut self) -> Result<(), StartError> {
         let now = Timestamp::now();
         self.edges.dataplane.set_lease(STANDALONE_LEASE, LEASE_FOREVER)?;
+        self.edges.dataplane.set_lease(BACKEND_LEASE, LEASE_BACKUP)?;
         for index in 0..self.config.virtual_routers.len() {
             self.edges.dataplane.set_lease(lease_of_router(index), LEASE_BACKUP)?;
         }
         self.configure(now)?;
+        self.find_routes().await;
         // The maps are filled and the guard is in place before any address that it guards is added.
         self.apply_forwarding(now);
         self.attach_missing()?;
@@ -212,6 +245,11 @@ impl Controller {
             self.refresh_at = now + REFRESH;
             self.refresh().await;
         }
+        if self.routes_at <= now {
+            self.routes_at = now + ROUTES_REFRESH;
+            self.routes.stale = true;
+        }
+        self.find_some_routes().await;
         let retry = self.retry_at.is_some_and(|at| at <= now);
         if self.dirty || retry {
             self.reconcile().await;
@@ -222,6 +260,10 @@ impl Controller {
         match self.world.event(event) {
             Change::Nothing => return,
             Change::Desired => {}
+            Change::Routes => {
+                self.routes.stale = true;
+                return;
+            }
             Change::Network => self.network_changed(),
             Change::AddressGone { interface, address } => {
                 if self.addresses.forget(&(interface.clone(), address)) {
@@ -234,7 +276,7 @@ impl Controller {
     }
 
     fn network_changed(&mut self) {
-        self.routes_stale = true;
+        self.routes.stale = true;
         // An interface that went, and perhaps came back under another index, lost its program and addresses.
         let gone: Vec<String> = self
             .attachments
@@ -267,6 +309,9 @@ impl Controller {
 
     /// How long nothing is due.
     fn sleep(&self) -> Duration {
+        if self.routes.is_due() {
+            return Duration::ZERO;
+        }
         let now = Timestamp::now();
         let due = self.routers.iter().filter_map(Router::next_timeout).chain(self.retry_at);
         // Invariant: the refresh makes it never empty.

@@ -2,16 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use lb_common::{
-    Address, Backend, BackendCounters, Be16, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NatReply,
-    NatReplyKey6, NextHop, Service, ServiceKey6, Vip, limits,
+    Address, Backend, BackendCounters, Be16, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT,
+    Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, Vip, limits,
 };
 
 use super::{
-    desired::{Desired, DesiredService},
+    desired::{Desired, DesiredService, DesiredVip, Outer, ServiceId},
     identifiers::Identifiers,
 };
 use crate::{
@@ -40,10 +40,11 @@ pub(super) enum ForwardingError {
 /// What a backend identifier stands for; anything else is another identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct BackendKey {
-    service: ServiceKey6,
-    address: Ipv4Addr,
+    service: ServiceId,
+    address: IpAddr,
     port: u16,
     mode: u8,
+    outer: Outer,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,17 +71,17 @@ struct AppliedService {
 #[derive(Debug)]
 pub(super) struct Forwarding {
     interfaces: BTreeMap<u16, Interface>,
-    vips: BTreeMap<Ipv4Addr, u32>,
-    services: BTreeMap<ServiceKey6, AppliedService>,
+    vips: BTreeMap<IpAddr, DesiredVip>,
+    services: BTreeMap<ServiceId, AppliedService>,
     backends: BTreeMap<BackendKey, AppliedBackend>,
     nat_replies: BTreeMap<NatReplyKey6, NatReply>,
     directors: BTreeSet<Mac>,
     backend_ids: Identifiers,
     ring_ids: Identifiers,
     /// Identifiers whose counters still count for a service.
-    retired: BTreeMap<u32, ServiceKey6>,
+    retired: BTreeMap<u32, ServiceId>,
     /// Counts of identifiers that were recycled.
-    folded: BTreeMap<ServiceKey6, BackendCounters>,
+    folded: BTreeMap<ServiceId, BackendCounters>,
 }
 
 impl Default for Forwarding {
@@ -123,7 +124,7 @@ impl Forwarding {
             }
         }
         self.vips(dataplane, &desired.vips, &mut errors);
-        let gone: Vec<ServiceKey6> =
+        let gone: Vec<ServiceId> =
             self.services.keys().filter(|key| !desired.services.contains_key(key)).copied().collect();
         for key in gone {
             if let Err(error) = self.remove_service(dataplane, key, now) {
@@ -142,9 +143,9 @@ impl Forwarding {
     ) -> Vec<ForwardingError> {
         let mut errors = Vec::new();
         let desired = &desired.vips;
-        let gone: Vec<Ipv4Addr> = self.vips.keys().filter(|a| !desired.contains_key(a)).copied().collect();
+        let gone: Vec<IpAddr> = self.vips.keys().filter(|a| !desired.contains_key(a)).copied().collect();
         for address in gone {
-            match dataplane.delete_vip(be(address)) {
+            match dataplane.delete_vip(address.into()) {
                 Ok(()) => {
                     self.vips.remove(&address);
                 }
@@ -158,15 +159,13 @@ impl Forwarding {
     pub(super) fn backend_counters(
         &self,
         dataplane: &dyn Dataplane,
-        service: ServiceKey6,
-        address: Ipv4Addr,
+        service: ServiceId,
+        address: IpAddr,
         port: u16,
     ) -> Result<BackendCounters, DataplaneError> {
         let mut sum = BackendCounters::default();
-        for (_, backend) in self
-            .backends
-            .iter()
-            .filter(|(key, _)| (key.service, key.address, key.port) == (service, address, port))
+        for (_, backend) in
+            self.backends_of(service).filter(|(key, _)| (key.address, key.port) == (address, port))
         {
             add(&mut sum, dataplane.backend_counters(backend.id)?);
         }
@@ -177,15 +176,27 @@ impl Forwarding {
     pub(super) fn service_counters(
         &self,
         dataplane: &dyn Dataplane,
-        service: ServiceKey6,
+        service: ServiceId,
     ) -> Result<BackendCounters, DataplaneError> {
         let mut sum = self.folded.get(&service).copied().unwrap_or_default();
-        let current = self.backends.iter().filter(|(key, _)| key.service == service).map(|(_, b)| b.id);
+        let current = self.backends_of(service).map(|(_, backend)| backend.id);
         let retired = self.retired.iter().filter(|(_, key)| **key == service).map(|(id, _)| *id);
         for id in current.chain(retired) {
             add(&mut sum, dataplane.backend_counters(id)?);
         }
         Ok(sum)
+    }
+
+    /// The backends of a service: keys are in the order of services.
+    fn backends_of(&self, service: ServiceId) -> impl Iterator<Item = (&BackendKey, &AppliedBackend)> {
+        let first = BackendKey {
+            service,
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port: 0,
+            mode: 0,
+            outer: Outer::default(),
+        };
+        self.backends.range(first..).take_while(move |(key, _)| key.service == service)
     }
 
     fn recycle(&mut self, dataplane: &mut dyn Dataplane, now: Timestamp, errors: &mut Vec<ForwardingError>) {
@@ -262,16 +273,17 @@ impl Forwarding {
     fn vips(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        desired: &BTreeMap<Ipv4Addr, u32>,
+        desired: &BTreeMap<IpAddr, DesiredVip>,
         errors: &mut Vec<ForwardingError>,
     ) {
-        for (address, lease) in desired {
-            if self.vips.get(address) == Some(lease) {
+        for (address, vip) in desired {
+            if self.vips.get(address) == Some(vip) {
                 continue;
             }
-            match dataplane.put_vip(be(*address), Vip { lease: *lease, flags: 0 }) {
+            let flags = if vip.has_ranges { Vip::HAS_RANGES } else { 0 };
+            match dataplane.put_vip((*address).into(), Vip { lease: vip.lease, flags }) {
                 Ok(()) => {
-                    self.vips.insert(*address, *lease);
+                    self.vips.insert(*address, *vip);
                 }
                 Err(error) => errors.push(error.into()),
             }
@@ -281,7 +293,7 @@ impl Forwarding {
     fn service(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        key: ServiceKey6,
+        key: ServiceId,
         desired: &DesiredService,
         now: Timestamp,
     ) -> Result<(), ForwardingError> {
@@ -289,13 +301,17 @@ impl Forwarding {
         let mut kept = BTreeSet::new();
         let mut flags = 0;
         for ((address, port), backend) in &desired.backends {
-            let backend_key =
-                BackendKey { service: key, address: *address, port: *port, mode: mode_number(backend.mode) };
+            let backend_key = BackendKey {
+                service: key,
+                address: *address,
+                port: *port,
+                mode: mode_number(backend.mode),
+                outer: backend.outer,
+            };
             let id = self.backend(dataplane, backend_key, backend.next_hop)?;
             kept.insert(backend_key);
             if backend.weight > 0 {
-                let member_key =
-                    MemberKey { address: (*address).into(), port: *port, protocol: desired.protocol };
+                let member_key = MemberKey { address: *address, port: *port, protocol: key.protocol };
                 source.members.push(Member { key: member_key, weight: backend.weight, id });
             }
             if backend.mode == Mode::Local {
@@ -303,9 +319,7 @@ impl Forwarding {
             }
         }
         self.ring_and_service(dataplane, key, source, desired.lease, flags, now)?;
-        self.retire_backends(dataplane, now, |candidate| {
-            candidate.service == key && !kept.contains(candidate)
-        })
+        self.retire_backends(dataplane, now, key, |candidate| !kept.contains(candidate))
     }
 
     /// Writes a backend, or its next hop where only that changed. Returns its identifier.
@@ -326,14 +340,19 @@ impl Forwarding {
             .backend_ids
             .allocate()
             .ok_or(ForwardingError::Full { what: "backend identifiers", limit: limits::BACKENDS })?;
-        let address = be(key.address);
-        let port = Be16::new(key.port);
-        let written = dataplane
-            .put_backend(id, Backend { next_hop, address, port, mode: key.mode, ..Backend::default() })
-            .and_then(|()| match key.mode {
-                MODE_NAT => self.put_nat_reply(dataplane, key, id),
-                _ => Ok(()),
-            });
+        let backend = Backend {
+            next_hop,
+            address: key.address.into(),
+            source: key.outer.source.map(Address::from).unwrap_or_default(),
+            port: Be16::new(key.port),
+            mode: key.mode,
+            mtu: key.outer.mtu,
+            ..Backend::default()
+        };
+        let written = dataplane.put_backend(id, backend).and_then(|()| match key.mode {
+            MODE_NAT => self.put_nat_reply(dataplane, key, id),
+            _ => Ok(()),
+        });
         if let Err(error) = written {
             self.backend_ids.recycle(id);
             return Err(error.into());
@@ -349,7 +368,10 @@ impl Forwarding {
         backend: u32,
     ) -> Result<(), DataplaneError> {
         let reply_key = nat_reply_key(key);
-        let reply = NatReply { address: key.service.address, port: key.service.port, reserved: 0, backend };
+        let ServiceId { vip, ports, .. } = key.service;
+        // The configuration has no `nat` backends behind several ports.
+        let (port, _) = ports.bounds();
+        let reply = NatReply { address: vip.into(), port: Be16::new(port), reserved: 0, backend };
         dataplane.put_nat_reply(reply_key, reply)?;
         self.nat_replies.insert(reply_key, reply);
         Ok(())
@@ -358,7 +380,7 @@ impl Forwarding {
     fn ring_and_service(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        key: ServiceKey6,
+        key: ServiceId,
         source: RingSource,
         lease: u32,
         flags: u32,
@@ -381,7 +403,7 @@ impl Forwarding {
             written = dataplane.put_ring(ring, &ring_slots(&source));
         }
         if written.is_ok() && applied.is_none_or(|applied| applied.value != value) {
-            written = dataplane.put_service(key, value);
+            written = put_service(dataplane, key, value, applied.map(|applied| applied.value));
         }
         if let Err(error) = written {
             if !keeps_ring {
@@ -399,23 +421,25 @@ impl Forwarding {
     fn remove_service(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        key: ServiceKey6,
+        key: ServiceId,
         now: Timestamp,
     ) -> Result<(), ForwardingError> {
-        dataplane.delete_service(key)?;
+        delete_service(dataplane, key)?;
         if let Some(applied) = self.services.remove(&key) {
             self.ring_ids.release(applied.value.ring, now);
         }
-        self.retire_backends(dataplane, now, |candidate| candidate.service == key)
+        self.retire_backends(dataplane, now, key, |_| true)
     }
 
     fn retire_backends(
         &mut self,
         dataplane: &mut dyn Dataplane,
         now: Timestamp,
+        service: ServiceId,
         gone: impl Fn(&BackendKey) -> bool,
     ) -> Result<(), ForwardingError> {
-        let keys: Vec<BackendKey> = self.backends.keys().filter(|key| gone(key)).copied().collect();
+        let keys: Vec<BackendKey> =
+            self.backends_of(service).map(|(key, _)| *key).filter(|key| gone(key)).collect();
         for key in keys {
             let Some(backend) = self.backends.get(&key).copied() else { continue };
             let reply_key = nat_reply_key(key);
@@ -437,9 +461,9 @@ fn ring_slots(source: &RingSource) -> Vec<u32> {
 
 fn nat_reply_key(key: BackendKey) -> NatReplyKey6 {
     NatReplyKey6 {
-        address: be(key.address),
+        address: key.address.into(),
         port: Be16::new(key.port),
-        protocol: key.service.protocol,
+        protocol: key.service.protocol.number(),
         reserved: 0,
     }
 }
@@ -448,12 +472,60 @@ fn mode_number(mode: Mode) -> u8 {
     match mode {
         Mode::Local => MODE_LOCAL,
         Mode::Dr => MODE_DR,
+        Mode::Ipip => MODE_IPIP,
+        Mode::Gue => MODE_GUE,
         Mode::Nat => MODE_NAT,
     }
 }
 
-fn be(address: Ipv4Addr) -> Address {
-    address.into()
+/// Writes what leads to a service: one entry, or one for each block of its ports. After a failure everything leads
+/// where it led `before`.
+fn put_service(
+    dataplane: &mut dyn Dataplane,
+    id: ServiceId,
+    service: Service,
+    before: Option<Service>,
+) -> Result<(), DataplaneError> {
+    if id.ports.one().is_some() {
+        return dataplane.put_service(service_key(id), service);
+    }
+    let blocks = blocks(id);
+    for (written, (key, bits)) in blocks.iter().enumerate() {
+        let Err(error) = dataplane.put_service_range(*key, *bits, service) else { continue };
+        for (key, bits) in &blocks[..written] {
+            // A second failure changes nothing: the next run writes all of them again.
+            let _ = match before {
+                Some(before) => dataplane.put_service_range(*key, *bits, before),
+                None => dataplane.delete_service_range(*key, *bits),
+            };
+        }
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn delete_service(dataplane: &mut dyn Dataplane, id: ServiceId) -> Result<(), DataplaneError> {
+    if id.ports.one().is_some() {
+        return dataplane.delete_service(service_key(id));
+    }
+    blocks(id).into_iter().try_for_each(|(key, bits)| dataplane.delete_service_range(key, bits))
+}
+
+/// The key of a service of one port.
+fn service_key(id: ServiceId) -> ServiceKey6 {
+    let (port, _) = id.ports.bounds();
+    ServiceKey6 { address: id.vip.into(), port: Be16::new(port), protocol: id.protocol.number(), reserved: 0 }
+}
+
+/// The keys of a service of several ports, each with the number of port bits that are compared.
+fn blocks(id: ServiceId) -> Vec<(RangeKey, u8)> {
+    let key = |port| RangeKey {
+        address: id.vip.into(),
+        protocol: id.protocol.number(),
+        reserved: 0,
+        port: Be16::new(port),
+    };
+    id.ports.prefixes().into_iter().map(|(port, bits)| (key(port), bits)).collect()
 }
 
 fn add(sum: &mut BackendCounters, more: BackendCounters) {

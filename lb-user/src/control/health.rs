@@ -2,21 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use lb_common::ServiceKey6;
 use tracing::{info, warn};
 
-use super::desired::service_key;
+use super::desired::{ServiceId, service_id};
 use crate::{
-    config::{Backend, Config, Service, Transport},
+    config::{Backend, Check, Config, Mode, Service, Transport},
     health::{CheckId, HealthEvent, Machine, State, Target},
     time::Timestamp,
 };
 
 /// A backend of a service.
-type Key = (ServiceKey6, IpAddr, u16);
+type Key = (ServiceId, IpAddr, u16);
 
 /// What is known about the backends' health.
 #[derive(Debug, Default)]
@@ -42,14 +41,15 @@ impl Health {
         for service in &config.services {
             for backend in &service.backends {
                 let Some(check) = &backend.check else { continue };
-                let key = (service_key(service), backend.address, backend.port);
+                let key = (service_id(service), backend.address, backend.port);
+                let port = probed_port(service, backend, check);
                 let wanted = Target {
                     id: CheckId(0),
                     address: backend.address,
-                    port: backend.port,
+                    port,
                     check: check.clone(),
                     source: probe_source(config, service, backend),
-                    vip: service.address(),
+                    vip: SocketAddr::new(service.vip, service.ports.one().unwrap_or(port)),
                 };
                 let checked = match old.remove(&key) {
                     Some(mut known) if asks_the_same(&known.target, &wanted) => {
@@ -99,13 +99,13 @@ impl Health {
     /// Whether the backend may get new flows: it is up, or nobody checks it.
     pub(super) fn is_healthy(&self, service: &Service, address: IpAddr, port: u16) -> bool {
         self.checked
-            .get(&(service_key(service), address, port))
+            .get(&(service_id(service), address, port))
             .is_none_or(|checked| *checked.machine.state() == State::Up)
     }
 
     /// The state and its reason, for `lb status`.
     pub(super) fn describe(&self, service: &Service, backend: &Backend) -> (&'static str, String) {
-        let Some(checked) = self.checked.get(&(service_key(service), backend.address, backend.port)) else {
+        let Some(checked) = self.checked.get(&(service_id(service), backend.address, backend.port)) else {
             return ("up", "not checked".to_owned());
         };
         match checked.machine.state() {
@@ -133,6 +133,12 @@ impl Checked {
     }
 }
 
+/// The port to connect to: of several ports the first, unless the check says which. (For all ports it does.)
+fn probed_port(service: &Service, backend: &Backend, check: &Check) -> u16 {
+    let (first, _) = service.ports.bounds();
+    check.port.unwrap_or(if backend.port == 0 { first } else { backend.port })
+}
+
 fn asks_the_same(known: &Target, wanted: &Target) -> bool {
     known.check.kind == wanted.check.kind
         && known.check.port == wanted.check.port
@@ -143,7 +149,8 @@ fn asks_the_same(known: &Target, wanted: &Target) -> bool {
 /// an owner never asks from the VIP, which the backend may have as well. A node's own backend is asked from
 /// wherever the kernel likes.
 fn probe_source(config: &Config, service: &Service, backend: &Backend) -> Option<IpAddr> {
-    let Transport::Unicast { source, .. } = &config.router_of(service.vip.into())?.transport;
-    (backend.address != IpAddr::V4(*source) && backend.mode != crate::config::Mode::Nat)
+    let Transport::Unicast { source, .. } = &config.router_of(service.vip)?.transport;
+    // An IPv6 VIP is deprecated where it is an address, so the kernel does not choose it.
+    (backend.address.is_ipv4() && backend.address != IpAddr::V4(*source) && backend.mode != Mode::Nat)
         .then_some(IpAddr::V4(*source))
 }

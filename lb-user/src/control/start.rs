@@ -18,7 +18,7 @@ use crate::{
     config::{self, ConfigErrors, HostFacts, PacketLog, Parsed},
     dataplane::{DataplaneError, LoadOptions, XdpDataplane, spawn_packet_log},
     health::Checker,
-    net::{ArpError, ArpSocket, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
+    net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
     node_lock::{NodeLock, NodeLockError},
     track::Runner,
 };
@@ -38,9 +38,9 @@ pub enum RunError {
     /// The kernel's network cannot be used.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    /// Gratuitous ARP cannot be sent.
+    /// VIPs cannot be announced.
     #[error(transparent)]
-    Arp(#[from] ArpError),
+    Announce(#[from] AnnounceError),
     /// The data plane or a socket refuses.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -123,7 +123,7 @@ fn build(
     let edges = Edges {
         dataplane: Box::new(dataplane),
         neighbours: NeighbourKeeper::new(netlink.clone()),
-        arp: ArpSocket::open()?,
+        announcer: Announcer::open()?,
         checker: Checker::new(health_sender),
         runner: Runner::new(track_sender)
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
