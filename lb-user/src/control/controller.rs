@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use lb_common::{LEASE_BACKUP, LEASE_FOREVER};
+use lb_common::{LEASE_BACKUP, LEASE_FOREVER, limits};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
@@ -45,6 +45,14 @@ pub enum StartError {
     /// Adverts cannot be sent or received.
     #[error(transparent)]
     Socket(#[from] VrrpSocketError),
+}
+
+/// How many backend identifiers the maps get: twice as many as there are backends, since those that were replaced keep
+/// theirs until nothing names them any more, and room for what a reload may add.
+pub(super) fn room_for_backends(config: &Config) -> u32 {
+    let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
+    let wanted = u32::try_from(backends).unwrap_or(u32::MAX).saturating_mul(2).checked_next_power_of_two();
+    wanted.unwrap_or(u32::MAX).clamp(limits::BACKENDS, 2 * limits::MOST_BACKENDS)
 }
 
 /// What a signal to the process asks for.
@@ -148,7 +156,6 @@ impl Controller {
     pub(super) fn new(config_path: PathBuf, parsed: Parsed, edges: Edges, world: World) -> Self {
         let mut controller = Self {
             config_path,
-            config: parsed.config,
             started: Timestamp::now(),
             edges,
             world,
@@ -156,7 +163,8 @@ impl Controller {
             scripts: Scripts::default(),
             routers: Vec::new(),
             channels: Vec::new(),
-            forwarding: Forwarding::default(),
+            forwarding: Forwarding::new(room_for_backends(&parsed.config)),
+            config: parsed.config,
             addresses: Addresses::default(),
             attachments: BTreeMap::new(),
             problems: BTreeMap::new(),

@@ -70,8 +70,6 @@ pub(super) struct DesiredBackend {
     pub(super) mode: Mode,
     /// Its share of the ring: the configured weight, 0 while it is not healthy.
     pub(super) weight: u32,
-    /// Whether it may get packets: it is up, or nobody checks it.
-    pub(super) healthy: bool,
     /// Where its packets are sent; unresolved for `local`.
     pub(super) next_hop: NextHop,
     /// The outer source address and the MTU; nothing for `local`.
@@ -158,7 +156,7 @@ fn backends(service: &Service, view: &impl View) -> BTreeMap<(IpAddr, u16), Desi
             Mode::Ipip | Mode::Gue => (view.next_hop(address), view.outer(address)),
         };
         let weight = if healthy { backend.weight } else { 0 };
-        backends.insert((address, backend.port), DesiredBackend { mode, weight, healthy, next_hop, outer });
+        backends.insert((address, backend.port), DesiredBackend { mode, weight, next_hop, outer });
     }
     backends
 }

@@ -28,7 +28,7 @@ pub(super) enum ForwardingError {
     #[error(transparent)]
     Dataplane(#[from] DataplaneError),
     /// A map is full.
-    #[error("all {limit} {what} are in use; the change was not applied")]
+    #[error("all {limit} {what} are in use; the change was not applied (after a restart there is more room)")]
     Full {
         /// Which kind of identifier.
         what: &'static str,
@@ -77,6 +77,8 @@ pub(super) struct Forwarding {
     nat_replies: BTreeMap<NatReplyKey6, NatReply>,
     directors: BTreeSet<Mac>,
     backend_ids: Identifiers,
+    /// How many backend identifiers there are.
+    room: u32,
     ring_ids: Identifiers,
     /// Identifiers whose counters still count for a service.
     retired: BTreeMap<u32, ServiceId>,
@@ -84,8 +86,9 @@ pub(super) struct Forwarding {
     folded: BTreeMap<ServiceId, BackendCounters>,
 }
 
-impl Default for Forwarding {
-    fn default() -> Self {
+impl Forwarding {
+    /// Nothing applied; `room` is how many backend identifiers the maps have, number 0 included.
+    pub(super) fn new(room: u32) -> Self {
         Self {
             interfaces: BTreeMap::new(),
             vips: BTreeMap::new(),
@@ -94,7 +97,8 @@ impl Default for Forwarding {
             nat_replies: BTreeMap::new(),
             directors: BTreeSet::new(),
             // Identifier 0 of a backend means "none" in a ring.
-            backend_ids: Identifiers::new(1, limits::BACKENDS),
+            backend_ids: Identifiers::new(1, room),
+            room,
             ring_ids: Identifiers::new(0, limits::SERVICES),
             retired: BTreeMap::new(),
             folded: BTreeMap::new(),
@@ -339,7 +343,7 @@ impl Forwarding {
         let id = self
             .backend_ids
             .allocate()
-            .ok_or(ForwardingError::Full { what: "backend identifiers", limit: limits::BACKENDS })?;
+            .ok_or(ForwardingError::Full { what: "backend identifiers", limit: self.room })?;
         let backend = Backend {
             next_hop,
             address: key.address.into(),

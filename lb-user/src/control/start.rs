@@ -10,7 +10,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    controller::{Controller, Edges, Inputs, Signal, StartError},
+    controller::{Controller, Edges, Inputs, Signal, StartError, room_for_backends},
     world::World,
 };
 use crate::{
@@ -112,7 +112,8 @@ fn build(
     world: World,
 ) -> Result<(Controller, Inputs), RunError> {
     let config::Daemon { pin_dir, packet_log, .. } = parsed.config.daemon.clone();
-    let options = LoadOptions { packet_log, ..LoadOptions::new(pin_dir) };
+    let backends = room_for_backends(&parsed.config);
+    let options = LoadOptions { packet_log, backends, ..LoadOptions::new(pin_dir) };
     let mut dataplane = XdpDataplane::load(options)?;
     if packet_log != PacketLog::Off {
         spawn_packet_log(&mut dataplane)?;

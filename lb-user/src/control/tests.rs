@@ -7,8 +7,12 @@ use std::{
 
 use lb_common::{
     Address, BackendCounters, Be16, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
-    Service as ServiceValue, ServiceKey6,
+    Service as ServiceValue, ServiceKey6, limits,
 };
+
+mod modes;
+mod scale;
+mod world;
 
 use super::{
     desired::{Desired, LOOPBACK, Outer, STANDALONE_LEASE, ServiceId, View, desired, service_id},
@@ -25,6 +29,7 @@ const TUTORIAL: &str = include_str!("../../../configs/tutorial-a.toml");
 const NODE_A: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 2));
 const NODE_B: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 3));
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 4));
+const NODE_A_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
 const MAC_B: Mac = Mac([2, 0, 0, 0, 0, 0x0b]);
 
 /// What node-a knows: itself, and node-b's MAC address behind slot 0.
@@ -62,13 +67,13 @@ impl View for NodeA {
 
     fn next_hop(&self, address: IpAddr) -> NextHop {
         match self.mac_b {
-            Some(mac) if address == NODE_B => NextHop::new(mac, 0),
+            Some(mac) if address != NODE_A => NextHop::new(mac, 0),
             _ => NextHop::UNRESOLVED,
         }
     }
 
-    fn outer(&self, _: IpAddr) -> Outer {
-        Outer { source: Some(NODE_A), mtu: 1500 }
+    fn outer(&self, address: IpAddr) -> Outer {
+        Outer { source: Some(if address.is_ipv4() { NODE_A } else { NODE_A_V6 }), mtu: 1400 }
     }
 
     fn neighbour(&self, address: IpAddr) -> Option<Mac> {
@@ -93,10 +98,15 @@ fn ip(address: Address) -> IpAddr {
 }
 
 /// A data plane and its reconciler; what the reconciler says is checked to be nothing.
-#[derive(Default)]
 struct Node {
     forwarding: Forwarding,
     dataplane: MemoryDataplane,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { forwarding: Forwarding::new(limits::MOST_BACKENDS), dataplane: MemoryDataplane::default() }
+    }
 }
 
 impl Node {

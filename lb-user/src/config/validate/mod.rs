@@ -136,7 +136,7 @@ fn within_limits(raw: &RawConfig, context: &Context<'_>, findings: &mut Findings
         prefixes > nth(limits::SERVICE_RANGES)
     });
     limit("blocks of ports (a range is up to 30)", limits::SERVICE_RANGES, beyond.map(Spanned::span));
-    let backends = limits::BACKENDS - 1;
+    let backends = limits::MOST_BACKENDS - 1;
     let mut all_backends = raw.services.iter().flat_map(|service| &service.get_ref().backends);
     limit("backends", backends, all_backends.nth(nth(backends)).map(Spanned::span));
     let router_vips = context.router_vips.values().map(|(span, _)| span);

@@ -124,7 +124,7 @@ fn endpoint(vip: IpAddr, ports: Ports) -> String {
 
 /// A port may have a service of its own beside the range or the whole VIP it belongs to, but not two ranges.
 fn check_ranges(raw: &RawConfig, findings: &mut Findings<'_>) {
-    let mut ranges: Vec<((IpAddr, Protocol, u16, u16), Range<usize>)> = raw
+    let mut ranges: Vec<_> = raw
         .services
         .iter()
         .map(Spanned::get_ref)
