@@ -49,6 +49,8 @@ pub mod limits {
     pub const BACKENDS: u32 = 16_384;
     /// The most backends a configuration can have; the loader makes room by how many there are.
     pub const MOST_BACKENDS: u32 = 131_072;
+    /// Rings: two for each service, one of them for the previous backends of unsettled slots.
+    pub const RINGS: u32 = 2 * SERVICES;
     /// Leases, one per virtual router, and number 0 for VIPs without one.
     pub const LEASES: u32 = 256;
     /// Network interfaces the program may send through.

@@ -3,8 +3,8 @@
 //! In the XDP program it is `maps::Maps`; tests on the host bring their own.
 
 use lb_common::{
-    Address, Backend, Be16, Be32, Interface, Mac, NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service,
-    ServiceKey, ServiceKey6, Verdict, Vip,
+    Address, Backend, Be16, Be32, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey, NatReplyKey6,
+    RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
 };
 
 /// The maps and helpers, seen from one packet.
@@ -28,8 +28,12 @@ pub trait Kernel {
     fn service_range(&self, key: RangeKey) -> Option<Service>;
     /// Looks up `LEASES`.
     fn lease(&self, number: u32) -> Option<u64>;
-    /// The backend identifier in a slot of a ring.
+    /// A slot of a ring: a backend identifier, and whether it is unsettled.
     fn slot(&self, ring: u32, slot: u32) -> Option<u32>;
+    /// The backend identifier that `FLOWS` has for a flow, whose latest packet came `now` (as of [`Self::now_coarse`]).
+    fn recall(&self, key: &FlowKey, now: u64) -> Option<u32>;
+    /// Writes to `FLOWS`.
+    fn remember(&self, key: &FlowKey, state: &FlowState);
     /// Looks up `BACKENDS`.
     fn backend(&self, id: u32) -> Option<Backend>;
     /// Looks up `INTERFACES`.

@@ -21,6 +21,7 @@ pub mod parse;
 mod reply;
 mod rewrite;
 mod service;
+mod track;
 
 #[cfg(test)]
 mod tests;
@@ -67,7 +68,7 @@ fn ipv4<K: Kernel, const GENERIC: bool>(
         let flow = segment.flow();
         if let Some(service) = service::find(kernel, &flow) {
             service::admit(kernel, &service, ethernet)?;
-            let (id, backend) = service::backend(kernel, &service, &flow)?;
+            let (id, backend) = service::backend(kernel, &service, &flow, segment.opens_connection())?;
             return forward::to_backend::<K, GENERIC>(kernel, ethernet, &segment, id, &backend);
         }
     }

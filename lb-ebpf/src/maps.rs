@@ -6,7 +6,7 @@ use aya_ebpf::{
         BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, xdp_action,
         xdp_md,
     },
-    btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
     helpers::{
         bpf_csum_diff, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect,
         bpf_xdp_load_bytes,
@@ -15,8 +15,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Be32, Interface, Mac, NatReply, NatReplyKey, NatReplyKey6, NextHop,
-    RangeKey, Service, ServiceKey, ServiceKey6, Settings, Verdict, Vip, limits,
+    Address, Backend, BackendCounters, Be32, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey,
+    NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Verdict, Vip, limits,
 };
 
 use crate::{
@@ -44,7 +44,9 @@ static SERVICES6: HashMap<ServiceKey6, Service, { limits::SERVICES as usize }, G
 #[btf_map]
 static SERVICE_RANGES: LpmTrie<RangeKey, Service, { limits::SERVICE_RANGES as usize }> = LpmTrie::new();
 #[btf_map]
-static RINGS: ArrayOfMaps<Ring, { limits::SERVICES as usize }> = ArrayOfMaps::new();
+static RINGS: ArrayOfMaps<Ring, { limits::RINGS as usize }> = ArrayOfMaps::new();
+#[btf_map]
+static FLOWS: LruHashMap<FlowKey, FlowState, { limits::FLOWS as usize }> = LruHashMap::new();
 #[btf_map]
 static BACKENDS: Array<Backend, { limits::BACKENDS as usize }, MAPPED> = Array::new();
 #[btf_map]
@@ -168,6 +170,26 @@ impl Kernel for Maps {
     #[inline(always)]
     fn slot(&self, ring: u32, slot: u32) -> Option<u32> {
         RINGS.get_value(ring, &slot).copied()
+    }
+
+    #[inline(always)]
+    fn recall(&self, key: &FlowKey, now: u64) -> Option<u32> {
+        let state = FLOWS.get_ptr_mut(key)?;
+        // SAFETY: the kernel returned the address of an aligned value in memory that stays the map's even if the entry is
+        // deleted meanwhile. Each field is read or written whole; other CPUs may do the same.
+        unsafe {
+            // A line that is only read stays in every CPU's cache.
+            if (&raw const (*state).last_seen).read_volatile() != now {
+                (&raw mut (*state).last_seen).write_volatile(now);
+            }
+            Some((&raw const (*state).backend).read_volatile())
+        }
+    }
+
+    #[inline(always)]
+    fn remember(&self, key: &FlowKey, state: &FlowState) {
+        // It fails only when every entry is being replaced on another CPU; the flow's next packet asks again.
+        let _ = FLOWS.insert(key, state, 0);
     }
 
     #[inline(always)]

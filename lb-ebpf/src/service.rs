@@ -1,8 +1,10 @@
 //! Which service a packet is for, and which of its backends takes the flow.
 
-use lb_common::{Backend, Flow, Ownership, Service, ServiceKey, Verdict, slot};
+use lb_common::{
+    Backend, Flow, Ownership, Service, ServiceKey, Verdict, slot, slot_backend, slot_is_unsettled,
+};
 
-use crate::{guard, kernel::Kernel, parse::Ethernet};
+use crate::{guard, kernel::Kernel, parse::Ethernet, track};
 
 /// The service that a flow is addressed to.
 #[inline(always)]
@@ -28,19 +30,31 @@ pub(crate) fn admit<K: Kernel>(kernel: &K, service: &Service, ethernet: Ethernet
     }
 }
 
-/// The identifier of the backend the ring names for a flow, and the backend.
+/// The identifier of the backend that a flow belongs to, and the backend. `opens` says that the packet opens a TCP
+/// connection.
 #[inline(always)]
 pub(crate) fn backend<K: Kernel>(
     kernel: &K,
     service: &Service,
     flow: &Flow,
+    opens: bool,
 ) -> Result<(u32, Backend), Verdict> {
     if service.ring_size == 0 {
         return Err(Verdict::NoBackend);
     }
-    match kernel.slot(service.ring, slot(flow.hash(), service.ring_size)) {
-        None => Err(Verdict::Internal),
-        Some(0) => Err(Verdict::NoBackend),
-        Some(id) => kernel.backend(id).map(|backend| (id, backend)).ok_or(Verdict::Internal),
+    let number = slot(flow.hash(), service.ring_size);
+    let value = kernel.slot(service.ring, number).ok_or(Verdict::Internal)?;
+    if slot_is_unsettled(value) {
+        return track::backend(kernel, service, flow, number, slot_backend(value), opens);
+    }
+    named(kernel, value)
+}
+
+/// The backend that a slot names.
+#[inline(always)]
+pub(crate) fn named<K: Kernel>(kernel: &K, id: u32) -> Result<(u32, Backend), Verdict> {
+    match id {
+        0 => Err(Verdict::NoBackend),
+        id => kernel.backend(id).map(|backend| (id, backend)).ok_or(Verdict::Internal),
     }
 }

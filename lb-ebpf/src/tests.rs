@@ -7,8 +7,8 @@ use std::{
 };
 
 use lb_common::{
-    Address, Backend, Be16, Be32, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey,
-    NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
+    Address, Backend, Be16, Be32, FlowKey, FlowState, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
+    NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
 };
 
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
     kernel::{Kernel, LONGEST_SUM, Question, Route},
     packet::{Header, Packet},
 };
+
+mod track;
 
 const CLIENT: Be32 = Be32::from_octets([10, 0, 0, 9]);
 const VIP: Be32 = Be32::from_octets([172, 20, 128, 4]);
@@ -31,6 +33,12 @@ struct Maps {
     now: u64,
     now_coarse: u64,
     backend: Backend,
+    /// Every slot of the service's ring.
+    slot: u32,
+    /// Every slot of the ring of previous backends.
+    previous: u32,
+    flows: RefCell<HashMap<FlowKey, FlowState>>,
+    failed: HashSet<u32>,
     interfaces: HashMap<u16, Interface>,
     directors: HashSet<u64>,
     route: Route,
@@ -54,6 +62,10 @@ impl Maps {
                 mode,
                 ..Backend::default()
             },
+            slot: 1,
+            previous: 0,
+            flows: RefCell::default(),
+            failed: HashSet::new(),
             interfaces: HashMap::from([(
                 1,
                 Interface { ifindex: INGRESS, mac: OWN, mtu: 1500, ..Interface::default() },
@@ -102,6 +114,7 @@ impl Kernel for Maps {
             ring_size: 5,
             lease: 1,
             flags: Service::HAS_LOCAL,
+            previous: 4,
             ..Service::default()
         })
     }
@@ -127,12 +140,24 @@ impl Kernel for Maps {
     }
 
     fn slot(&self, ring: u32, slot: u32) -> Option<u32> {
-        assert_eq!(ring, 3);
-        (slot < 5).then_some(1)
+        let value = if ring == 4 { self.previous } else { self.slot };
+        (ring == 3 || ring == 4).then_some(value).filter(|_| slot < 5)
+    }
+
+    fn recall(&self, key: &FlowKey, now: u64) -> Option<u32> {
+        let mut flows = self.flows.borrow_mut();
+        let state = flows.get_mut(key)?;
+        state.last_seen = now;
+        Some(state.backend)
+    }
+
+    fn remember(&self, key: &FlowKey, state: &FlowState) {
+        self.flows.borrow_mut().insert(*key, *state);
     }
 
     fn backend(&self, id: u32) -> Option<Backend> {
-        (id == 1).then_some(self.backend)
+        let flags = if self.failed.contains(&id) { Backend::FAILED } else { 0 };
+        (1..=3).contains(&id).then_some(Backend { flags, ..self.backend })
     }
 
     fn interface(&self, slot: u16) -> Option<Interface> {

@@ -92,6 +92,12 @@ pub struct ServiceStatus {
     pub protocol: String,
     /// What its present and former backends got.
     pub traffic: Traffic,
+    /// Slots whose backend changed and whose flows are remembered until they are gone.
+    #[serde(default)]
+    pub unsettled_slots: usize,
+    /// Flows remembered, as of a few seconds ago.
+    #[serde(default)]
+    pub remembered_flows: usize,
     /// Its backends, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
 }
@@ -233,6 +239,10 @@ impl fmt::Display for ServiceStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = endpoint(self.vip, &self.port);
         writeln!(f, "\nservice {} · {place}/{}", self.name, self.protocol)?;
+        if self.unsettled_slots > 0 || self.remembered_flows > 0 {
+            let (slots, flows) = (self.unsettled_slots, self.remembered_flows);
+            writeln!(f, "  settling after a change: {slots} unsettled slots, {flows} remembered flows")?;
+        }
         writeln!(
             f,
             "  {:<24} {:<6} {:>6} {:<9} {:<18} {:>11} {:>11}  reason",

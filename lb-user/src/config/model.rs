@@ -170,6 +170,17 @@ impl Protocol {
     }
 }
 
+impl Protocol {
+    /// The protocol of an IP protocol number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -195,6 +206,12 @@ pub struct Service {
     pub backend_only: bool,
     /// Slots of the Maglev ring; a prime. Default 65,537.
     pub ring_size: u32,
+    /// For how long a packet of an unknown flow in a slot that changed hands is taken for one of an old connection.
+    /// Default 60 s.
+    pub learning_window: Duration,
+    /// How long a remembered flow may be silent until it is forgotten; at least the learning window. Default 15 min for
+    /// TCP, 1 min (or the learning window, if that is longer) for UDP.
+    pub flow_timeout: Duration,
     /// The check every backend gets unless it has its own; `None`: always up.
     pub check: Option<Check>,
     /// Never empty; (address, port) pairs are unique.

@@ -27,6 +27,8 @@ const DAY: Duration = Duration::from_hours(24);
 /// Checks and scripts more often than this would load the node more than its traffic.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+/// The control task looks at flows every few seconds; shorter windows and timeouts would mean nothing.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 /// Of `rise` and `fall`.
 const COUNT: RangeInclusive<i64> = 1..=65_535;
 
@@ -87,6 +89,8 @@ pub(super) struct RawService {
     pub(super) ports: Option<Spanned<Ports>>,
     pub(super) protocol: Option<Spanned<Protocol>>,
     pub(super) ring_size: Option<Spanned<u32>>,
+    pub(super) learning_window: Option<Spanned<Duration>>,
+    pub(super) flow_timeout: Option<Spanned<Duration>>,
     pub(super) standalone: Option<Spanned<bool>>,
     pub(super) backend_only: Option<Spanned<bool>>,
     pub(super) check: Option<RawCheckChoice>,
@@ -231,6 +235,8 @@ fn service(table: &mut Reader<'_, '_>) -> RawService {
             value::choice(&[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)]),
         ),
         ring_size: table.optional("ring_size", value::number(101..=16_777_213)),
+        learning_window: table.optional("learning_window", value::duration(SHORTEST_WINDOW..=DAY)),
+        flow_timeout: table.optional("flow_timeout", value::duration(SHORTEST_WINDOW..=DAY)),
         standalone: table.optional("standalone", value::boolean),
         backend_only: table.optional("backend_only", value::boolean),
         check: check(table),

@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     addresses::Assigned,
     controller::{Attached, Controller, RETRY},
-    desired::{Desired, LOOPBACK, Outer, View, desired},
+    desired::{Condition, Desired, LOOPBACK, Outer, View, desired},
     forwarding::ForwardingError,
     world::wanted_neighbours,
 };
@@ -138,6 +138,16 @@ impl Controller {
     fn apply_maps(&mut self, wanted: &Desired, now: Timestamp) -> bool {
         let errors = self.forwarding.reconcile(self.edges.dataplane.as_mut(), wanted, now);
         self.forwarding_problems("data plane", &errors)
+    }
+
+    /// Does a piece of what is due for unsettled slots.
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        if self.forwarding.next_settling().is_none_or(|due| due > now) {
+            return;
+        }
+        let result = self.forwarding.settle(self.edges.dataplane.as_mut(), now);
+        self.dirty |= *result.as_ref().unwrap_or(&false);
+        self.problem("unsettled slots", result.map(drop).map_err(|error| error.to_string()));
     }
 
     fn forget_vips(&mut self, wanted: &Desired) -> bool {
@@ -300,8 +310,8 @@ impl View for Known<'_> {
         self.controller.routers.iter().any(|r| r.config.name == router && r.is_owner())
     }
 
-    fn is_healthy(&self, service: &Service, address: IpAddr, port: u16) -> bool {
-        self.controller.health.is_healthy(service, address, port)
+    fn condition(&self, service: &Service, address: IpAddr, port: u16) -> Condition {
+        self.controller.health.condition(service, address, port)
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {

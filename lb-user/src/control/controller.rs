@@ -258,6 +258,7 @@ impl Controller {
             self.routes.stale = true;
         }
         self.find_some_routes().await;
+        self.settle(now);
         let retry = self.retry_at.is_some_and(|at| at <= now);
         if self.dirty || retry {
             self.reconcile().await;
@@ -321,7 +322,12 @@ impl Controller {
             return Duration::ZERO;
         }
         let now = Timestamp::now();
-        let due = self.routers.iter().filter_map(Router::next_timeout).chain(self.retry_at);
+        let due = self
+            .routers
+            .iter()
+            .filter_map(Router::next_timeout)
+            .chain(self.retry_at)
+            .chain(self.forwarding.next_settling());
         // Invariant: the refresh makes it never empty.
         due.chain([self.refresh_at]).min().map_or(Duration::ZERO, |at| at.since(now))
     }

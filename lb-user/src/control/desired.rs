@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -59,6 +60,10 @@ pub(super) struct DesiredService {
     pub(super) lease: u32,
     /// Slots of its ring.
     pub(super) ring_size: u32,
+    /// How long a packet of an unknown flow in a slot that changed hands is taken for one of an old connection.
+    pub(super) learning_window: Duration,
+    /// How long a remembered flow may be silent.
+    pub(super) flow_timeout: Duration,
     /// Its backends, by address and port (0: the one the client chose).
     pub(super) backends: BTreeMap<(IpAddr, u16), DesiredBackend>,
 }
@@ -70,6 +75,8 @@ pub(super) struct DesiredBackend {
     pub(super) mode: Mode,
     /// Its share of the ring: the configured weight, 0 while it is not healthy.
     pub(super) weight: u32,
+    /// What is known of its health: whether the connections it has are worth keeping.
+    pub(super) condition: Condition,
     /// Where its packets are sent; unresolved for `local`.
     pub(super) next_hop: NextHop,
     /// The outer source address and the MTU; nothing for `local`.
@@ -85,12 +92,23 @@ pub(super) struct Outer {
     pub(super) mtu: u16,
 }
 
+/// What is known of a backend's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// It may get new connections: it is up, or nobody checks it.
+    Up,
+    /// Not known yet: it gets no new connections and keeps those it has.
+    Checking,
+    /// It failed: it has no connections any more.
+    Failed,
+}
+
 /// What is known of the world.
 pub(super) trait View {
     /// Whether this node owns the VIPs of the virtual router of that name.
     fn is_owner(&self, router: &str) -> bool;
-    /// Whether the backend may get new flows.
-    fn is_healthy(&self, service: &Service, address: IpAddr, port: u16) -> bool;
+    /// The health of a backend.
+    fn condition(&self, service: &Service, address: IpAddr, port: u16) -> Condition;
     /// Whether the address is one of this node's own.
     fn is_own_address(&self, address: IpAddr) -> bool;
     /// The interfaces that next hops name, by slot.
@@ -137,9 +155,16 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
         if serves_itself || lease == STANDALONE_LEASE {
             desired.addresses.insert((LOOPBACK.to_owned(), IpNet::from(service.vip)));
         }
-        desired
-            .services
-            .insert(service_id(service), DesiredService { lease, ring_size: service.ring_size, backends });
+        desired.services.insert(
+            service_id(service),
+            DesiredService {
+                lease,
+                ring_size: service.ring_size,
+                learning_window: service.learning_window,
+                flow_timeout: service.flow_timeout,
+                backends,
+            },
+        );
     }
     desired
 }
@@ -149,14 +174,14 @@ fn backends(service: &Service, view: &impl View) -> BTreeMap<(IpAddr, u16), Desi
     for backend in &service.backends {
         let address = backend.address;
         let mode = if view.is_own_address(address) { Mode::Local } else { backend.mode };
-        let healthy = view.is_healthy(service, address, backend.port);
+        let condition = view.condition(service, address, backend.port);
         let (next_hop, outer) = match mode {
             Mode::Local => (NextHop::UNRESOLVED, Outer::default()),
             Mode::Dr | Mode::Nat => (view.next_hop(address), Outer { source: None, ..view.outer(address) }),
             Mode::Ipip | Mode::Gue => (view.next_hop(address), view.outer(address)),
         };
-        let weight = if healthy { backend.weight } else { 0 };
-        backends.insert((address, backend.port), DesiredBackend { mode, weight, next_hop, outer });
+        let weight = if condition == Condition::Up { backend.weight } else { 0 };
+        backends.insert((address, backend.port), DesiredBackend { mode, weight, condition, next_hop, outer });
     }
     backends
 }

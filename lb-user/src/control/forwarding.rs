@@ -3,19 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    time::Duration,
 };
 
 use lb_common::{
     Address, Backend, BackendCounters, Be16, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT,
-    Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, Vip, limits,
+    Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, UNSETTLED, Vip, limits,
 };
 
 use super::{
-    desired::{Desired, DesiredService, DesiredVip, Outer, ServiceId},
+    desired::{Condition, Desired, DesiredService, DesiredVip, Outer, ServiceId},
+    flows::Memory,
     identifiers::Identifiers,
 };
 use crate::{
-    balance::{Member, MemberKey, Ring},
+    balance::{Member, MemberKey, Ring, Slots},
     config::Mode,
     dataplane::{Dataplane, DataplaneError},
     time::Timestamp,
@@ -39,8 +41,8 @@ pub(super) enum ForwardingError {
 
 /// What a backend identifier stands for; anything else is another identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct BackendKey {
-    service: ServiceId,
+pub(super) struct BackendKey {
+    pub(super) service: ServiceId,
     address: IpAddr,
     port: u16,
     mode: u8,
@@ -48,23 +50,33 @@ struct BackendKey {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct AppliedBackend {
-    id: u32,
+pub(super) struct AppliedBackend {
+    pub(super) id: u32,
     next_hop: NextHop,
+    /// When it failed, if it has.
+    pub(super) failed: Option<Timestamp>,
+    /// When it stopped being desired. It stays for as long as a slot or a flow names it.
+    pub(super) left: Option<Timestamp>,
 }
 
 /// What a ring was built from; the same members give the same ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct RingSource {
-    size: u32,
+pub(super) struct RingSource {
+    pub(super) size: u32,
     /// Those of a weight above 0.
-    members: Vec<Member>,
+    pub(super) members: Vec<Member>,
 }
 
 #[derive(Clone, Debug)]
-struct AppliedService {
-    value: Service,
-    source: RingSource,
+pub(super) struct AppliedService {
+    pub(super) value: Service,
+    pub(super) source: RingSource,
+    /// Its slots while some are unsettled; otherwise they are what the source says.
+    pub(super) slots: Option<Slots>,
+    /// Every backend's health has been known once. Until then the ring is still being put together, and slots change
+    /// hands at once: the connections that may be there belong to the finished ring, as every other node has it.
+    complete: bool,
+    pub(super) flow_timeout: Duration,
 }
 
 /// The applied state of the data plane's maps, and the only code that changes them.
@@ -72,8 +84,8 @@ struct AppliedService {
 pub(super) struct Forwarding {
     interfaces: BTreeMap<u16, Interface>,
     vips: BTreeMap<IpAddr, DesiredVip>,
-    services: BTreeMap<ServiceId, AppliedService>,
-    backends: BTreeMap<BackendKey, AppliedBackend>,
+    pub(super) services: BTreeMap<ServiceId, AppliedService>,
+    pub(super) backends: BTreeMap<BackendKey, AppliedBackend>,
     nat_replies: BTreeMap<NatReplyKey6, NatReply>,
     directors: BTreeSet<Mac>,
     backend_ids: Identifiers,
@@ -84,6 +96,7 @@ pub(super) struct Forwarding {
     retired: BTreeMap<u32, ServiceId>,
     /// Counts of identifiers that were recycled.
     folded: BTreeMap<ServiceId, BackendCounters>,
+    pub(super) memory: Memory,
 }
 
 impl Forwarding {
@@ -99,9 +112,10 @@ impl Forwarding {
             // Identifier 0 of a backend means "none" in a ring.
             backend_ids: Identifiers::new(1, room),
             room,
-            ring_ids: Identifiers::new(0, limits::SERVICES),
+            ring_ids: Identifiers::new(0, limits::RINGS),
             retired: BTreeMap::new(),
             folded: BTreeMap::new(),
+            memory: Memory::default(),
         }
     }
 }
@@ -134,6 +148,9 @@ impl Forwarding {
             if let Err(error) = self.remove_service(dataplane, key, now) {
                 errors.push(error);
             }
+        }
+        if let Err(error) = self.release_left(dataplane, now) {
+            errors.push(error.into());
         }
         errors
     }
@@ -193,14 +210,7 @@ impl Forwarding {
 
     /// The backends of a service: keys are in the order of services.
     fn backends_of(&self, service: ServiceId) -> impl Iterator<Item = (&BackendKey, &AppliedBackend)> {
-        let first = BackendKey {
-            service,
-            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            port: 0,
-            mode: 0,
-            outer: Outer::default(),
-        };
-        self.backends.range(first..).take_while(move |(key, _)| key.service == service)
+        self.backends.range(first_of(service)..).take_while(move |(key, _)| key.service == service)
     }
 
     fn recycle(&mut self, dataplane: &mut dyn Dataplane, now: Timestamp, errors: &mut Vec<ForwardingError>) {
@@ -303,7 +313,6 @@ impl Forwarding {
     ) -> Result<(), ForwardingError> {
         let mut source = RingSource { size: desired.ring_size, members: Vec::new() };
         let mut kept = BTreeSet::new();
-        let mut flags = 0;
         for ((address, port), backend) in &desired.backends {
             let backend_key = BackendKey {
                 service: key,
@@ -314,16 +323,53 @@ impl Forwarding {
             };
             let id = self.backend(dataplane, backend_key, backend.next_hop)?;
             kept.insert(backend_key);
-            if backend.weight > 0 {
+            let failed = self.failed(dataplane, backend_key, backend.condition == Condition::Failed, now)?;
+            if backend.weight > 0 && !failed {
                 let member_key = MemberKey { address: *address, port: *port, protocol: key.protocol };
                 source.members.push(Member { key: member_key, weight: backend.weight, id });
             }
-            if backend.mode == Mode::Local {
+        }
+        let mut flags = 0;
+        for (backend_key, applied) in self.backends_of_mut(key) {
+            applied.left = if kept.contains(backend_key) { None } else { applied.left.or(Some(now)) };
+            if backend_key.mode == MODE_LOCAL {
                 flags |= Service::HAS_LOCAL;
             }
         }
-        self.ring_and_service(dataplane, key, source, desired.lease, flags, now)?;
-        self.retire_backends(dataplane, now, key, |candidate| !kept.contains(candidate))
+        self.ring_and_service(dataplane, key, source, desired, flags, now)
+    }
+
+    /// The backends of a service, those included that are no longer desired.
+    fn backends_of_mut(
+        &mut self,
+        service: ServiceId,
+    ) -> impl Iterator<Item = (&BackendKey, &mut AppliedBackend)> {
+        self.backends.range_mut(first_of(service)..).take_while(move |(key, _)| key.service == service)
+    }
+
+    /// Notes whether a backend failed; says whether it still counts as failed. One that recovered does until its
+    /// flows of before are forgotten: meanwhile they may have gone elsewhere.
+    fn failed(
+        &mut self,
+        dataplane: &mut dyn Dataplane,
+        key: BackendKey,
+        failed: bool,
+        now: Timestamp,
+    ) -> Result<bool, DataplaneError> {
+        let Some(applied) = self.backends.get_mut(&key) else { return Ok(failed) };
+        match applied.failed {
+            None if failed => {
+                dataplane.set_backend_flags(applied.id, Backend::FAILED)?;
+                applied.failed = Some(now);
+            }
+            Some(since) if !failed && self.memory.has_looked_since(since) => {
+                dataplane.set_backend_flags(applied.id, 0)?;
+                applied.failed = None;
+            }
+            Some(_) if !failed => self.memory.look_soon(now),
+            _ => {}
+        }
+        Ok(applied.failed.is_some())
     }
 
     /// Writes a backend, or its next hop where only that changed. Returns its identifier.
@@ -361,7 +407,7 @@ impl Forwarding {
             self.backend_ids.recycle(id);
             return Err(error.into());
         }
-        self.backends.insert(key, AppliedBackend { id, next_hop });
+        self.backends.insert(key, AppliedBackend { id, next_hop, failed: None, left: None });
         Ok(id)
     }
 
@@ -386,40 +432,96 @@ impl Forwarding {
         dataplane: &mut dyn Dataplane,
         key: ServiceId,
         source: RingSource,
-        lease: u32,
+        desired: &DesiredService,
         flags: u32,
         now: Timestamp,
     ) -> Result<(), ForwardingError> {
+        let failed = self.failed_of(key);
         let applied = self.services.get(&key);
-        // A ring index keeps its size for as long as a service names it.
+        // A ring index keeps its size for as long as a service names it. Slots of another size have nothing in common.
         let keeps_ring = applied.is_some_and(|applied| applied.source.size == source.size);
-        let ring = match applied {
-            Some(applied) if keeps_ring => applied.value.ring,
-            _ => self
-                .ring_ids
-                .allocate()
-                .ok_or(ForwardingError::Full { what: "rings", limit: limits::SERVICES })?,
+        let slots = match applied {
+            Some(applied) if keeps_ring => match &applied.slots {
+                // The same members and nothing to take back: the slots stay as they are.
+                known
+                    if applied.source == source
+                        && known.as_ref().is_none_or(|slots| !slots.previous_is_any(&failed)) =>
+                {
+                    None
+                }
+                _ if !applied.complete => Some(Slots::settled(ring_slots(&source))),
+                known => {
+                    let old = known.clone().unwrap_or_else(|| Slots::settled(ring_slots(&applied.source)));
+                    Some(old.change(ring_slots(&source), &failed, now, desired.learning_window))
+                }
+            },
+            _ => Some(Slots::settled(ring_slots(&source))),
         };
-        let ring_size = if source.members.is_empty() { 0 } else { source.size };
-        let value = Service { ring, ring_size, lease, flags, ..Service::default() };
-        let mut written = Ok(());
-        if !keeps_ring || applied.is_none_or(|applied| applied.source != source) {
-            written = dataplane.put_ring(ring, &ring_slots(&source));
-        }
+        let kept = applied.filter(|_| keeps_ring).map(|applied| (applied.value.ring, applied.value.previous));
+        let (ring, previous) = kept.map_or_else(|| self.two_rings(), Ok)?;
+        let applied = self.services.get(&key);
+        let unsettled = match (&slots, applied) {
+            (Some(slots), _) => slots.unsettled() > 0,
+            (None, Some(applied)) => applied.slots.is_some(),
+            (None, None) => false,
+        };
+        let ring_size = if source.members.is_empty() && !unsettled { 0 } else { source.size };
+        let value = Service { ring, ring_size, lease: desired.lease, flags, previous, ..Service::default() };
+        let mut written = slots.as_ref().map_or(Ok(()), |slots| put_slots(dataplane, &value, slots));
         if written.is_ok() && applied.is_none_or(|applied| applied.value != value) {
             written = put_service(dataplane, key, value, applied.map(|applied| applied.value));
         }
         if let Err(error) = written {
             if !keeps_ring {
                 self.ring_ids.recycle(ring);
+                self.ring_ids.recycle(previous);
             }
             return Err(error.into());
         }
-        let old = self.services.insert(key, AppliedService { value, source });
-        if let Some(old) = old.filter(|old| old.value.ring != ring) {
+        let old = self.services.remove(&key);
+        if let Some(old) = old.as_ref().filter(|old| old.value.ring != ring) {
             self.ring_ids.release(old.value.ring, now);
+            self.ring_ids.release(old.value.previous, now);
         }
+        let changed = slots.is_some();
+        let was_complete = keeps_ring && old.as_ref().is_some_and(|old| old.complete);
+        let slots = match slots {
+            Some(slots) => Some(slots).filter(|slots| slots.unsettled() > 0),
+            None => old.and_then(|old| old.slots),
+        };
+        if slots.is_some() {
+            self.memory.begin(now);
+        }
+        if changed {
+            self.names_changed(key, now);
+        }
+        let complete = was_complete || desired.backends.values().all(|b| b.condition != Condition::Checking);
+        let flow_timeout = desired.flow_timeout;
+        self.services.insert(key, AppliedService { value, source, slots, complete, flow_timeout });
         Ok(())
+    }
+
+    /// The slots of a service name other backends than before: whoever left may have been named until now.
+    pub(super) fn names_changed(&mut self, service: ServiceId, now: Timestamp) {
+        for (_, backend) in self.backends_of_mut(service) {
+            backend.left = backend.left.map(|_| now);
+        }
+    }
+
+    /// Indexes for a service's ring and for the ring of its previous backends.
+    fn two_rings(&mut self) -> Result<(u32, u32), ForwardingError> {
+        let full = ForwardingError::Full { what: "rings", limit: limits::RINGS };
+        let Some(ring) = self.ring_ids.allocate() else { return Err(full) };
+        let Some(previous) = self.ring_ids.allocate() else {
+            self.ring_ids.recycle(ring);
+            return Err(full);
+        };
+        Ok((ring, previous))
+    }
+
+    /// The identifiers of a service's failed backends.
+    fn failed_of(&mut self, service: ServiceId) -> BTreeSet<u32> {
+        self.backends_of_mut(service).filter(|(_, b)| b.failed.is_some()).map(|(_, b)| b.id).collect()
     }
 
     fn remove_service(
@@ -431,20 +533,34 @@ impl Forwarding {
         delete_service(dataplane, key)?;
         if let Some(applied) = self.services.remove(&key) {
             self.ring_ids.release(applied.value.ring, now);
+            self.ring_ids.release(applied.value.previous, now);
         }
-        self.retire_backends(dataplane, now, key, |_| true)
+        for (_, backend) in self.backends_of_mut(key) {
+            backend.left = Some(now);
+        }
+        Ok(())
     }
 
-    fn retire_backends(
+    /// Gives the identifiers back of backends that left and that neither a slot nor a flow names any more.
+    pub(super) fn release_left(
         &mut self,
         dataplane: &mut dyn Dataplane,
         now: Timestamp,
-        service: ServiceId,
-        gone: impl Fn(&BackendKey) -> bool,
-    ) -> Result<(), ForwardingError> {
-        let keys: Vec<BackendKey> =
-            self.backends_of(service).map(|(key, _)| *key).filter(|key| gone(key)).collect();
-        for key in keys {
+    ) -> Result<(), DataplaneError> {
+        let mut named: BTreeMap<ServiceId, BTreeSet<u32>> = BTreeMap::new();
+        let mut free = Vec::new();
+        for (key, backend) in &self.backends {
+            let Some(left) = backend.left else { continue };
+            let slots = self.services.get(&key.service).and_then(|service| service.slots.as_ref());
+            let by_slots = named
+                .entry(key.service)
+                .or_insert_with(|| slots.map(Slots::named).unwrap_or_default())
+                .contains(&backend.id);
+            if !by_slots && !self.memory.may_name(backend.id, left) {
+                free.push(*key);
+            }
+        }
+        for key in free {
             let Some(backend) = self.backends.get(&key).copied() else { continue };
             let reply_key = nat_reply_key(key);
             if self.nat_replies.get(&reply_key).is_some_and(|reply| reply.backend == backend.id) {
@@ -459,6 +575,20 @@ impl Forwarding {
     }
 }
 
+/// Writes a service's slots. The previous backends go first: a slot says that it is unsettled only once its previous
+/// backend can be read. They say nothing new about slots that were unsettled before, so that a packet that meets the new
+/// previous backends with the old ring is steered as the old state or the new one would have it.
+pub(super) fn put_slots(
+    dataplane: &mut dyn Dataplane,
+    value: &Service,
+    slots: &Slots,
+) -> Result<(), DataplaneError> {
+    if slots.unsettled() > 0 {
+        dataplane.put_ring(value.previous, &slots.previous())?;
+    }
+    dataplane.put_ring(value.ring, &slots.marked(|id| id | UNSETTLED))
+}
+
 fn ring_slots(source: &RingSource) -> Vec<u32> {
     Ring::build(&source.members, source.size).ids(&source.members)
 }
@@ -470,6 +600,12 @@ fn nat_reply_key(key: BackendKey) -> NatReplyKey6 {
         protocol: key.service.protocol.number(),
         reserved: 0,
     }
+}
+
+/// Before every backend of a service, in the order of keys.
+fn first_of(service: ServiceId) -> BackendKey {
+    let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    BackendKey { service, address, port: 0, mode: 0, outer: Outer::default() }
 }
 
 fn mode_number(mode: Mode) -> u8 {

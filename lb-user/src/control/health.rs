@@ -7,7 +7,7 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::desired::{ServiceId, service_id};
+use super::desired::{Condition, ServiceId, service_id};
 use crate::{
     config::{Backend, Check, Config, Mode, Service, Transport},
     health::{CheckId, HealthEvent, Machine, State, Target},
@@ -96,11 +96,13 @@ impl Health {
         changed
     }
 
-    /// Whether the backend may get new flows: it is up, or nobody checks it.
-    pub(super) fn is_healthy(&self, service: &Service, address: IpAddr, port: u16) -> bool {
-        self.checked
-            .get(&(service_id(service), address, port))
-            .is_none_or(|checked| *checked.machine.state() == State::Up)
+    /// What is known of a backend; what nobody checks is up.
+    pub(super) fn condition(&self, service: &Service, address: IpAddr, port: u16) -> Condition {
+        match self.checked.get(&(service_id(service), address, port)).map(|checked| checked.machine.state()) {
+            None | Some(State::Up) => Condition::Up,
+            Some(State::Checking) => Condition::Checking,
+            Some(State::Down { .. }) => Condition::Failed,
+        }
     }
 
     /// The state and its reason, for `lb status`.

@@ -4,13 +4,14 @@
 //! * [`controller`] is the task: its loop, and what each event means; [`start`] builds it with its edges.
 //! * `protocol` is its part in VRRP, `apply` the reconciler, `reload` and `stop` what their names say.
 //! * [`desired`] is the pure function from configuration and knowledge to what should be; [`forwarding`] and
-//!   [`addresses`] hold what is applied.
+//!   [`addresses`] hold what is applied. [`flows`] closes and settles what a change of a ring has left open.
 
 mod addresses;
 mod apply;
 mod channel;
 mod controller;
 mod desired;
+mod flows;
 mod forwarding;
 mod health;
 mod identifiers;

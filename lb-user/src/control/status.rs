@@ -87,8 +87,12 @@ impl Controller {
 
     fn service_status(&self, service: &Service) -> ServiceStatus {
         let dataplane = self.edges.dataplane.as_ref();
-        let traffic = self.forwarding.service_counters(dataplane, service_id(service)).unwrap_or_default();
+        let id = service_id(service);
+        let traffic = self.forwarding.service_counters(dataplane, id).unwrap_or_default();
+        let (unsettled_slots, remembered_flows) = self.forwarding.remembered(id);
         ServiceStatus {
+            unsettled_slots,
+            remembered_flows,
             name: service.name.clone(),
             vip: service.vip,
             port: service.ports.into(),

@@ -3,19 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
 use lb_common::{
     Address, BackendCounters, Be16, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
-    Service as ServiceValue, ServiceKey6, limits,
+    Service as ServiceValue, ServiceKey6, limits, slot_backend,
 };
 
+mod flows;
 mod modes;
 mod scale;
 mod world;
 
 use super::{
-    desired::{Desired, LOOPBACK, Outer, STANDALONE_LEASE, ServiceId, View, desired, service_id},
+    desired::{Condition, Desired, LOOPBACK, Outer, STANDALONE_LEASE, ServiceId, View, desired, service_id},
     forwarding::Forwarding,
     identifiers::REST,
 };
@@ -50,8 +52,8 @@ impl View for NodeA {
         self.owner
     }
 
-    fn is_healthy(&self, _: &Service, address: IpAddr, _: u16) -> bool {
-        !self.unhealthy.contains(&address)
+    fn condition(&self, _: &Service, address: IpAddr, _: u16) -> Condition {
+        if self.unhealthy.contains(&address) { Condition::Failed } else { Condition::Up }
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {
@@ -120,15 +122,26 @@ impl Node {
         self.dataplane.take_operations()
     }
 
-    fn ring(&self) -> &[u32] {
-        &self.dataplane.rings[&self.dataplane.services[&key()].ring]
+    /// Does what is due for unsettled slots, up to a moment.
+    fn settle_until(&mut self, end: Timestamp) {
+        let mut now = Timestamp(0);
+        while let Some(due) = self.forwarding.next_settling().filter(|due| *due <= end) {
+            now = now.max(due) + Duration::from_nanos(1);
+            self.forwarding.settle(&mut self.dataplane, now).unwrap();
+        }
+    }
+
+    /// The backend of each slot.
+    fn ring(&self) -> Vec<u32> {
+        let ring = &self.dataplane.rings[&self.dataplane.services[&key()].ring];
+        ring.iter().map(|slot| slot_backend(*slot)).collect()
     }
 
     /// Backend address → slots.
     fn shares(&self) -> BTreeMap<IpAddr, usize> {
         let mut shares = BTreeMap::new();
         for id in self.ring() {
-            let address = ip(self.dataplane.backends[id].address);
+            let address = ip(self.dataplane.backends[&id].address);
             *shares.entry(address).or_default() += 1;
         }
         shares
@@ -185,7 +198,7 @@ fn backend_that_fails_leaves_the_ring_and_comes_back_to_the_same_slots() {
     let mut node = Node::default();
     let healthy = desired(&tutorial(), &NodeA::default());
     node.apply(&healthy);
-    let before = node.ring().to_vec();
+    let before = node.ring();
     let failed = NodeA { unhealthy: BTreeSet::from([NODE_B]), ..NodeA::default() };
     node.apply(&desired(&tutorial(), &failed));
     assert_eq!(node.shares(), BTreeMap::from([(NODE_A, 65_537)]));
@@ -259,13 +272,17 @@ fn counters_of_a_backend_that_left_stay_with_its_service() {
     }
     let mut one = both.clone();
     one.services.get_mut(&id()).unwrap().backends.remove(&(NODE_B, 80));
-    for now in [Timestamp(0), Timestamp(0) + REST, Timestamp(0) + REST + REST] {
+    node.apply(&one);
+    // Its slots settle, and no flow names it.
+    let settled = Timestamp(0) + Duration::from_mins(2);
+    node.settle_until(settled);
+    for now in [settled, settled + REST, settled + REST + REST] {
         node.apply_at(&one, now);
         let sum = node.forwarding.service_counters(&node.dataplane, id()).unwrap();
         assert_eq!((sum.packets, sum.connections), (20, 2), "{now:?}");
     }
     // The identifier starts from nothing when it is used again.
-    node.apply_at(&both, Timestamp(0) + REST + REST);
+    node.apply_at(&both, settled + REST + REST);
     let again = node.forwarding.backend_counters(&node.dataplane, id(), NODE_B, 80).unwrap();
     assert_eq!(again, BackendCounters::default());
 }

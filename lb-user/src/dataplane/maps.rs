@@ -15,7 +15,7 @@ use lb_common::{
     Service, ServiceKey, ServiceKey6, Settings, Vip, names,
 };
 
-use super::{DataplaneError, mapped::Mapped};
+use super::{DataplaneError, flows::Flows, mapped::Mapped};
 
 /// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`: what the pattern of an inner map in `RINGS` says.
 const RING_FLAGS: u32 = 1 << 10 | 1 << 12;
@@ -37,6 +37,7 @@ pub(super) struct Maps {
     pub(super) leases: Words,
     pub(super) verdicts: PerCpuArray<MapData, u64>,
     pub(super) backend_counters: PerCpuArray<MapData, BackendCounters>,
+    pub(super) flows: Flows,
     rings: ArrayOfMaps<MapData>,
     /// Takes the place of rings that are gone, because `RINGS` cannot have holes once filled.
     no_ring: MapData,
@@ -62,6 +63,7 @@ impl Maps {
             leases: Words::take::<u64>(ebpf, names::LEASES)?,
             verdicts: take(ebpf, names::VERDICTS)?,
             backend_counters: take(ebpf, names::BACKEND_COUNTERS)?,
+            flows: Flows::take(ebpf)?,
             rings: take(ebpf, names::RINGS)?,
             no_ring,
         })
@@ -228,6 +230,6 @@ where
     ebpf.take_map(name).ok_or_else(|| missing(name))?.try_into().map_err(failed(name, "open", ""))
 }
 
-fn missing(name: &'static str) -> DataplaneError {
+pub(super) fn missing(name: &'static str) -> DataplaneError {
     failed(name, "open", "")(io::Error::other("the object file has no such map"))
 }

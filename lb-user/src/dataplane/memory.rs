@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use lb_common::{
-    Address, Backend, BackendCounters, Interface, Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service,
-    ServiceKey6, Verdict, Vip,
+    Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6, NextHop,
+    RangeKey, Service, ServiceKey6, Verdict, Vip,
 };
 
-use super::{Attachment, Dataplane, DataplaneError};
+use super::{Attachment, Dataplane, DataplaneError, FlowCursor};
 use crate::config::XdpMode;
 
 /// What a [`Dataplane`] was told, in the order it was told.
@@ -35,6 +35,7 @@ pub enum Operation {
     Attach(String, XdpMode),
     Detach(String),
     ResetBackendCounters(u32),
+    ForgetFlows(Vec<FlowKey>),
 }
 
 /// The maps as collections. Everything is public: a test may look at it and prepare it.
@@ -58,6 +59,8 @@ pub struct MemoryDataplane {
     pub directors: std::collections::BTreeSet<Mac>,
     /// `NAT_REPLIES` and `NAT_REPLIES6`
     pub nat_replies: BTreeMap<NatReplyKey6, NatReply>,
+    /// `FLOWS`
+    pub flows: BTreeMap<FlowKey, FlowState>,
     /// Attachments by interface.
     pub attached: BTreeMap<String, XdpMode>,
     /// What [`Dataplane::backend_counters`] tells.
@@ -75,6 +78,11 @@ impl MemoryDataplane {
     /// Hands out the operations so far and forgets them.
     pub fn take_operations(&mut self) -> Vec<Operation> {
         std::mem::take(&mut self.operations)
+    }
+
+    /// Has one operation fail, that many operations from now on.
+    pub fn fail_after(&mut self, operations: usize) {
+        self.fail_at = Some(self.performed + operations);
     }
 
     fn record(&mut self, operation: Operation) -> Result<(), DataplaneError> {
@@ -198,6 +206,27 @@ impl Dataplane for MemoryDataplane {
     fn delete_nat_reply(&mut self, key: NatReplyKey6) -> Result<(), DataplaneError> {
         self.record(Operation::DeleteNatReply(key))?;
         self.nat_replies.remove(&key);
+        Ok(())
+    }
+
+    fn read_flows(
+        &mut self,
+        cursor: &mut FlowCursor,
+        most: u32,
+    ) -> Result<Vec<(FlowKey, FlowState)>, DataplaneError> {
+        // Flows are told apart by their key here, not by a bucket: those from the cursor on are those behind the first
+        // so many, which is as good as long as no flow goes meanwhile.
+        let first = cursor.next.unwrap_or(0) as usize;
+        let flows: Vec<_> =
+            self.flows.iter().skip(first).take(most as usize).map(|(k, s)| (*k, *s)).collect();
+        cursor.next = Some((first + flows.len()) as u32);
+        cursor.finished = flows.len() < most as usize;
+        Ok(flows)
+    }
+
+    fn forget_flows(&mut self, keys: &[FlowKey]) -> Result<(), DataplaneError> {
+        self.record(Operation::ForgetFlows(keys.to_vec()))?;
+        self.flows.retain(|key, _| !keys.contains(key));
         Ok(())
     }
 

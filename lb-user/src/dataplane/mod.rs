@@ -3,8 +3,8 @@
 use std::{io, path::PathBuf};
 
 use lb_common::{
-    Address, Backend, BackendCounters, Interface, Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service,
-    ServiceKey6, Vip,
+    Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6, NextHop,
+    RangeKey, Service, ServiceKey6, Vip,
 };
 use serde::Serialize;
 
@@ -12,6 +12,7 @@ use crate::config::XdpMode;
 
 mod attach;
 mod driver;
+mod flows;
 mod link;
 mod log;
 mod mapped;
@@ -21,6 +22,7 @@ mod rights;
 mod xdp;
 
 pub use attach::Program;
+pub use flows::FlowCursor;
 pub use link::LinkState;
 pub use log::spawn_packet_log;
 pub use memory::MemoryDataplane;
@@ -70,6 +72,16 @@ pub trait Dataplane: Send {
     fn put_nat_reply(&mut self, key: NatReplyKey6, reply: NatReply) -> Result<(), DataplaneError>;
     /// Forgets it.
     fn delete_nat_reply(&mut self, key: NatReplyKey6) -> Result<(), DataplaneError>;
+
+    /// Reads some of the remembered flows, from `cursor` on, and moves it; about `most` at a time. Flows that come or go
+    /// meanwhile may be missed, the others are not.
+    fn read_flows(
+        &mut self,
+        cursor: &mut FlowCursor,
+        most: u32,
+    ) -> Result<Vec<(FlowKey, FlowState)>, DataplaneError>;
+    /// Forgets flows.
+    fn forget_flows(&mut self, keys: &[FlowKey]) -> Result<(), DataplaneError>;
 
     /// Attaches the program to an interface, or replaces atomically what an earlier `lb` left attached there.
     /// Called once the maps are filled.

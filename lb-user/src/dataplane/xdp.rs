@@ -7,12 +7,12 @@ use aya::{
     programs::{ProgramError, TestRun as _, TestRunOptions},
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Interface, Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service,
-    ServiceKey6, Settings, Verdict, Vip, limits, names,
+    Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6, NextHop,
+    RangeKey, Service, ServiceKey6, Settings, Verdict, Vip, limits, names,
 };
 
 use super::{
-    Attachment, Dataplane, DataplaneError, attach,
+    Attachment, Dataplane, DataplaneError, FlowCursor, attach,
     attach::Program,
     link::LinkState,
     maps::{Maps, failed, on_every_cpu},
@@ -33,8 +33,10 @@ pub struct LoadOptions {
     /// Room for backends of all services together, number 0 included; their counters take 32 bytes each on
     /// every possible CPU.
     pub backends: u32,
-    /// Room for services, and for as many rings.
+    /// Room for services, and for two rings each.
     pub services: u32,
+    /// Room for flows of unsettled slots; when it is full, the one that was silent for the longest time goes.
+    pub flows: u32,
 }
 
 impl LoadOptions {
@@ -45,6 +47,7 @@ impl LoadOptions {
             packet_log: PacketLog::Off,
             backends: limits::BACKENDS,
             services: limits::SERVICES,
+            flows: limits::FLOWS,
         }
     }
 }
@@ -73,7 +76,8 @@ impl XdpDataplane {
             .map_max_entries(names::SERVICES, options.services)
             .map_max_entries(names::SERVICES6, options.services)
             .map_max_entries(names::SERVICE_RANGES, options.services)
-            .map_max_entries(names::RINGS, options.services)
+            .map_max_entries(names::RINGS, options.services.saturating_mul(2))
+            .map_max_entries(names::FLOWS, options.flows)
             .load(OBJECT)
             .map_err(|error| load_error(error.into()))?;
         for program in [Program::Native, Program::Generic] {
@@ -252,6 +256,18 @@ impl Dataplane for XdpDataplane {
             Some(v4) => self.maps.nat_replies.delete(v4),
             None => self.maps.nat_replies6.delete(key),
         }
+    }
+
+    fn read_flows(
+        &mut self,
+        cursor: &mut FlowCursor,
+        most: u32,
+    ) -> Result<Vec<(FlowKey, FlowState)>, DataplaneError> {
+        self.maps.flows.read(cursor, most)
+    }
+
+    fn forget_flows(&mut self, keys: &[FlowKey]) -> Result<(), DataplaneError> {
+        self.maps.flows.forget(keys)
     }
 
     fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attachment, DataplaneError> {

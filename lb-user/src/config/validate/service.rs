@@ -1,6 +1,6 @@
 //! Services and their backends.
 
-use std::{collections::BTreeMap, net::IpAddr, ops::Range};
+use std::{collections::BTreeMap, net::IpAddr, ops::Range, time::Duration};
 
 use lb_common::DEFAULT_RING_SIZE;
 use toml::Spanned;
@@ -13,6 +13,12 @@ use crate::config::{
     report::Problem,
 };
 
+/// Default of `learning_window`: a connection that says nothing for longer is rare.
+const LEARNING_WINDOW: Duration = Duration::from_secs(60);
+/// Default of `flow_timeout` for TCP: as long as many NATs and firewalls remember a silent connection.
+const TCP_FLOW_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// Default of `flow_timeout` for UDP.
+const UDP_FLOW_TIMEOUT: Duration = Duration::from_secs(60);
 /// Fewer slots a backend than this, and their shares differ by more than a few percent.
 const SLOTS_PER_BACKEND: usize = 100;
 
@@ -52,6 +58,7 @@ fn service(
 ) -> Option<(Service, Vec<Range<usize>>)> {
     let raw = spanned.get_ref();
     check_ring_size(spanned, findings);
+    let (learning_window, flow_timeout) = memory(raw, findings);
     check_owner(raw, context, findings);
     check_backends(spanned, context, findings);
     check_nat_backends(raw, nat_backends, findings);
@@ -71,6 +78,8 @@ fn service(
         protocol: copied(raw.protocol.as_ref())?,
         backend_only: copied(raw.backend_only.as_ref()).unwrap_or(false),
         ring_size: copied(raw.ring_size.as_ref()).unwrap_or(DEFAULT_RING_SIZE),
+        learning_window,
+        flow_timeout,
         check: service_check,
         backends,
     };
@@ -189,6 +198,28 @@ fn check_ring_size(spanned: &Spanned<RawService>, findings: &mut Findings<'_>) {
             ),
         );
     }
+}
+
+/// The learning window and the time a flow is remembered for. A flow forgotten within the window would be taken for an
+/// old one.
+fn memory(raw: &RawService, findings: &mut Findings<'_>) -> (Duration, Duration) {
+    let window = copied(raw.learning_window.as_ref()).unwrap_or(LEARNING_WINDOW);
+    let default = match copied(raw.protocol.as_ref()) {
+        Some(Protocol::Udp) => UDP_FLOW_TIMEOUT,
+        Some(Protocol::Tcp) | None => TCP_FLOW_TIMEOUT,
+    };
+    let Some(given) = &raw.flow_timeout else { return (window, default.max(window)) };
+    let timeout = *given.get_ref();
+    if timeout < window {
+        let shown = humantime::format_duration(window);
+        let problem = Problem::at(given.span(), "`flow_timeout` is shorter than the learning window")
+            .expected(format!("at least {shown}"));
+        findings.problems.push(match &raw.learning_window {
+            Some(window) => problem.related(window.span(), "the learning window"),
+            None => problem.help(format!("`learning_window` is {shown} unless given")),
+        });
+    }
+    (window, timeout)
 }
 
 /// Who answers for the VIP: a virtual router's owner, this node always, or somebody else.

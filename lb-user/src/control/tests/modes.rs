@@ -112,7 +112,8 @@ fn ranges_are_a_few_prefixes_that_come_and_go_with_their_service() {
 
 #[test]
 fn every_failure_around_a_range_is_made_good_by_the_next_run() {
-    let config = service(V4_VIP, "\"1-65534\"", "10.0.0.9", "gue", "standalone = true");
+    let more = "standalone = true\nring_size = 101";
+    let config = service(V4_VIP, "\"1-65534\"", "10.0.0.9", "gue", more);
     let wanted = desired(&config, &NodeA::default());
     let mut reference = Node::default();
     let steps = reference.apply(&wanted).len();
@@ -127,7 +128,10 @@ fn every_failure_around_a_range_is_made_good_by_the_next_run() {
             assert!(node.dataplane.rings.contains_key(&service.ring), "step {fail_at}");
         }
         node.apply(&wanted);
-        assert_eq!(node.dataplane.service_ranges, reference.dataplane.service_ranges, "step {fail_at}");
+        let (ranges, expected) = (&node.dataplane.service_ranges, &reference.dataplane.service_ranges);
+        assert!(ranges.keys().eq(expected.keys()), "step {fail_at}");
+        let rings: BTreeSet<u32> = ranges.values().map(|service| service.ring).collect();
+        assert!(rings.len() == 1 && rings.iter().all(|ring| node.dataplane.rings.contains_key(ring)));
     }
 }
 
@@ -155,4 +159,45 @@ fn backend_only_vip_is_an_address_that_is_never_answered_for() {
         let expected = BTreeSet::from([loopback("192.0.2.100/32"), loopback("2001:db8::100/128")]);
         assert_eq!(wanted.addresses == expected, serves_itself, "{:?}", wanted.addresses);
     }
+}
+
+#[test]
+fn flow_belongs_to_the_port_then_the_range_then_the_whole_vip() {
+    let more = |name: &str, port: &str, protocol: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\nvip = \"{V4_VIP}\"\nport = {port}\nprotocol = \"{protocol}\"\n\
+             standalone = true\n[[service.backend]]\naddress = \"10.0.0.9\"\nmode = \"gue\"\n"
+        )
+    };
+    let services = [
+        more("one", "8005", "udp"),
+        more("low", "\"8000-8009\"", "udp"),
+        more("tcp", "\"8002-8020\"", "tcp"),
+        more("high", "\"8015-8020\"", "udp"),
+        more("any", "\"any\"", "udp"),
+    ];
+    let config = parse(&format!("[interface.eth0]\n{}", services.concat()));
+    let mut node = Node::default();
+    node.apply(&desired(&config, &NodeA::default()));
+    let of = |port: u16, protocol: u8| {
+        let key = lb_common::FlowKey {
+            destination: V4_VIP.parse::<IpAddr>().unwrap().into(),
+            destination_port: Be16::new(port),
+            protocol,
+            ..lb_common::FlowKey::default()
+        };
+        node.forwarding.service_of(&key).map(|id| id.ports)
+    };
+    for (port, ports) in [
+        (8005, Ports::One(8005)),
+        (8000, Ports::Range(8000, 8009)),
+        (8009, Ports::Range(8000, 8009)),
+        (8010, Ports::Any),
+        (8016, Ports::Range(8015, 8020)),
+        (8021, Ports::Any),
+        (53, Ports::Any),
+    ] {
+        assert_eq!(of(port, 17), Some(ports), "{port}");
+    }
+    assert_eq!((of(8005, 6), of(8001, 6)), (Some(Ports::Range(8002, 8020)), None));
 }
