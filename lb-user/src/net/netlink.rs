@@ -43,7 +43,11 @@ pub enum NetlinkError {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => " (it needs CAP_NET_ADMIN: run as root, or give the capability)",
+        Some(libc::EPERM) => " (it needs CAP_NET_ADMIN: run as root, or give the capability)",
+        Some(libc::EACCES) => {
+            " (IPv6 may be off on the interface: `sysctl net.ipv6.conf.INTERFACE.disable_ipv6=0`, in a container \
+             `--sysctl net.ipv6.conf.all.disable_ipv6=0`)"
+        }
         Some(libc::ENODEV) => " (the interface is gone: see `ip link`)",
         _ => "",
     }
@@ -337,9 +341,12 @@ impl Netlink {
         let request = self.handle.route().get(message).execute();
         let routes = match collect(&operation, request, |message| Some(Route::parse(message))).await {
             Ok(routes) => routes,
-            // No route; or one that says that there is none (`unreachable`, `prohibit`).
+            // No route; or one that says that there is none (`unreachable`, `prohibit`, `blackhole`).
             Err(error)
-                if matches!(error.code(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES)) =>
+                if matches!(
+                    error.code(),
+                    Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL)
+                ) =>
             {
                 return Ok(None);
             }
