@@ -47,6 +47,8 @@ pub mod limits {
     /// Backends of all services together; identifier 0 is never used. Their counters take 32 bytes each on
     /// every possible CPU: 32 MiB on 64 of them.
     pub const BACKENDS: u32 = 16_384;
+    /// The most backends a configuration can have; the loader makes room by how many there are.
+    pub const MOST_BACKENDS: u32 = 131_072;
     /// Rings: two for each service, one of them for the previous backends of unsettled slots.
     pub const RINGS: u32 = 2 * SERVICES;
     /// Leases, one per virtual router, and number 0 for VIPs without one.

@@ -3,7 +3,7 @@
 use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
 
 use lb::config::{
-    self, Check, CheckKind, Config, HostFacts, HostInterface, MAX_FILE_BYTES, Mode, PacketLog, Parsed,
+    self, Check, CheckKind, Config, HostFacts, HostInterface, MAX_FILE_BYTES, Mode, PacketLog, Parsed, Ports,
     Protocol, Transport, XdpMode,
 };
 
@@ -32,7 +32,7 @@ fn every_ready_configuration_parses_without_warnings() {
     let files = fs::read_dir(folder("configs")).expect("the folder configs");
     let names: Vec<_> =
         files.map(|file| file.expect("an entry").file_name().into_string().unwrap()).collect();
-    assert!(names.len() >= 4, "{names:?}");
+    assert!(names.len() >= 8, "{names:?}");
     for name in names {
         ready(&name);
     }
@@ -46,6 +46,10 @@ fn ready_configurations_fit_the_nodes_they_are_for() {
         ("tutorial-b.toml", host(&[("eth0", &["172.20.128.3/24", "172.20.128.4/24"])])),
         ("single-node.toml", host(&[("eth0", &["192.0.2.10/24"])])),
         ("nat.toml", host(&[("eth0", &["192.0.2.2/24"]), ("eth1", &["10.0.0.2/24"])])),
+        ("ipip.toml", host(&[("eth0", &["192.0.2.2/24", "2001:db8::2/64", "fe80::2/64"])])),
+        ("gue.toml", host(&[("eth0", &["192.0.2.2/24"]), ("eth1", &["10.0.0.2/24"])])),
+        ("backend.toml", host(&[("eth0", &["10.1.0.21/24"])])),
+        ("ipv6-vlan.toml", host(&[("eth0", &[]), ("eth0.100", &["192.0.2.2/24", "2001:db8::2/64"])])),
     ] {
         ready(file).check_host(&facts).unwrap_or_else(|errors| panic!("{errors}"));
     }
@@ -67,7 +71,7 @@ fn tutorial_says_what_its_keepalived_conf_says() {
     assert_eq!((script.rise, script.fall, script.weight, &script.user), (1, 1, 0, &None));
 
     let service = &config.services[0];
-    assert_eq!((service.port, service.protocol, service.ring_size), (80, Protocol::Tcp, 65_537));
+    assert_eq!((service.ports, service.protocol, service.ring_size), (Ports::One(80), Protocol::Tcp, 65_537));
     let check = Check {
         kind: CheckKind::Http { path: "/".to_owned(), host: None, statuses: vec![(200, 399)] },
         interval: Duration::from_secs(1),
@@ -114,8 +118,42 @@ fn backend_checks_replace_that_of_the_service() {
         (host.as_deref(), statuses.as_slice()),
         (Some("shop.example.org"), &[(200, 200), (300, 399)][..])
     );
-    assert_eq!((backends[0].port, nat.services[0].port), (8080, 80));
+    assert_eq!((backends[0].port, nat.services[0].ports), (8080, Ports::One(80)));
     assert_eq!(nat.attached_interfaces(), ["eth0", "eth1"]);
+}
+
+#[test]
+fn every_mode_and_family_reaches_the_model() {
+    let ipip = ready("ipip.toml").config;
+    let vips: Vec<String> = ipip.virtual_routers[0].vips.iter().map(ToString::to_string).collect();
+    assert_eq!(vips, ["192.0.2.100/24", "2001:db8::100/64"]);
+    let advertised: Vec<Ipv4Addr> = ipip.virtual_routers[0].advertised().collect();
+    assert_eq!(advertised, [Ipv4Addr::new(192, 0, 2, 100)]);
+    for (service, v4) in ipip.services.iter().zip([true, false]) {
+        assert_eq!(service.vip.is_ipv4(), v4);
+        let families: Vec<bool> = service.backends.iter().map(|backend| backend.address.is_ipv4()).collect();
+        assert_eq!(families, [true, false]);
+        assert!(service.backends.iter().all(|backend| backend.mode == Mode::Ipip && backend.port == 443));
+    }
+
+    let gue = ready("gue.toml").config;
+    assert_eq!(gue.services[0].backends[0].mode, Mode::Gue);
+    let ports: Vec<Ports> = gue.services.iter().map(|service| service.ports).collect();
+    assert_eq!(ports, [Ports::One(53), Ports::One(21), Ports::Range(50_000, 50_099)]);
+    assert_eq!(gue.services[2].backends[0].port, 0, "the port the client chose");
+
+    let backend = ready("backend.toml").config;
+    assert!(backend.services.iter().all(|service| service.backend_only));
+    assert!(!gue.services[0].backend_only);
+    assert_eq!(ready("ipv6-vlan.toml").config.attached_interfaces(), ["eth0.100"]);
+}
+
+#[test]
+fn every_port_may_be_a_service_if_the_check_says_which_to_ask() {
+    let text = fs::read_to_string(folder("configs/gue.toml")).unwrap();
+    let text = text.replace("\"50000-50099\"", "\"any\"");
+    let config = Config::parse("test", &text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.services[2].ports, Ports::Any);
 }
 
 #[test]

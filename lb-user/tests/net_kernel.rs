@@ -2,21 +2,30 @@
 
 mod net_support;
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use lb::{
     net::{
-        ArpSocket, InterfaceSysctl, Neighbour, NeighbourKeeper, NetEvent, Netlink, NetlinkError, NextHop,
-        Route, VrrpSocket, VrrpSocketError, follow,
+        Announcer, InterfaceSysctl, Neighbour, NeighbourKeeper, NetEvent, Netlink, NetlinkError, NextHop,
+        Path, Route, VrrpSocket, VrrpSocketError, follow,
     },
     vrrp::Datagram,
 };
 use lb_common::Mac;
-use net_support::{FAR, FAR_MAC, NEAR, PATIENCE, VIP, in_new_namespace, ip, pair};
+use net_support::{
+    FAR as FAR_V4, FAR_MAC, NEAR as NEAR_V4, PATIENCE, VIP as VIP_V4, in_new_namespace, ip, pair,
+};
 use tokio::{sync::mpsc::Receiver, time::timeout};
 
-const NOBODY: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 99);
+const NOBODY_V4: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 99);
+const NEAR: IpAddr = IpAddr::V4(NEAR_V4);
+const FAR: IpAddr = IpAddr::V4(FAR_V4);
+const VIP: IpAddr = IpAddr::V4(VIP_V4);
+const NOBODY: IpAddr = IpAddr::V4(NOBODY_V4);
 
 async fn index_of(netlink: &Netlink, name: &str) -> u32 {
     netlink.link(name).await.expect("links can be asked").expect("it exists").index
@@ -47,7 +56,7 @@ fn a_vip_is_added_and_deleted_once_and_makes_no_route() {
         let netlink = Netlink::open().expect("rtnetlink");
         let index = index_of(&netlink, "near0").await;
         let routes = ip("route show table main");
-        let vip: Ipv4Net = "172.20.128.4/24".parse().expect("a network");
+        let vip: IpNet = "172.20.128.4/24".parse().expect("a network");
 
         for added in [true, false] {
             assert_eq!(netlink.add_address(index, vip).await.expect("added"), added);
@@ -69,7 +78,7 @@ fn a_vip_on_the_loopback_is_a_local_address() {
     in_new_namespace(async || {
         let netlink = Netlink::open().expect("rtnetlink");
         let index = index_of(&netlink, "lo").await;
-        let vip = Ipv4Net::new(VIP, 32).expect("a prefix");
+        let vip = IpNet::from(VIP);
         assert!(netlink.add_address(index, vip).await.expect("added"));
         assert_eq!(netlink.route(VIP).await.expect("asked"), Some(Route::Local));
         assert!(netlink.delete_address(index, vip).await.expect("deleted"));
@@ -89,15 +98,18 @@ fn interfaces_and_routes_are_found_or_are_none() {
 
         let index = link.index;
         let source = Some(NEAR);
-        let outside = Ipv4Addr::new(192, 0, 2, 1);
-        assert_eq!(netlink.route(FAR).await.expect("asked"), Some(Route::Direct { index, source }));
+        let outside = IpAddr::from([192, 0, 2, 1]);
+        assert_eq!(
+            netlink.route(FAR).await.expect("asked"),
+            Some(Route::Remote(Path { index, gateway: None, source, mtu: None }))
+        );
         assert_eq!(netlink.route(NEAR).await.expect("asked"), Some(Route::Local));
         assert_eq!(netlink.route(outside).await.expect("asked"), None);
         ip("route add default via 172.20.128.3");
-        let by_router = Some(Route::Gateway { index, gateway: FAR, source });
+        let by_router = Some(Route::Remote(Path { index, gateway: Some(FAR), source, mtu: None }));
         assert_eq!(netlink.route(outside).await.expect("asked"), by_router);
 
-        let vip = Ipv4Net::new(VIP, 24).expect("a prefix");
+        let vip = IpNet::new(VIP, 24).expect("a prefix");
         let error = netlink.add_address(9999, vip).await.expect_err("no such interface");
         assert!(error.to_string().contains("172.20.128.4/24"), "{error}");
         assert!(!netlink.delete_address(9999, vip).await.expect("nothing to delete"));
@@ -215,9 +227,9 @@ fn next_hops_are_resolved_followed_and_resolved_again() {
             ip("link set far0 address 02:00:00:00:00:33");
             ip("neigh flush dev far0");
         });
-        let arp = far.enter(ArpSocket::open).expect("a packet socket");
+        let announcer = far.enter(Announcer::open).expect("a packet socket");
         let far_index = far.enter(|| nix::net::if_::if_nametoindex("far0")).expect("far0 is there");
-        arp.announce(far_index, Mac([2, 0, 0, 0, 0, 0x33]), FAR).expect("announced");
+        announcer.announce(far_index, Mac([2, 0, 0, 0, 0, 0x33]), FAR).expect("announced");
         wait_for(&mut events, known(FAR, Some(Mac([2, 0, 0, 0, 0, 0x33])))).await;
         // Released: the kernel may forget it.
         assert!(keeper.set(BTreeSet::new()).await.expect("set").is_empty());
@@ -265,13 +277,13 @@ fn gratuitous_arp_moves_an_address_in_the_other_ends_cache() {
         let NetEvent::Resync(snapshot) = first else { panic!("{first:?}") };
         assert!(snapshot.neighbours.contains(&old), "{snapshot:?}");
 
-        let arp = ArpSocket::open().expect("a packet socket");
+        let announcer = Announcer::open().expect("a packet socket");
         let mac = Mac([2, 0, 0, 0, 0, 2]);
-        arp.announce(index, mac, VIP).expect("announced");
+        announcer.announce(index, mac, VIP).expect("announced");
         let new = Neighbour { mac: Some(mac), ..old };
         wait_for(&mut events, |event| (*event == NetEvent::Neighbour(new)).then_some(())).await;
 
-        let error = arp.announce(9999, mac, VIP).expect_err("no such interface");
+        let error = announcer.announce(9999, mac, VIP).expect_err("no such interface");
         assert!(error.to_string().contains("172.20.128.4"), "{error}");
     });
 }
@@ -281,25 +293,25 @@ fn gratuitous_arp_moves_an_address_in_the_other_ends_cache() {
 fn adverts_cross_with_ttl_255_and_come_from_the_source_address() {
     in_new_namespace(async || {
         let far = pair();
-        let near_socket = VrrpSocket::open("near0", NEAR).expect("a socket");
-        let far_socket = far.enter(|| VrrpSocket::open("far0", FAR)).expect("a socket");
+        let near_socket = VrrpSocket::open("near0", NEAR_V4).expect("a socket");
+        let far_socket = far.enter(|| VrrpSocket::open("far0", FAR_V4)).expect("a socket");
         // A second address must not be taken as source.
         ip("address add 172.20.128.1/16 dev near0");
 
         assert_eq!(far_socket.try_recv().expect("readable"), None);
         let message = b"an odd number of bytes!".to_vec();
-        near_socket.send(FAR, &message).expect("sent");
+        near_socket.send(FAR_V4, &message).expect("sent");
         let received = timeout(PATIENCE, far_socket.recv()).await.expect("in time").expect("received");
-        assert_eq!(received, Datagram { source: NEAR, ttl: 255, payload: message.clone() });
+        assert_eq!(received, Datagram { source: NEAR_V4, ttl: 255, payload: message.clone() });
 
-        far_socket.send(NEAR, &message).expect("sent");
+        far_socket.send(NEAR_V4, &message).expect("sent");
         timeout(PATIENCE, near_socket.recv()).await.expect("in time").expect("received");
         // Neither has heard itself.
         assert_eq!(near_socket.try_recv().expect("readable"), None);
         assert_eq!(far_socket.try_recv().expect("readable"), None);
         // A peer that does not exist is no reason to fail: nobody can tell it from one that is off.
         for _ in 0..200 {
-            near_socket.send(NOBODY, &message).expect("the kernel takes it");
+            near_socket.send(NOBODY_V4, &message).expect("the kernel takes it");
         }
     });
 }
@@ -309,13 +321,13 @@ fn adverts_cross_with_ttl_255_and_come_from_the_source_address() {
 fn a_drained_socket_gives_every_packet_in_order() {
     in_new_namespace(async || {
         let far = pair();
-        let near_socket = VrrpSocket::open("near0", NEAR).expect("a socket");
-        let far_socket = far.enter(|| VrrpSocket::open("far0", FAR)).expect("a socket");
-        near_socket.send(FAR, &[0]).expect("sent");
+        let near_socket = VrrpSocket::open("near0", NEAR_V4).expect("a socket");
+        let far_socket = far.enter(|| VrrpSocket::open("far0", FAR_V4)).expect("a socket");
+        near_socket.send(FAR_V4, &[0]).expect("sent");
         timeout(PATIENCE, far_socket.recv()).await.expect("in time").expect("received");
         // The neighbour is resolved now: what is sent is there when `send` returns.
         for number in 1..=20 {
-            near_socket.send(FAR, &[number]).expect("sent");
+            near_socket.send(FAR_V4, &[number]).expect("sent");
         }
         let mut numbers = Vec::new();
         while let Some(datagram) = far_socket.try_recv().expect("readable") {
@@ -331,16 +343,16 @@ fn a_source_or_interface_that_is_not_there_is_refused_with_a_remedy() {
     in_new_namespace(async || {
         let _far = pair();
         for (interface, source, call, remedy) in
-            [("near0", VIP, "bind", "unicast.source"), ("eth7", NEAR, "SO_BINDTODEVICE", "ip link")]
+            [("near0", VIP_V4, "bind", "unicast.source"), ("eth7", NEAR_V4, "SO_BINDTODEVICE", "ip link")]
         {
             let error = VrrpSocket::open(interface, source).expect_err("not there");
             let text = error.to_string();
             assert!(matches!(error, VrrpSocketError::Open { call: at, .. } if at == call), "{text}");
             assert!(text.contains(interface) && text.contains(remedy), "{text}");
         }
-        let socket = VrrpSocket::open("near0", NEAR).expect("a socket");
+        let socket = VrrpSocket::open("near0", NEAR_V4).expect("a socket");
         ip("link set near0 down");
-        let error = socket.send(FAR, &[1]).expect_err("the interface is down");
+        let error = socket.send(FAR_V4, &[1]).expect_err("the interface is down");
         assert!(error.to_string().contains("172.20.128.3"), "{error}");
     });
 }

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Ports;
+
 /// A moment of a daemon's life.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -84,8 +86,8 @@ pub struct ServiceStatus {
     pub name: String,
     /// The VIP.
     pub vip: IpAddr,
-    /// The port.
-    pub port: u16,
+    /// The port, or the ports as they are configured.
+    pub port: PortStatus,
     /// `tcp` or `udp`.
     pub protocol: String,
     /// What its present and former backends got.
@@ -100,14 +102,47 @@ pub struct ServiceStatus {
     pub backends: Vec<BackendStatus>,
 }
 
+/// The port of a service: a number, or `"FIRST-LAST"` or `"any"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PortStatus {
+    /// One.
+    One(u16),
+    /// Several.
+    Several(String),
+}
+
+impl From<Ports> for PortStatus {
+    fn from(ports: Ports) -> Self {
+        ports.one().map_or_else(|| Self::Several(ports.to_string()), Self::One)
+    }
+}
+
+impl fmt::Display for PortStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(port) => port.fmt(f),
+            Self::Several(ports) => ports.fmt(f),
+        }
+    }
+}
+
+/// An address and its port as one writes them.
+fn endpoint(address: IpAddr, port: impl fmt::Display) -> String {
+    match address {
+        IpAddr::V4(address) => format!("{address}:{port}"),
+        IpAddr::V6(address) => format!("[{address}]:{port}"),
+    }
+}
+
 /// A backend of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendStatus {
     /// Its address.
     pub address: IpAddr,
-    /// Its port.
+    /// Its port; 0: the one the client chose.
     pub port: u16,
-    /// The forwarding mode in force: `local`, `dr` or `nat`.
+    /// The forwarding mode in force: `local`, `dr`, `ipip`, `gue` or `nat`.
     pub mode: String,
     /// The configured weight.
     pub weight: u32,
@@ -202,7 +237,8 @@ impl fmt::Display for RouterStatus {
 
 impl fmt::Display for ServiceStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nservice {} · {}:{}/{}", self.name, self.vip, self.port, self.protocol)?;
+        let place = endpoint(self.vip, &self.port);
+        writeln!(f, "\nservice {} · {place}/{}", self.name, self.protocol)?;
         if self.unsettled_slots > 0 || self.remembered_flows > 0 {
             let (slots, flows) = (self.unsettled_slots, self.remembered_flows);
             writeln!(f, "  settling after a change: {slots} unsettled slots, {flows} remembered flows")?;
@@ -216,7 +252,10 @@ impl fmt::Display for ServiceStatus {
             writeln!(
                 f,
                 "  {:<24} {:<6} {:>6} {:<9} {:<18} {:>11} {:>11}  {}",
-                format!("{}:{}", backend.address, backend.port),
+                match backend.port {
+                    0 => backend.address.to_string(),
+                    port => endpoint(backend.address, port),
+                },
                 backend.mode,
                 backend.weight,
                 backend.state,

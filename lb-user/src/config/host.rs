@@ -1,12 +1,8 @@
 //! What a configuration assumes about the node it runs on.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-    ops::Range,
-};
+use std::{collections::BTreeMap, net::IpAddr, ops::Range};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::{
     Parsed,
@@ -29,8 +25,8 @@ pub struct HostInterface {
     pub name: String,
     /// The kernel's index.
     pub index: u32,
-    /// Its IPv4 addresses, each with its prefix. VIPs this node happens to own may be among them.
-    pub addresses: Vec<Ipv4Net>,
+    /// Its addresses, each with its prefix. VIPs this node happens to own may be among them.
+    pub addresses: Vec<IpNet>,
 }
 
 /// Where the text says what the host must confirm.
@@ -76,13 +72,13 @@ pub(super) fn check(parsed: &Parsed, facts: &HostFacts) -> Result<(), ConfigErro
 /// The interfaces and their addresses without the configuration's VIPs: one that this node owns at the moment
 /// proves nothing.
 struct Host<'f> {
-    interfaces: Vec<(&'f str, Vec<Ipv4Net>)>,
+    interfaces: Vec<(&'f str, Vec<IpNet>)>,
 }
 
 impl<'f> Host<'f> {
     fn new(parsed: &Parsed, facts: &'f HostFacts) -> Self {
         let routers = &parsed.config.virtual_routers;
-        let is_vip = |address: Ipv4Addr| {
+        let is_vip = |address: IpAddr| {
             routers.iter().any(|router| router.vips.iter().any(|vip| vip.addr() == address))
         };
         let own = |interface: &'f HostInterface| {
@@ -92,17 +88,21 @@ impl<'f> Host<'f> {
         Self { interfaces: facts.interfaces.iter().map(own).collect() }
     }
 
-    fn interface(&self, name: &str) -> Option<&[Ipv4Net]> {
+    fn interface(&self, name: &str) -> Option<&[IpNet]> {
         self.interfaces.iter().find(|(candidate, _)| *candidate == name).map(|(_, own)| own.as_slice())
     }
 
-    fn addresses(&self) -> impl Iterator<Item = (&'f str, Ipv4Net)> {
+    fn addresses(&self) -> impl Iterator<Item = (&'f str, IpNet)> {
         self.interfaces.iter().flat_map(|(name, own)| own.iter().map(|address| (*name, *address)))
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.addresses().any(|(_, own)| own.addr() == address)
     }
 
     fn check_router(&self, router: &VirtualRouter, spans: &RouterSpans, problems: &mut Vec<Problem>) {
         let Transport::Unicast { source, .. } = &router.transport;
-        if !self.addresses().any(|(_, own)| own.addr() == *source) {
+        if !self.has(IpAddr::V4(*source)) {
             problems.push(
                 Problem::at(spans.source.clone(), format!("{source} is not an address of this node"))
                     .help(format!("this node has {}; is this another node's file?", self.list_addresses())),
@@ -121,9 +121,9 @@ impl<'f> Host<'f> {
 
     fn outside(
         &self,
-        vip: Ipv4Addr,
+        vip: IpAddr,
         interface: &str,
-        own: &[Ipv4Net],
+        own: &[IpNet],
         span: &Range<usize>,
         spans: &RouterSpans,
     ) -> Problem {
@@ -136,10 +136,14 @@ impl<'f> Host<'f> {
                 problem.help("neighbours would not ask this link for it; add an address of its network first")
             }
         };
-        if own.is_empty() {
-            problem.expected(format!("an IPv4 address on {interface}, which has none"))
+        let family =
+            |address: &&IpNet| address.addr().is_ipv4() == vip.is_ipv4() && !is_link_local(**address);
+        let networks: Vec<String> =
+            own.iter().filter(family).map(|address| address.trunc().to_string()).collect();
+        if networks.is_empty() {
+            let name = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
+            problem.expected(format!("an {name} address on {interface}, which has none"))
         } else {
-            let networks: Vec<String> = own.iter().map(|address| address.trunc().to_string()).collect();
             problem.expected(format!("an address in {}", networks.join(" or ")))
         }
     }
@@ -152,7 +156,7 @@ impl<'f> Host<'f> {
     }
 
     fn not_local(&self, address: IpAddr, span: Range<usize>) -> Option<Problem> {
-        let local = address.is_loopback() || self.addresses().any(|(_, own)| own.addr() == address);
+        let local = address.is_loopback() || self.has(address);
         (!local).then(|| {
             Problem::at(span, format!("`local` backend {address} is not an address of this node")).help(
                 format!(
@@ -164,8 +168,12 @@ impl<'f> Host<'f> {
     }
 
     fn list_addresses(&self) -> String {
-        let addresses = self.addresses().filter(|(_, own)| !own.addr().is_loopback());
+        let addresses = self.addresses().filter(|(_, own)| !own.addr().is_loopback() && !is_link_local(*own));
         let list: Vec<String> = addresses.map(|(name, own)| format!("{} on {name}", own.addr())).collect();
-        if list.is_empty() { "no IPv4 address".to_owned() } else { list.join(", ") }
+        if list.is_empty() { "no address".to_owned() } else { list.join(", ") }
     }
+}
+
+fn is_link_local(address: IpNet) -> bool {
+    matches!(address, IpNet::V6(address) if address.addr().is_unicast_link_local())
 }

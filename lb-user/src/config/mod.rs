@@ -7,6 +7,7 @@
 
 mod host;
 mod model;
+mod ports;
 mod raw;
 mod read;
 mod report;
@@ -20,6 +21,7 @@ use toml::de::DeTable;
 
 pub use host::{HostFacts, HostInterface};
 pub use model::*;
+pub use ports::Ports;
 pub use report::{ConfigError, ConfigErrors, ConfigReport, Related, Severity};
 
 use report::Problem;

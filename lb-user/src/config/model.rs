@@ -3,12 +3,14 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     time::Duration,
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
+
+use super::ports::Ports;
 
 /// Everything a node is told to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub struct Config {
     pub virtual_routers: Vec<VirtualRouter>,
     /// Track scripts that virtual routers name; names are unique.
     pub track_scripts: Vec<TrackScript>,
-    /// Services; names, and (vip, port, protocol) triples, are unique.
+    /// Services; names, and (vip, ports, protocol) triples, are unique.
     pub services: Vec<Service>,
 }
 
@@ -90,8 +92,9 @@ pub struct VirtualRouter {
     pub transport: Transport,
     /// VRRPv2 simple password.
     pub authentication: Option<Password>,
-    /// The VIPs, with the prefix they carry; the first is the first in the advert. Never empty.
-    pub vips: Vec<Ipv4Net>,
+    /// The VIPs, with the prefix they carry. At least one is IPv4: adverts name those, in this order. IPv6 VIPs
+    /// follow the same lease without being named.
+    pub vips: Vec<IpNet>,
     /// Track scripts that take part, by name, each with its effect.
     pub track_scripts: Vec<String>,
 }
@@ -167,6 +170,17 @@ impl Protocol {
     }
 }
 
+impl Protocol {
+    /// The protocol of an IP protocol number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -176,17 +190,20 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// VIP address + port + protocol, and who serves it.
+/// VIP address + ports + protocol, and who serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// The name in logs and status.
     pub name: String,
     /// Usually a VIP of a virtual router; if not, this node always answers for it.
-    pub vip: Ipv4Addr,
-    /// Never 0.
-    pub port: u16,
+    pub vip: IpAddr,
+    /// What clients connect to.
+    pub ports: Ports,
     /// TCP or UDP.
     pub protocol: Protocol,
+    /// This node serves the VIP for directors elsewhere: it has the VIP, but never answers for it. Never set where a
+    /// virtual router owns the VIP; all services of a VIP agree.
+    pub backend_only: bool,
     /// Slots of the Maglev ring; a prime. Default 65,537.
     pub ring_size: u32,
     /// For how long a packet of an unknown flow in a slot that changed hands is taken for one of an old connection.
@@ -204,9 +221,10 @@ pub struct Service {
 /// A backend of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// Of the VIP's family.
+    /// Of the VIP's family, except with `ipip`, `gue` and `local`.
     pub address: IpAddr,
-    /// The port it listens on: the service's port, except with `nat`.
+    /// The port it listens on: the service's port, except with `nat`; 0: the one the client chose, where the service
+    /// has several.
     pub port: u16,
     /// How packets get there. An address of this node itself is always served by [`Mode::Local`].
     pub mode: Mode,
@@ -223,8 +241,19 @@ pub enum Mode {
     Local,
     /// L2 direct routing.
     Dr,
+    /// The packet as the payload of another IP packet to the backend (RFC 2003, RFC 2473).
+    Ipip,
+    /// The packet as the payload of UDP port 6080 (draft-ietf-intarea-gue).
+    Gue,
     /// Destination NAT; replies must come back through this node.
     Nat,
+}
+
+impl Mode {
+    /// Whether the packet travels inside another one, so that the families may differ.
+    pub const fn encapsulates(self) -> bool {
+        matches!(self, Self::Ipip | Self::Gue)
+    }
 }
 
 impl fmt::Display for Mode {
@@ -232,6 +261,8 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Local => "local",
             Self::Dr => "dr",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
             Self::Nat => "nat",
         })
     }
@@ -250,7 +281,7 @@ pub struct Check {
     pub rise: u32,
     /// Failures in a row until down. Default 3.
     pub fall: u32,
-    /// Port to connect to, when it is not the backend's.
+    /// Port to connect to, when it is not the backend's. Always there where the service has [`Ports::Any`].
     pub port: Option<u16>,
 }
 
@@ -270,17 +301,20 @@ pub enum CheckKind {
     },
 }
 
-impl Service {
-    /// The VIP and port.
-    pub fn address(&self) -> SocketAddr {
-        (self.vip, self.port).into()
+impl VirtualRouter {
+    /// The VIPs that adverts name, in their order.
+    pub fn advertised(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.vips.iter().filter_map(|vip| match vip {
+            IpNet::V4(vip) => Some(vip.addr()),
+            IpNet::V6(_) => None,
+        })
     }
 }
 
 impl Config {
     /// The virtual router that owns `vip`, if any.
     pub fn router_of(&self, vip: IpAddr) -> Option<&VirtualRouter> {
-        self.virtual_routers.iter().find(|r| r.vips.iter().any(|v| IpNet::V4(*v).addr() == vip))
+        self.virtual_routers.iter().find(|r| r.vips.iter().any(|v| v.addr() == vip))
     }
 
     /// Every interface the XDP program must be attached to, in order of name, without repeats: those of the

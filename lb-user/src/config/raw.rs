@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -17,6 +17,7 @@ use toml::{
 
 use super::{
     model::{Mode, PacketLog, Protocol, XdpMode},
+    ports::Ports,
     read::{self, Reader},
     report::Problem,
     value,
@@ -55,7 +56,7 @@ pub(super) struct RawRouter {
     pub(super) advert_interval: Option<Spanned<Duration>>,
     pub(super) password: Option<Spanned<[u8; 8]>>,
     pub(super) unicast: Option<Spanned<RawUnicast>>,
-    pub(super) vips: Option<Spanned<Vec<Spanned<Ipv4Net>>>>,
+    pub(super) vips: Option<Spanned<Vec<Spanned<IpNet>>>>,
     pub(super) track_scripts: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
@@ -84,13 +85,14 @@ pub(super) struct RawTiming {
 
 pub(super) struct RawService {
     pub(super) name: Option<Spanned<String>>,
-    pub(super) vip: Option<Spanned<Ipv4Addr>>,
-    pub(super) port: Option<Spanned<u16>>,
+    pub(super) vip: Option<Spanned<IpAddr>>,
+    pub(super) ports: Option<Spanned<Ports>>,
     pub(super) protocol: Option<Spanned<Protocol>>,
     pub(super) ring_size: Option<Spanned<u32>>,
     pub(super) learning_window: Option<Spanned<Duration>>,
     pub(super) flow_timeout: Option<Spanned<Duration>>,
     pub(super) standalone: Option<Spanned<bool>>,
+    pub(super) backend_only: Option<Spanned<bool>>,
     pub(super) check: Option<RawCheckChoice>,
     pub(super) backends: Vec<Spanned<RawBackend>>,
 }
@@ -161,15 +163,11 @@ fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         );
     }
     let unicast = table.table("unicast", "[virtual_router.unicast]", |unicast| RawUnicast {
-        source: unicast.required(
-            "source",
-            "source = \"192.0.2.2\", this node's address",
-            value::ipv4("VRRP"),
-        ),
+        source: unicast.required("source", "source = \"192.0.2.2\", this node's address", value::ipv4),
         peers: unicast.required_list(
             "peers",
             "peers = [\"192.0.2.3\"], the addresses of the other nodes",
-            value::ipv4("VRRP"),
+            value::ipv4,
         ),
     });
     if table.value("unicast").is_none() {
@@ -229,8 +227,8 @@ fn timing(table: &mut Reader<'_, '_>) -> RawTiming {
 fn service(table: &mut Reader<'_, '_>) -> RawService {
     RawService {
         name: table.required("name", "name = \"web\", for logs and status", value::name),
-        vip: table.required("vip", "vip = \"192.0.2.4\"", value::ipv4("a VIP")),
-        port: table.required("port", "port = 80", value::number(1..=65_535)),
+        vip: table.required("vip", "vip = \"192.0.2.4\"", value::reachable),
+        ports: table.required("port", "port = 80", value::ports),
         protocol: table.required(
             "protocol",
             "protocol = \"tcp\"",
@@ -240,6 +238,7 @@ fn service(table: &mut Reader<'_, '_>) -> RawService {
         learning_window: table.optional("learning_window", value::duration(SHORTEST_WINDOW..=DAY)),
         flow_timeout: table.optional("flow_timeout", value::duration(SHORTEST_WINDOW..=DAY)),
         standalone: table.optional("standalone", value::boolean),
+        backend_only: table.optional("backend_only", value::boolean),
         check: check(table),
         backends: table.tables("backend", "[[service.backend]]", backend),
     }
@@ -247,13 +246,19 @@ fn service(table: &mut Reader<'_, '_>) -> RawService {
 
 fn backend(table: &mut Reader<'_, '_>) -> RawBackend {
     let mistakes = table.mistakes();
-    let modes = [("local", Mode::Local), ("dr", Mode::Dr), ("nat", Mode::Nat)];
+    let modes = [
+        ("local", Mode::Local),
+        ("dr", Mode::Dr),
+        ("ipip", Mode::Ipip),
+        ("gue", Mode::Gue),
+        ("nat", Mode::Nat),
+    ];
     RawBackend {
         address: table.required("address", "address = \"192.0.2.10\"", value::address),
         port: table.optional("port", value::number(1..=65_535)),
         mode: table.required(
             "mode",
-            "mode = \"dr\", \"nat\" or \"local\": how packets get there",
+            "mode = \"dr\", \"ipip\", \"gue\", \"nat\" or \"local\": how packets get there",
             value::choice(&modes),
         ),
         weight: table.optional("weight", value::number(0..=65_535)),

@@ -1,16 +1,17 @@
 //! Single values: from what TOML has to what the model has.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
 use super::{
+    ports::Ports,
     read::{Parsed, describe, nearest, wrong_type},
     report::Problem,
 };
@@ -157,9 +158,7 @@ pub(super) fn address(key: &str, value: &Value<'_>) -> Parsed<IpAddr> {
     })?;
     let fault = match address {
         IpAddr::V4(v4) => unusable(v4),
-        IpAddr::V6(v6) if v6.is_unspecified() => Some("the unspecified address"),
-        IpAddr::V6(v6) if v6.is_multicast() => Some("a multicast address"),
-        IpAddr::V6(_) => None,
+        IpAddr::V6(v6) => unusable_v6(v6),
     };
     match fault {
         Some(fault) => Err(Problem::at(value.span(), format!("`{key}` is {address}, {fault}"))
@@ -168,36 +167,47 @@ pub(super) fn address(key: &str, value: &Value<'_>) -> Parsed<IpAddr> {
     }
 }
 
-/// As [`address`], IPv4 only; `what` must not be IPv6 yet.
-pub(super) fn ipv4(what: &'static str) -> impl Fn(&str, &Value<'_>) -> Parsed<Ipv4Addr> {
-    move |key, value| match address(key, value)? {
-        IpAddr::V4(address) if address.is_loopback() => {
-            Err(Problem::at(value.span(), format!("`{key}` is {address}, a loopback address"))
-                .expected("an address other machines can reach"))
-        }
+/// As [`address`], but not of the loopback network.
+pub(super) fn reachable(key: &str, value: &Value<'_>) -> Parsed<IpAddr> {
+    let address = address(key, value)?;
+    if address.is_loopback() {
+        return Err(Problem::at(value.span(), format!("`{key}` is {address}, a loopback address"))
+            .expected("an address other machines can reach"));
+    }
+    Ok(address)
+}
+
+/// As [`reachable`], for VRRP, which is IPv4 only so far.
+pub(super) fn ipv4(key: &str, value: &Value<'_>) -> Parsed<Ipv4Addr> {
+    match reachable(key, value)? {
         IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(_) => Err(not_yet_ipv6(key, value, what)),
+        IpAddr::V6(_) => {
+            Err(wrong_type(key, value, "an IPv4 address").help("VRRP of IPv6 is not supported yet"))
+        }
     }
 }
 
-/// A VIP with the prefix it carries; without one, /32.
-pub(super) fn vip(key: &str, value: &Value<'_>) -> Parsed<Ipv4Net> {
+/// A VIP with the prefix it carries; without one, /32 or /128.
+pub(super) fn vip(key: &str, value: &Value<'_>) -> Parsed<IpNet> {
     let text = string(key, value)?;
-    let prefix = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
-        (Ok(IpNet::V4(prefix)), _) => prefix,
-        (_, Ok(IpAddr::V4(address))) => Ipv4Net::from(address),
-        (Ok(IpNet::V6(_)), _) | (_, Ok(IpAddr::V6(_))) => return Err(not_yet_ipv6(key, value, "a VIP")),
-        _ => return Err(wrong_type(key, value, "an address with its prefix, such as \"192.0.2.4/24\"")),
+    let prefix = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let Ok(prefix) = prefix else {
+        return Err(wrong_type(key, value, "an address with its prefix, such as \"192.0.2.4/24\""));
     };
     let address = prefix.addr();
+    // A network of two has no address of its own; IPv6 has no broadcast.
+    let has_own = prefix.max_prefix_len() - prefix.prefix_len() > 1;
     let fault = if address.is_loopback() {
         Some("a loopback address")
-    } else if prefix.prefix_len() < 31 && address == prefix.network() {
+    } else if has_own && address == prefix.network() {
         Some("the network's own address")
-    } else if prefix.prefix_len() < 31 && address == prefix.broadcast() {
+    } else if has_own && address.is_ipv4() && address == prefix.broadcast() {
         Some("the network's broadcast address")
     } else {
-        unusable(address)
+        match address {
+            IpAddr::V4(v4) => unusable(v4),
+            IpAddr::V6(v6) => unusable_v6(v6),
+        }
     };
     match fault {
         Some(fault) => Err(Problem::at(value.span(), format!("`{key}` has {text:?}, {fault}"))
@@ -206,8 +216,45 @@ pub(super) fn vip(key: &str, value: &Value<'_>) -> Parsed<Ipv4Net> {
     }
 }
 
-fn not_yet_ipv6(key: &str, value: &Value<'_>, what: &str) -> Problem {
-    wrong_type(key, value, "an IPv4 address").help(format!("{what} of IPv6 is not supported yet"))
+/// The ports of a service: one, `"FIRST-LAST"`, or `"any"`.
+pub(super) fn ports(key: &str, value: &Value<'_>) -> Parsed<Ports> {
+    let fault =
+        || wrong_type(key, value, "a port from 1 to 65535, a range such as \"8000-8099\", or \"any\"");
+    let DeValue::String(text) = value.get_ref() else {
+        return number(1..=65_535)(key, value).map(Ports::One).map_err(|_| fault());
+    };
+    if text == "any" {
+        return Ok(Ports::Any);
+    }
+    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+    let Some((first, last)) = text.split_once('-') else {
+        return Err(match port(text) {
+            Some(port) => fault().help(format!("write it without quotes: {key} = {port}")),
+            None => fault(),
+        });
+    };
+    match (port(first), port(last)) {
+        (Some(first), Some(last)) if first < last => Ok(Ports::Range(first, last)),
+        (Some(first), Some(last)) if first > last => {
+            Err(fault().help(format!("the smaller one first: \"{last}-{first}\"")))
+        }
+        (Some(port), Some(_)) => Err(fault().help(format!("for one port write {key} = {port}"))),
+        _ => Err(fault()),
+    }
+}
+
+fn unusable_v6(address: Ipv6Addr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        Some("the unspecified address")
+    } else if address.is_multicast() {
+        Some("a multicast address")
+    } else if address.is_unicast_link_local() {
+        Some("a link-local address, which says nothing without its interface")
+    } else if address.to_ipv4_mapped().is_some() {
+        Some("an IPv4 address in IPv6 clothes; write it as IPv4")
+    } else {
+        None
+    }
 }
 
 fn unusable(address: Ipv4Addr) -> Option<&'static str> {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 /// An address with its prefix on an interface.
-pub(super) type Assigned = (String, Ipv4Net);
+pub(super) type Assigned = (String, IpNet);
 
 /// The addresses that this daemon, or one before it, put on the node.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ impl Addresses {
     }
 
     /// Forgets every address that is not there.
-    pub(super) fn retain(&mut self, is_there: impl Fn(&str, Ipv4Net) -> bool) {
+    pub(super) fn retain(&mut self, is_there: impl Fn(&str, IpNet) -> bool) {
         self.applied.retain(|(interface, address)| is_there(interface, *address));
     }
 

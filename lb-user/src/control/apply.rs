@@ -2,28 +2,35 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
+    time::Duration,
 };
 
+use futures_util::future::join_all;
 use lb_common::{Interface, Mac, NextHop};
 use tracing::{debug, error, info, warn};
 
 use super::{
     addresses::Assigned,
     controller::{Attached, Controller, RETRY},
-    desired::{Condition, Desired, LOOPBACK, View, desired},
+    desired::{Condition, Desired, LOOPBACK, Outer, View, desired},
     forwarding::ForwardingError,
     world::wanted_neighbours,
 };
 use crate::{
-    config::{Mode, Service},
+    config::{Mode, Service, XdpMode},
     dataplane::DataplaneError,
-    net::{self, InterfaceAddress, InterfaceSysctl, NetEvent, NetlinkError, NextHop as NetNextHop, Route},
+    net::{self, InterfaceAddress, InterfaceSysctl, NetEvent, NetlinkError, Route},
     time::Timestamp,
 };
 
 /// `arp_announce`: use the interface's primary address in the target's network, whatever the packet says.
 const ARP_ANNOUNCE_PRIMARY: u32 = 2;
+/// How many routes are asked for before the control task turns to its other duties: some milliseconds, so that
+/// adverts stay in time however many backends there are.
+const ROUTES_AT_ONCE: usize = 256;
+/// How often all routes are asked for although nothing was heard of a change.
+pub(super) const ROUTES_REFRESH: Duration = Duration::from_mins(1);
 
 impl Controller {
     fn view(&self) -> Known<'_> {
@@ -35,9 +42,6 @@ impl Controller {
         self.dirty = false;
         self.retry_at = None;
         let now = Timestamp::now();
-        if std::mem::take(&mut self.routes_stale) {
-            self.find_routes().await;
-        }
         self.follow_paths();
         let wanted = desired(&self.config, &self.view());
         let forwarding = self.apply_maps(&wanted, now);
@@ -58,37 +62,66 @@ impl Controller {
         }
     }
 
-    /// Asks the kernel where packets to backends and peers go next, and has those next hops resolved.
+    /// Asks the kernel for the way to every backend and peer, all at once: nothing has been claimed yet.
     pub(super) async fn find_routes(&mut self) {
-        let destinations = wanted_neighbours(&self.config, &self.world);
-        let mut failures = Vec::new();
-        for destination in &destinations {
-            let next_hop = match self.edges.netlink.route(*destination).await {
-                Ok(Some(Route::Direct { index, .. })) => Some(NetNextHop { index, address: *destination }),
-                Ok(Some(Route::Gateway { index, gateway, .. })) => {
-                    Some(NetNextHop { index, address: gateway })
-                }
-                Ok(Some(Route::Local)) => None,
-                Ok(None) => {
-                    failures.push(format!("no route to {destination}"));
-                    None
-                }
-                Err(error) => {
-                    failures.push(error.to_string());
-                    None
-                }
-            };
-            self.world.route(*destination, next_hop);
+        self.routes.stale = true;
+        while self.find_some_routes().await {}
+    }
+
+    /// Asks the kernel for the ways to destinations that are new.
+    pub(super) async fn find_new_routes(&mut self) {
+        let all = wanted_neighbours(&self.config, &self.world);
+        let new: Vec<IpAddr> = all.into_iter().filter(|address| !self.world.knows_way(address)).collect();
+        self.ask_routes(&new).await;
+        self.routes.stale = true;
+    }
+
+    /// A part of a round through all destinations, where one is due or under way; whether there is more to do. At
+    /// the end of a round its next hops are resolved.
+    pub(super) async fn find_some_routes(&mut self) -> bool {
+        if self.routes.left.is_empty() {
+            if !std::mem::take(&mut self.routes.stale) {
+                return false;
+            }
+            self.routes.left = wanted_neighbours(&self.config, &self.world).into_iter().collect();
+            self.routes.failures.clear();
         }
+        let rest = self.routes.left.len().saturating_sub(ROUTES_AT_ONCE);
+        let part = self.routes.left.split_off(rest);
+        self.ask_routes(&part).await;
+        if !self.routes.left.is_empty() {
+            return true;
+        }
+        let failures = std::mem::take(&mut self.routes.failures);
         self.problem("routes", failures.is_empty().then_some(()).ok_or(failures.join("; ")));
+        let destinations = wanted_neighbours(&self.config, &self.world);
         let next_hops = self.world.keep_routes(&destinations);
         let result = self.edges.neighbours.set(next_hops).await;
         self.neighbours_asked(result);
+        self.dirty = true;
+        self.routes.stale
     }
 
-    /// Has the kernel look again after next hops and routes; called every [`REFRESH`](crate::net::REFRESH).
+    async fn ask_routes(&mut self, destinations: &[IpAddr]) {
+        let netlink = &self.edges.netlink;
+        let ask = |destination: &IpAddr| {
+            let destination = *destination;
+            async move { (destination, netlink.route(destination).await) }
+        };
+        for (destination, answer) in join_all(destinations.iter().map(ask)).await {
+            let (path, failure) = match answer {
+                Ok(Some(Route::Remote(path))) => (Some(path), None),
+                Ok(Some(Route::Local)) => (None, None),
+                Ok(None) => (None, Some(format!("no route to {destination}"))),
+                Err(error) => (None, Some(error.to_string())),
+            };
+            self.world.route(destination, path);
+            self.routes.fail(failure);
+        }
+    }
+
+    /// Has the kernel look again after next hops; called every [`REFRESH`](crate::net::REFRESH).
     pub(super) async fn refresh(&mut self) {
-        self.find_routes().await;
         let result = self.edges.neighbours.refresh().await;
         self.neighbours_asked(result);
         self.dirty = true;
@@ -180,9 +213,9 @@ impl Controller {
 
     /// Attaches the program where it should be and is not, and detaches it where it is and should not be.
     pub(super) fn attach_missing(&mut self) -> Result<(), DataplaneError> {
-        let wanted: Vec<String> = self.config.attached_interfaces().into_iter().map(str::to_owned).collect();
+        let wanted = self.carriers();
         let gone: Vec<String> =
-            self.attachments.keys().filter(|name| !wanted.contains(name)).cloned().collect();
+            self.attachments.keys().filter(|name| !wanted.contains(*name)).cloned().collect();
         for interface in gone {
             self.edges.dataplane.detach(&interface)?;
             self.attachments.remove(&interface);
@@ -191,14 +224,27 @@ impl Controller {
             if self.attachments.contains_key(&interface) {
                 continue;
             }
-            let mode =
-                self.config.interfaces.get(&interface).map(|settings| settings.xdp).unwrap_or_default();
+            let mode = self.wanted_mode(&interface);
             let attachment = self.edges.dataplane.attach(&interface, mode)?;
             info!(%interface, mode = attachment.mode, reason = %attachment.reason, "XDP attached");
             let index = self.world.link_named(&interface).map_or(0, |link| link.index);
             self.attachments.insert(interface, Attached { index, attachment });
         }
         Ok(())
+    }
+
+    /// The interfaces the program belongs on: those of the configuration, of a VLAN interface its parent.
+    pub(super) fn carriers(&self) -> BTreeSet<String> {
+        let names = self.config.attached_interfaces();
+        names.into_iter().map(|name| self.world.carrier(name).to_owned()).collect()
+    }
+
+    /// How to attach to an interface: as it is configured itself, or else as a VLAN interface on it is.
+    fn wanted_mode(&self, interface: &str) -> XdpMode {
+        let settings = &self.config.interfaces;
+        let of_vlan = || settings.iter().find(|(name, _)| self.world.carrier(name) == interface);
+        let settings = settings.get(interface).or_else(|| of_vlan().map(|(_, settings)| settings));
+        settings.map(|settings| settings.xdp).unwrap_or_default()
     }
 
     /// Settings of each interface. `arp_announce` keeps the kernel from naming a VIP as the sender of ARP
@@ -277,7 +323,7 @@ impl View for Known<'_> {
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {
-        matches!(address, IpAddr::V4(address) if self.controller.world.is_own(address))
+        self.controller.world.is_own(address)
     }
 
     fn interfaces(&self) -> BTreeMap<u16, Interface> {
@@ -285,13 +331,14 @@ impl View for Known<'_> {
     }
 
     fn next_hop(&self, address: IpAddr) -> NextHop {
-        match address {
-            IpAddr::V4(address) => self.controller.world.next_hop(address),
-            IpAddr::V6(_) => NextHop::UNRESOLVED,
-        }
+        self.controller.world.next_hop(address)
     }
 
-    fn neighbour(&self, address: Ipv4Addr) -> Option<Mac> {
+    fn outer(&self, address: IpAddr) -> Outer {
+        self.controller.world.outer(address)
+    }
+
+    fn neighbour(&self, address: IpAddr) -> Option<Mac> {
         self.controller.world.neighbour(address)
     }
 }

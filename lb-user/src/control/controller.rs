@@ -1,15 +1,16 @@
 //! The control task: events in, desired state out.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use lb_common::{LEASE_BACKUP, LEASE_FOREVER};
+use lb_common::{LEASE_BACKUP, LEASE_FOREVER, limits};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use super::{
     addresses::Addresses,
+    apply::ROUTES_REFRESH,
     channel::{Channel, readable},
-    desired::{STANDALONE_LEASE, lease_of_router},
+    desired::{BACKEND_LEASE, STANDALONE_LEASE, lease_of_router},
     forwarding::Forwarding,
     health::Health,
     router::Router,
@@ -22,7 +23,7 @@ use crate::{
     dataplane::{Attachment, Dataplane, DataplaneError},
     health::{Checker, HealthEvent},
     net::{
-        ArpSocket, NeighbourKeeper, NetEvent, Netlink, NetlinkError, REFRESH, SysctlGuard, VrrpSocketError,
+        Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, REFRESH, SysctlGuard, VrrpSocketError,
     },
     time::Timestamp,
     track::{Runner, TrackEvent},
@@ -36,6 +37,9 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// away never answers.
 const KNOWLEDGE: Duration = Duration::from_millis(1_500);
 
+/// Of routes that could not be found so many are told.
+const MOST_FAILURES: usize = 10;
+
 /// Why a node cannot do what its configuration says.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -45,6 +49,14 @@ pub enum StartError {
     /// Adverts cannot be sent or received.
     #[error(transparent)]
     Socket(#[from] VrrpSocketError),
+}
+
+/// How many backend identifiers the maps get: twice as many as there are backends, since those that were replaced keep
+/// theirs until nothing names them any more, and room for what a reload may add.
+pub(super) fn room_for_backends(config: &Config) -> u32 {
+    let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
+    let wanted = u32::try_from(backends).unwrap_or(u32::MAX).saturating_mul(2).checked_next_power_of_two();
+    wanted.unwrap_or(u32::MAX).clamp(limits::BACKENDS, 2 * limits::MOST_BACKENDS)
 }
 
 /// What a signal to the process asks for.
@@ -77,8 +89,8 @@ pub(super) struct Edges {
     pub(super) netlink: Netlink,
     /// Keeps next hops resolved.
     pub(super) neighbours: NeighbourKeeper,
-    /// Sends gratuitous ARP.
-    pub(super) arp: ArpSocket,
+    /// Sends gratuitous ARP and neighbour advertisements.
+    pub(super) announcer: Announcer,
     /// Probes backends.
     pub(super) checker: Checker,
     /// Runs track scripts.
@@ -110,11 +122,37 @@ pub(super) struct Controller {
     /// What could not be done, by what it was; cleared when it works.
     pub(super) problems: BTreeMap<String, String>,
     pub(super) sysctls: Vec<SysctlGuard>,
-    /// Links or addresses changed, and routes may have with them.
-    pub(super) routes_stale: bool,
+    /// How far asking for routes is.
+    pub(super) routes: RouteRound,
     pub(super) dirty: bool,
     pub(super) retry_at: Option<Timestamp>,
     refresh_at: Timestamp,
+    routes_at: Timestamp,
+}
+
+/// A round through all destinations, asking for the way to each.
+#[derive(Debug, Default)]
+pub(super) struct RouteRound {
+    /// Something changed since the last round began.
+    pub(super) stale: bool,
+    /// The destinations left in this round.
+    pub(super) left: Vec<IpAddr>,
+    /// What went wrong in this round.
+    pub(super) failures: Vec<String>,
+}
+
+impl RouteRound {
+    /// Notes what went wrong, the first few of it.
+    pub(super) fn fail(&mut self, failure: Option<String>) {
+        if self.failures.len() < MOST_FAILURES {
+            self.failures.extend(failure);
+        }
+    }
+
+    /// Whether there is more to ask.
+    fn is_due(&self) -> bool {
+        self.stale || !self.left.is_empty()
+    }
 }
 
 impl Controller {
@@ -122,7 +160,6 @@ impl Controller {
     pub(super) fn new(config_path: PathBuf, parsed: Parsed, edges: Edges, world: World) -> Self {
         let mut controller = Self {
             config_path,
-            config: parsed.config,
             started: Timestamp::now(),
             edges,
             world,
@@ -130,15 +167,17 @@ impl Controller {
             scripts: Scripts::default(),
             routers: Vec::new(),
             channels: Vec::new(),
-            forwarding: Forwarding::default(),
+            forwarding: Forwarding::new(room_for_backends(&parsed.config)),
+            config: parsed.config,
             addresses: Addresses::default(),
             attachments: BTreeMap::new(),
             problems: BTreeMap::new(),
             sysctls: Vec::new(),
-            routes_stale: true,
+            routes: RouteRound::default(),
             dirty: true,
             retry_at: None,
             refresh_at: Timestamp::now() + REFRESH,
+            routes_at: Timestamp::now() + ROUTES_REFRESH,
         };
         controller.adopt_addresses();
         controller
@@ -154,6 +193,7 @@ impl Controller {
     pub(super) async fn start(&mut self, inputs: &mut Inputs) -> Result<(), StartError> {
         let now = Timestamp::now();
         self.edges.dataplane.set_lease(STANDALONE_LEASE, LEASE_FOREVER)?;
+        self.edges.dataplane.set_lease(BACKEND_LEASE, LEASE_BACKUP)?;
         for index in 0..self.config.virtual_routers.len() {
             self.edges.dataplane.set_lease(lease_of_router(index), LEASE_BACKUP)?;
         }
@@ -211,6 +251,11 @@ impl Controller {
             self.refresh_at = now + REFRESH;
             self.refresh().await;
         }
+        if self.routes_at <= now {
+            self.routes_at = now + ROUTES_REFRESH;
+            self.routes.stale = true;
+        }
+        self.find_some_routes().await;
         self.settle(now);
         let retry = self.retry_at.is_some_and(|at| at <= now);
         if self.dirty || retry {
@@ -245,7 +290,7 @@ impl Controller {
     fn directors_known(&self) -> bool {
         self.config.virtual_routers.iter().all(|router| {
             let Transport::Unicast { peers, .. } = &router.transport;
-            peers.iter().all(|peer| self.world.neighbour(*peer).is_some())
+            peers.iter().all(|peer| self.world.neighbour((*peer).into()).is_some())
         })
     }
 
@@ -267,6 +312,10 @@ impl Controller {
         match self.world.event(event) {
             Change::Nothing => return,
             Change::Desired => {}
+            Change::Routes => {
+                self.routes.stale = true;
+                return;
+            }
             Change::Network => self.network_changed(),
             Change::AddressGone { interface, address } => {
                 if self.addresses.forget(&(interface.clone(), address)) {
@@ -279,7 +328,7 @@ impl Controller {
     }
 
     fn network_changed(&mut self) {
-        self.routes_stale = true;
+        self.routes.stale = true;
         // An interface that went, and perhaps came back under another index, lost its program and addresses.
         let gone: Vec<String> = self
             .attachments
@@ -312,6 +361,9 @@ impl Controller {
 
     /// How long nothing is due.
     fn sleep(&self) -> Duration {
+        if self.routes.is_due() {
+            return Duration::ZERO;
+        }
         let now = Timestamp::now();
         let due = self
             .routers

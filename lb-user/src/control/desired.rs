@@ -2,17 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     time::Duration,
 };
 
-use ipnet::Ipv4Net;
-use lb_common::{Be16, Interface, Mac, NextHop, ServiceKey6};
+use ipnet::IpNet;
+use lb_common::{Interface, Mac, NextHop, limits};
 
-use crate::config::{Config, Mode, Protocol, Service};
+use crate::config::{Config, Mode, Ports, Protocol, Service, Transport};
 
 /// The lease of VIPs that no virtual router guards.
 pub(super) const STANDALONE_LEASE: u32 = 0;
+/// The lease of VIPs that this node serves without ever answering for them. Nobody renews it.
+pub(super) const BACKEND_LEASE: u32 = limits::LEASES - 1;
 /// The loopback interface, which carries the VIPs this node serves itself.
 pub(super) const LOOPBACK: &str = "lo";
 
@@ -21,14 +23,34 @@ pub(super) const LOOPBACK: &str = "lo";
 pub(super) struct Desired {
     /// Interface slot → what is behind it.
     pub(super) interfaces: BTreeMap<u16, Interface>,
-    /// VIP → lease number.
-    pub(super) vips: BTreeMap<Ipv4Addr, u32>,
+    /// VIP → what guards it.
+    pub(super) vips: BTreeMap<IpAddr, DesiredVip>,
     /// The services and where their packets go.
-    pub(super) services: BTreeMap<ServiceKey6, DesiredService>,
+    pub(super) services: BTreeMap<ServiceId, DesiredService>,
     /// MAC addresses of the other directors.
     pub(super) directors: BTreeSet<Mac>,
     /// VIPs that this node has as addresses: (interface, address with prefix).
-    pub(super) addresses: BTreeSet<(String, Ipv4Net)>,
+    pub(super) addresses: BTreeSet<(String, IpNet)>,
+}
+
+/// A VIP as the data plane should know it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct DesiredVip {
+    /// Its lease number.
+    pub(super) lease: u32,
+    /// Some of its services have several ports.
+    pub(super) has_ranges: bool,
+}
+
+/// What tells a service from the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ServiceId {
+    /// The VIP.
+    pub(super) vip: IpAddr,
+    /// What clients connect to.
+    pub(super) ports: Ports,
+    /// The transport protocol.
+    pub(super) protocol: Protocol,
 }
 
 /// A service as the data plane should know it.
@@ -36,16 +58,14 @@ pub(super) struct Desired {
 pub(super) struct DesiredService {
     /// The lease of its VIP.
     pub(super) lease: u32,
-    /// Its transport protocol.
-    pub(super) protocol: Protocol,
     /// Slots of its ring.
     pub(super) ring_size: u32,
     /// How long a packet of an unknown flow in a slot that changed hands is taken for one of an old connection.
     pub(super) learning_window: Duration,
     /// How long a remembered flow may be silent.
     pub(super) flow_timeout: Duration,
-    /// Its backends, by address and port.
-    pub(super) backends: BTreeMap<(Ipv4Addr, u16), DesiredBackend>,
+    /// Its backends, by address and port (0: the one the client chose).
+    pub(super) backends: BTreeMap<(IpAddr, u16), DesiredBackend>,
 }
 
 /// A backend as the data plane should know it.
@@ -59,6 +79,17 @@ pub(super) struct DesiredBackend {
     pub(super) condition: Condition,
     /// Where its packets are sent; unresolved for `local`.
     pub(super) next_hop: NextHop,
+    /// The outer source address and the MTU; nothing for `local`.
+    pub(super) outer: Outer,
+}
+
+/// What of the way to a backend goes into the packets to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Outer {
+    /// The address the kernel would send from.
+    pub(super) source: Option<IpAddr>,
+    /// The longest IP packet in bytes, 0 for no limit.
+    pub(super) mtu: u16,
 }
 
 /// What is known of a backend's health.
@@ -84,8 +115,10 @@ pub(super) trait View {
     fn interfaces(&self) -> BTreeMap<u16, Interface>;
     /// The next hop towards an address, `NextHop::UNRESOLVED` while unknown.
     fn next_hop(&self, address: IpAddr) -> NextHop;
+    /// The source address and MTU of packets to an address, as far as known.
+    fn outer(&self, address: IpAddr) -> Outer;
     /// The MAC address of a directly connected neighbour, if known.
-    fn neighbour(&self, address: Ipv4Addr) -> Option<Mac>;
+    fn neighbour(&self, address: IpAddr) -> Option<Mac>;
 }
 
 /// The number of a virtual router's lease.
@@ -93,14 +126,9 @@ pub(super) fn lease_of_router(index: usize) -> u32 {
     index as u32 + 1
 }
 
-/// The key under which the data plane knows a service.
-pub(super) fn service_key(service: &Service) -> ServiceKey6 {
-    ServiceKey6 {
-        address: service.vip.into(),
-        port: Be16::new(service.port),
-        protocol: service.protocol.number(),
-        reserved: 0,
-    }
+/// What tells `service` from the others.
+pub(super) fn service_id(service: &Service) -> ServiceId {
+    ServiceId { vip: service.vip, ports: service.ports, protocol: service.protocol }
 }
 
 /// Computes what should be.
@@ -108,26 +136,29 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
     let mut desired = Desired { interfaces: view.interfaces(), ..Desired::default() };
     for (index, router) in config.virtual_routers.iter().enumerate() {
         for vip in &router.vips {
-            desired.vips.insert(vip.addr(), lease_of_router(index));
+            let guarded = DesiredVip { lease: lease_of_router(index), has_ranges: false };
+            desired.vips.insert(vip.addr(), guarded);
             if view.is_owner(&router.name) {
                 desired.addresses.insert((router.interface.clone(), *vip));
             }
         }
-        let crate::config::Transport::Unicast { peers, .. } = &router.transport;
-        desired.directors.extend(peers.iter().filter_map(|peer| view.neighbour(*peer)));
+        let Transport::Unicast { peers, .. } = &router.transport;
+        desired.directors.extend(peers.iter().filter_map(|peer| view.neighbour(IpAddr::V4(*peer))));
     }
     for service in &config.services {
-        let lease = *desired.vips.entry(service.vip).or_insert(STANDALONE_LEASE);
+        let alone = if service.backend_only { BACKEND_LEASE } else { STANDALONE_LEASE };
+        let vip = desired.vips.entry(service.vip).or_insert(DesiredVip { lease: alone, has_ranges: false });
+        vip.has_ranges |= service.ports.one().is_none();
+        let lease = vip.lease;
         let backends = backends(service, view);
         let serves_itself = backends.values().any(|backend| backend.mode == Mode::Local);
         if serves_itself || lease == STANDALONE_LEASE {
-            desired.addresses.insert((LOOPBACK.to_owned(), Ipv4Net::from(service.vip)));
+            desired.addresses.insert((LOOPBACK.to_owned(), IpNet::from(service.vip)));
         }
         desired.services.insert(
-            service_key(service),
+            service_id(service),
             DesiredService {
                 lease,
-                protocol: service.protocol,
                 ring_size: service.ring_size,
                 learning_window: service.learning_window,
                 flow_timeout: service.flow_timeout,
@@ -138,19 +169,19 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
     desired
 }
 
-fn backends(service: &Service, view: &impl View) -> BTreeMap<(Ipv4Addr, u16), DesiredBackend> {
+fn backends(service: &Service, view: &impl View) -> BTreeMap<(IpAddr, u16), DesiredBackend> {
     let mut backends = BTreeMap::new();
     for backend in &service.backends {
-        // The data plane is IPv4 only so far; the configuration refuses backends of another family.
-        let IpAddr::V4(address) = backend.address else { continue };
-        let mode = if view.is_own_address(backend.address) { Mode::Local } else { backend.mode };
-        let condition = view.condition(service, backend.address, backend.port);
-        let next_hop = match mode {
-            Mode::Local => NextHop::UNRESOLVED,
-            Mode::Dr | Mode::Nat => view.next_hop(backend.address),
+        let address = backend.address;
+        let mode = if view.is_own_address(address) { Mode::Local } else { backend.mode };
+        let condition = view.condition(service, address, backend.port);
+        let (next_hop, outer) = match mode {
+            Mode::Local => (NextHop::UNRESOLVED, Outer::default()),
+            Mode::Dr | Mode::Nat => (view.next_hop(address), Outer { source: None, ..view.outer(address) }),
+            Mode::Ipip | Mode::Gue => (view.next_hop(address), view.outer(address)),
         };
         let weight = if condition == Condition::Up { backend.weight } else { 0 };
-        backends.insert((address, backend.port), DesiredBackend { mode, weight, condition, next_hop });
+        backends.insert((address, backend.port), DesiredBackend { mode, weight, condition, next_hop, outer });
     }
     backends
 }

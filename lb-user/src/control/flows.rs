@@ -3,13 +3,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv6Addr,
     time::Duration,
 };
 
-use lb_common::{Flow, FlowKey, FlowState, ServiceKey6, slot};
+use lb_common::{Flow, FlowKey, FlowState, slot};
 
-use super::forwarding::Forwarding;
+use super::{desired::ServiceId, forwarding::Forwarding};
 use crate::{
+    config::{Ports, Protocol},
     dataplane::{Dataplane, DataplaneError, FlowCursor},
     time::Timestamp,
 };
@@ -31,7 +33,7 @@ pub(super) struct Memory {
     look: Option<Look>,
     last: Option<Found>,
     /// Services whose slots a finished look may settle, each with its slots that it may not.
-    settling: BTreeMap<ServiceKey6, BTreeSet<u32>>,
+    settling: BTreeMap<ServiceId, BTreeSet<u32>>,
     not_before: Timestamp,
 }
 
@@ -40,7 +42,7 @@ pub(super) struct Memory {
 struct Look {
     cursor: FlowCursor,
     found: Found,
-    held: BTreeMap<ServiceKey6, BTreeSet<u32>>,
+    held: BTreeMap<ServiceId, BTreeSet<u32>>,
 }
 
 /// What a look found.
@@ -50,7 +52,7 @@ struct Found {
     /// The backends that flows name.
     backends: BTreeSet<u32>,
     /// Flows by service.
-    flows: BTreeMap<ServiceKey6, usize>,
+    flows: BTreeMap<ServiceId, usize>,
 }
 
 impl Memory {
@@ -79,7 +81,7 @@ impl Memory {
     }
 
     /// The flows of a service, as of the last look.
-    pub(super) fn flows(&self, service: ServiceKey6) -> usize {
+    pub(super) fn flows(&self, service: ServiceId) -> usize {
         self.last.as_ref().and_then(|found| found.flows.get(&service)).copied().unwrap_or(0)
     }
 }
@@ -113,7 +115,7 @@ impl Forwarding {
     }
 
     /// Unsettled slots and remembered flows of a service.
-    pub(super) fn remembered(&self, service: ServiceKey6) -> (usize, usize) {
+    pub(super) fn remembered(&self, service: ServiceId) -> (usize, usize) {
         let slots = self.services.get(&service).and_then(|service| service.slots.as_ref());
         (slots.map_or(0, crate::balance::Slots::unsettled), self.memory.flows(service))
     }
@@ -143,7 +145,7 @@ impl Forwarding {
     fn close(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        key: ServiceKey6,
+        key: ServiceId,
         now: Timestamp,
     ) -> Result<(), DataplaneError> {
         let Some(service) = self.services.get_mut(&key) else { return Ok(()) };
@@ -182,7 +184,7 @@ impl Forwarding {
             self.memory.look = Some(look);
             return Ok(false);
         }
-        let unsettled: Vec<ServiceKey6> = self
+        let unsettled: Vec<ServiceId> = self
             .services
             .iter()
             .filter(|(_, service)| service.slots.is_some())
@@ -204,14 +206,9 @@ impl Forwarding {
         state: FlowState,
         failed: &BTreeSet<u32>,
         now: Timestamp,
-    ) -> Option<(ServiceKey6, u32, u32)> {
-        let service_key = ServiceKey6 {
-            address: key.destination,
-            port: key.destination_port,
-            protocol: key.protocol,
-            reserved: 0,
-        };
-        let service = self.services.get(&service_key)?;
+    ) -> Option<(ServiceId, u32, u32)> {
+        let id = self.service_of(key)?;
+        let service = self.services.get(&id)?;
         let slots = service.slots.as_ref()?;
         let flow = Flow {
             source: key.source,
@@ -225,13 +222,33 @@ impl Forwarding {
         let needed =
             slots.is_unsettled(number) && !failed.contains(&state.backend) && idle < service.flow_timeout;
         let current = slots.current().get(number as usize).copied()?;
-        needed.then_some((service_key, number, current))
+        needed.then_some((id, number, current))
+    }
+
+    /// The service of a flow, as the program finds it: by its port, by a range, by the whole VIP.
+    pub(super) fn service_of(&self, key: &FlowKey) -> Option<ServiceId> {
+        let vip = Ipv6Addr::from(key.destination.octets()).to_canonical();
+        let port = key.destination_port.get();
+        let protocol = Protocol::from_number(key.protocol)?;
+        let id = |ports| ServiceId { vip, ports, protocol };
+        let known = |ports| Some(id(ports)).filter(|id| self.services.contains_key(id));
+        // Ranges do not overlap: the last that begins at or before the port, if any, has it.
+        let range = || {
+            let begun = id(Ports::Range(0, 0))..=ServiceId {
+                protocol: Protocol::Udp,
+                ..id(Ports::Range(port, u16::MAX))
+            };
+            let last =
+                self.services.range(begun).rev().map(|(id, _)| *id).find(|id| id.protocol == protocol)?;
+            (port <= last.ports.bounds().1).then_some(last)
+        };
+        known(Ports::One(port)).or_else(range).or_else(|| known(Ports::Any))
     }
 
     fn settle_service(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        key: ServiceKey6,
+        key: ServiceId,
         held: &BTreeSet<u32>,
     ) -> Result<(), DataplaneError> {
         let Some(looked) = self.memory.last.as_ref().map(|found| found.began) else { return Ok(()) };

@@ -2,17 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
 use lb_common::{
-    Address, Backend, BackendCounters, Be16, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NatReply,
-    NatReplyKey6, NextHop, Service, ServiceKey6, UNSETTLED, Vip, limits,
+    Address, Backend, BackendCounters, Be16, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT,
+    Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, UNSETTLED, Vip, limits,
 };
 
 use super::{
-    desired::{Condition, Desired, DesiredService},
+    desired::{Condition, Desired, DesiredService, DesiredVip, Outer, ServiceId},
     flows::Memory,
     identifiers::Identifiers,
 };
@@ -30,7 +30,7 @@ pub(super) enum ForwardingError {
     #[error(transparent)]
     Dataplane(#[from] DataplaneError),
     /// A map is full.
-    #[error("all {limit} {what} are in use; the change was not applied")]
+    #[error("all {limit} {what} are in use; the change was not applied (after a restart there is more room)")]
     Full {
         /// Which kind of identifier.
         what: &'static str,
@@ -42,10 +42,11 @@ pub(super) enum ForwardingError {
 /// What a backend identifier stands for; anything else is another identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BackendKey {
-    pub(super) service: ServiceKey6,
-    address: Ipv4Addr,
+    pub(super) service: ServiceId,
+    address: IpAddr,
     port: u16,
     mode: u8,
+    outer: Outer,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,22 +83,25 @@ pub(super) struct AppliedService {
 #[derive(Debug)]
 pub(super) struct Forwarding {
     interfaces: BTreeMap<u16, Interface>,
-    vips: BTreeMap<Ipv4Addr, u32>,
-    pub(super) services: BTreeMap<ServiceKey6, AppliedService>,
+    vips: BTreeMap<IpAddr, DesiredVip>,
+    pub(super) services: BTreeMap<ServiceId, AppliedService>,
     pub(super) backends: BTreeMap<BackendKey, AppliedBackend>,
     nat_replies: BTreeMap<NatReplyKey6, NatReply>,
     directors: BTreeSet<Mac>,
     backend_ids: Identifiers,
+    /// How many backend identifiers there are.
+    room: u32,
     ring_ids: Identifiers,
     /// Identifiers whose counters still count for a service.
-    retired: BTreeMap<u32, ServiceKey6>,
+    retired: BTreeMap<u32, ServiceId>,
     /// Counts of identifiers that were recycled.
-    folded: BTreeMap<ServiceKey6, BackendCounters>,
+    folded: BTreeMap<ServiceId, BackendCounters>,
     pub(super) memory: Memory,
 }
 
-impl Default for Forwarding {
-    fn default() -> Self {
+impl Forwarding {
+    /// Nothing applied; `room` is how many backend identifiers the maps have, number 0 included.
+    pub(super) fn new(room: u32) -> Self {
         Self {
             interfaces: BTreeMap::new(),
             vips: BTreeMap::new(),
@@ -106,7 +110,8 @@ impl Default for Forwarding {
             nat_replies: BTreeMap::new(),
             directors: BTreeSet::new(),
             // Identifier 0 of a backend means "none" in a ring.
-            backend_ids: Identifiers::new(1, limits::BACKENDS),
+            backend_ids: Identifiers::new(1, room),
+            room,
             ring_ids: Identifiers::new(0, limits::RINGS),
             retired: BTreeMap::new(),
             folded: BTreeMap::new(),
@@ -137,7 +142,7 @@ impl Forwarding {
             }
         }
         self.vips(dataplane, &desired.vips, &mut errors);
-        let gone: Vec<ServiceKey6> =
+        let gone: Vec<ServiceId> =
             self.services.keys().filter(|key| !desired.services.contains_key(key)).copied().collect();
         for key in gone {
             if let Err(error) = self.remove_service(dataplane, key, now) {
@@ -159,9 +164,9 @@ impl Forwarding {
     ) -> Vec<ForwardingError> {
         let mut errors = Vec::new();
         let desired = &desired.vips;
-        let gone: Vec<Ipv4Addr> = self.vips.keys().filter(|a| !desired.contains_key(a)).copied().collect();
+        let gone: Vec<IpAddr> = self.vips.keys().filter(|a| !desired.contains_key(a)).copied().collect();
         for address in gone {
-            match dataplane.delete_vip(be(address)) {
+            match dataplane.delete_vip(address.into()) {
                 Ok(()) => {
                     self.vips.remove(&address);
                 }
@@ -175,15 +180,13 @@ impl Forwarding {
     pub(super) fn backend_counters(
         &self,
         dataplane: &dyn Dataplane,
-        service: ServiceKey6,
-        address: Ipv4Addr,
+        service: ServiceId,
+        address: IpAddr,
         port: u16,
     ) -> Result<BackendCounters, DataplaneError> {
         let mut sum = BackendCounters::default();
-        for (_, backend) in self
-            .backends
-            .iter()
-            .filter(|(key, _)| (key.service, key.address, key.port) == (service, address, port))
+        for (_, backend) in
+            self.backends_of(service).filter(|(key, _)| (key.address, key.port) == (address, port))
         {
             add(&mut sum, dataplane.backend_counters(backend.id)?);
         }
@@ -194,15 +197,20 @@ impl Forwarding {
     pub(super) fn service_counters(
         &self,
         dataplane: &dyn Dataplane,
-        service: ServiceKey6,
+        service: ServiceId,
     ) -> Result<BackendCounters, DataplaneError> {
         let mut sum = self.folded.get(&service).copied().unwrap_or_default();
-        let current = self.backends.iter().filter(|(key, _)| key.service == service).map(|(_, b)| b.id);
+        let current = self.backends_of(service).map(|(_, backend)| backend.id);
         let retired = self.retired.iter().filter(|(_, key)| **key == service).map(|(id, _)| *id);
         for id in current.chain(retired) {
             add(&mut sum, dataplane.backend_counters(id)?);
         }
         Ok(sum)
+    }
+
+    /// The backends of a service: keys are in the order of services.
+    fn backends_of(&self, service: ServiceId) -> impl Iterator<Item = (&BackendKey, &AppliedBackend)> {
+        self.backends.range(first_of(service)..).take_while(move |(key, _)| key.service == service)
     }
 
     fn recycle(&mut self, dataplane: &mut dyn Dataplane, now: Timestamp, errors: &mut Vec<ForwardingError>) {
@@ -279,16 +287,17 @@ impl Forwarding {
     fn vips(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        desired: &BTreeMap<Ipv4Addr, u32>,
+        desired: &BTreeMap<IpAddr, DesiredVip>,
         errors: &mut Vec<ForwardingError>,
     ) {
-        for (address, lease) in desired {
-            if self.vips.get(address) == Some(lease) {
+        for (address, vip) in desired {
+            if self.vips.get(address) == Some(vip) {
                 continue;
             }
-            match dataplane.put_vip(be(*address), Vip { lease: *lease, flags: 0 }) {
+            let flags = if vip.has_ranges { Vip::HAS_RANGES } else { 0 };
+            match dataplane.put_vip((*address).into(), Vip { lease: vip.lease, flags }) {
                 Ok(()) => {
-                    self.vips.insert(*address, *lease);
+                    self.vips.insert(*address, *vip);
                 }
                 Err(error) => errors.push(error.into()),
             }
@@ -298,21 +307,25 @@ impl Forwarding {
     fn service(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        key: ServiceKey6,
+        key: ServiceId,
         desired: &DesiredService,
         now: Timestamp,
     ) -> Result<(), ForwardingError> {
         let mut source = RingSource { size: desired.ring_size, members: Vec::new() };
         let mut kept = BTreeSet::new();
         for ((address, port), backend) in &desired.backends {
-            let backend_key =
-                BackendKey { service: key, address: *address, port: *port, mode: mode_number(backend.mode) };
+            let backend_key = BackendKey {
+                service: key,
+                address: *address,
+                port: *port,
+                mode: mode_number(backend.mode),
+                outer: backend.outer,
+            };
             let id = self.backend(dataplane, backend_key, backend.next_hop)?;
             kept.insert(backend_key);
             let failed = self.failed(dataplane, backend_key, backend.condition == Condition::Failed, now)?;
             if backend.weight > 0 && !failed {
-                let member_key =
-                    MemberKey { address: (*address).into(), port: *port, protocol: desired.protocol };
+                let member_key = MemberKey { address: *address, port: *port, protocol: key.protocol };
                 source.members.push(Member { key: member_key, weight: backend.weight, id });
             }
         }
@@ -329,11 +342,9 @@ impl Forwarding {
     /// The backends of a service, those included that are no longer desired.
     fn backends_of_mut(
         &mut self,
-        service: ServiceKey6,
+        service: ServiceId,
     ) -> impl Iterator<Item = (&BackendKey, &mut AppliedBackend)> {
-        let first = BackendKey { service, address: Ipv4Addr::UNSPECIFIED, port: 0, mode: 0 };
-        let last = BackendKey { service, address: Ipv4Addr::BROADCAST, port: u16::MAX, mode: u8::MAX };
-        self.backends.range_mut(first..=last)
+        self.backends.range_mut(first_of(service)..).take_while(move |(key, _)| key.service == service)
     }
 
     /// Notes whether a backend failed; says whether it still counts as failed. One that recovered does until its
@@ -378,15 +389,20 @@ impl Forwarding {
         let id = self
             .backend_ids
             .allocate()
-            .ok_or(ForwardingError::Full { what: "backend identifiers", limit: limits::BACKENDS })?;
-        let address = be(key.address);
-        let port = Be16::new(key.port);
-        let written = dataplane
-            .put_backend(id, Backend { next_hop, address, port, mode: key.mode, ..Backend::default() })
-            .and_then(|()| match key.mode {
-                MODE_NAT => self.put_nat_reply(dataplane, key, id),
-                _ => Ok(()),
-            });
+            .ok_or(ForwardingError::Full { what: "backend identifiers", limit: self.room })?;
+        let backend = Backend {
+            next_hop,
+            address: key.address.into(),
+            source: key.outer.source.map(Address::from).unwrap_or_default(),
+            port: Be16::new(key.port),
+            mode: key.mode,
+            mtu: key.outer.mtu,
+            ..Backend::default()
+        };
+        let written = dataplane.put_backend(id, backend).and_then(|()| match key.mode {
+            MODE_NAT => self.put_nat_reply(dataplane, key, id),
+            _ => Ok(()),
+        });
         if let Err(error) = written {
             self.backend_ids.recycle(id);
             return Err(error.into());
@@ -402,7 +418,10 @@ impl Forwarding {
         backend: u32,
     ) -> Result<(), DataplaneError> {
         let reply_key = nat_reply_key(key);
-        let reply = NatReply { address: key.service.address, port: key.service.port, reserved: 0, backend };
+        let ServiceId { vip, ports, .. } = key.service;
+        // The configuration has no `nat` backends behind several ports.
+        let (port, _) = ports.bounds();
+        let reply = NatReply { address: vip.into(), port: Be16::new(port), reserved: 0, backend };
         dataplane.put_nat_reply(reply_key, reply)?;
         self.nat_replies.insert(reply_key, reply);
         Ok(())
@@ -411,7 +430,7 @@ impl Forwarding {
     fn ring_and_service(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        key: ServiceKey6,
+        key: ServiceId,
         source: RingSource,
         desired: &DesiredService,
         flags: u32,
@@ -450,7 +469,7 @@ impl Forwarding {
         let value = Service { ring, ring_size, lease: desired.lease, flags, previous, ..Service::default() };
         let mut written = slots.as_ref().map_or(Ok(()), |slots| put_slots(dataplane, &value, slots));
         if written.is_ok() && applied.is_none_or(|applied| applied.value != value) {
-            written = dataplane.put_service(key, value);
+            written = put_service(dataplane, key, value, applied.map(|applied| applied.value));
         }
         if let Err(error) = written {
             if !keeps_ring {
@@ -483,7 +502,7 @@ impl Forwarding {
     }
 
     /// The slots of a service name other backends than before: whoever left may have been named until now.
-    pub(super) fn names_changed(&mut self, service: ServiceKey6, now: Timestamp) {
+    pub(super) fn names_changed(&mut self, service: ServiceId, now: Timestamp) {
         for (_, backend) in self.backends_of_mut(service) {
             backend.left = backend.left.map(|_| now);
         }
@@ -501,17 +520,17 @@ impl Forwarding {
     }
 
     /// The identifiers of a service's failed backends.
-    fn failed_of(&mut self, service: ServiceKey6) -> BTreeSet<u32> {
+    fn failed_of(&mut self, service: ServiceId) -> BTreeSet<u32> {
         self.backends_of_mut(service).filter(|(_, b)| b.failed.is_some()).map(|(_, b)| b.id).collect()
     }
 
     fn remove_service(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        key: ServiceKey6,
+        key: ServiceId,
         now: Timestamp,
     ) -> Result<(), ForwardingError> {
-        dataplane.delete_service(key)?;
+        delete_service(dataplane, key)?;
         if let Some(applied) = self.services.remove(&key) {
             self.ring_ids.release(applied.value.ring, now);
             self.ring_ids.release(applied.value.previous, now);
@@ -528,7 +547,7 @@ impl Forwarding {
         dataplane: &mut dyn Dataplane,
         now: Timestamp,
     ) -> Result<(), DataplaneError> {
-        let mut named: BTreeMap<ServiceKey6, BTreeSet<u32>> = BTreeMap::new();
+        let mut named: BTreeMap<ServiceId, BTreeSet<u32>> = BTreeMap::new();
         let mut free = Vec::new();
         for (key, backend) in &self.backends {
             let Some(left) = backend.left else { continue };
@@ -576,23 +595,77 @@ fn ring_slots(source: &RingSource) -> Vec<u32> {
 
 fn nat_reply_key(key: BackendKey) -> NatReplyKey6 {
     NatReplyKey6 {
-        address: be(key.address),
+        address: key.address.into(),
         port: Be16::new(key.port),
-        protocol: key.service.protocol,
+        protocol: key.service.protocol.number(),
         reserved: 0,
     }
+}
+
+/// Before every backend of a service, in the order of keys.
+fn first_of(service: ServiceId) -> BackendKey {
+    let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    BackendKey { service, address, port: 0, mode: 0, outer: Outer::default() }
 }
 
 fn mode_number(mode: Mode) -> u8 {
     match mode {
         Mode::Local => MODE_LOCAL,
         Mode::Dr => MODE_DR,
+        Mode::Ipip => MODE_IPIP,
+        Mode::Gue => MODE_GUE,
         Mode::Nat => MODE_NAT,
     }
 }
 
-fn be(address: Ipv4Addr) -> Address {
-    address.into()
+/// Writes what leads to a service: one entry, or one for each block of its ports. After a failure everything leads
+/// where it led `before`.
+fn put_service(
+    dataplane: &mut dyn Dataplane,
+    id: ServiceId,
+    service: Service,
+    before: Option<Service>,
+) -> Result<(), DataplaneError> {
+    if id.ports.one().is_some() {
+        return dataplane.put_service(service_key(id), service);
+    }
+    let blocks = blocks(id);
+    for (written, (key, bits)) in blocks.iter().enumerate() {
+        let Err(error) = dataplane.put_service_range(*key, *bits, service) else { continue };
+        for (key, bits) in &blocks[..written] {
+            // A second failure changes nothing: the next run writes all of them again.
+            let _ = match before {
+                Some(before) => dataplane.put_service_range(*key, *bits, before),
+                None => dataplane.delete_service_range(*key, *bits),
+            };
+        }
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn delete_service(dataplane: &mut dyn Dataplane, id: ServiceId) -> Result<(), DataplaneError> {
+    if id.ports.one().is_some() {
+        return dataplane.delete_service(service_key(id));
+    }
+    blocks(id).into_iter().try_for_each(|(key, bits)| dataplane.delete_service_range(key, bits))
+}
+
+/// The key of a service of one port.
+fn service_key(id: ServiceId) -> ServiceKey6 {
+    let (port, _) = id.ports.bounds();
+    ServiceKey6 { address: id.vip.into(), port: Be16::new(port), protocol: id.protocol.number(), reserved: 0 }
+}
+
+/// The keys of a service of several ports, each with the number of port bits that are compared.
+fn blocks(id: ServiceId) -> Vec<(RangeKey, u8)> {
+    let key = |port| RangeKey {
+        address: id.vip.into(),
+        protocol: id.protocol.number(),
+        reserved: 0,
+        port: Be16::new(port),
+    };
+    id.ports.prefixes().into_iter().map(|(port, bits)| (key(port), bits)).collect()
 }
 
 fn add(sum: &mut BackendCounters, more: BackendCounters) {

@@ -2,24 +2,23 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use lb_common::{Interface, NextHop, ServiceKey6};
 use tracing::{info, warn};
 
 use super::{
-    desired::{Condition, service_key},
+    desired::{Condition, ServiceId, service_id},
     world::World,
 };
 use crate::{
-    config::{Backend, Config, Mode, Protocol, Service, Transport},
+    config::{Backend, Check, Config, Mode, Protocol, Service, Transport},
     health::{CheckId, HealthEvent, Machine, State, Target, VipPath},
     time::Timestamp,
 };
 
 /// A backend of a service.
-type Key = (ServiceKey6, IpAddr, u16);
+type Key = (ServiceId, IpAddr, u16);
 
 /// What is known about the backends' health.
 #[derive(Debug, Default)]
@@ -42,22 +41,26 @@ impl Health {
     /// Takes a configuration and returns the targets to check. A backend whose check asks the same as before
     /// keeps its state.
     pub(super) fn configure(&mut self, config: &Config, world: &World, now: Timestamp) -> Vec<Target> {
-        let interfaces = world.interfaces();
         let mut old = std::mem::take(&mut self.checked);
         self.by_id.clear();
         for service in &config.services {
             for backend in &service.backends {
                 let Some(check) = &backend.check else { continue };
-                let key = (service_key(service), backend.address, backend.port);
-                let takes_vip = service.protocol == Protocol::Tcp && backend.mode == Mode::Dr;
+                let key = (service_id(service), backend.address, backend.port);
+                let port = probed_port(service, backend, check);
+                // The probe along the way of the VIP's packets speaks TCP over IPv4 to one port.
+                let takes_vip = service.protocol == Protocol::Tcp
+                    && backend.mode == Mode::Dr
+                    && service.vip.is_ipv4()
+                    && service.ports.one().is_some();
                 let wanted = Target {
                     id: CheckId(0),
                     address: backend.address,
-                    port: backend.port,
+                    port,
                     check: check.clone(),
                     source: probe_source(config, service, backend),
-                    vip: service.address(),
-                    vip_path: vip_path(takes_vip, backend.address, world, &interfaces),
+                    vip: SocketAddr::new(service.vip, service.ports.one().unwrap_or(port)),
+                    vip_path: vip_path(takes_vip, backend.address, world),
                 };
                 let checked = match old.remove(&key) {
                     Some(mut known) if asks_the_same(&known.target, &wanted) => {
@@ -83,10 +86,9 @@ impl Health {
     /// Follows the neighbours: if packets for the VIP now take another way to any backend, the targets to
     /// check. The backends keep their states.
     pub(super) fn follow_paths(&mut self, world: &World) -> Option<Vec<Target>> {
-        let interfaces = world.interfaces();
         let mut changed = false;
         for checked in self.checked.values_mut() {
-            let path = vip_path(checked.takes_vip, checked.target.address, world, &interfaces);
+            let path = vip_path(checked.takes_vip, checked.target.address, world);
             changed |= path != checked.target.vip_path;
             checked.target.vip_path = path;
         }
@@ -130,8 +132,7 @@ impl Health {
 
     /// What is known of a backend; what nobody checks is up.
     pub(super) fn condition(&self, service: &Service, address: IpAddr, port: u16) -> Condition {
-        match self.checked.get(&(service_key(service), address, port)).map(|checked| checked.machine.state())
-        {
+        match self.checked.get(&(service_id(service), address, port)).map(|checked| checked.machine.state()) {
             None | Some(State::Up) => Condition::Up,
             Some(State::Checking) => Condition::Checking,
             Some(State::Down { .. }) => Condition::Failed,
@@ -140,7 +141,7 @@ impl Health {
 
     /// The state and its reason, for `lb status`.
     pub(super) fn describe(&self, service: &Service, backend: &Backend) -> (&'static str, String) {
-        let Some(checked) = self.checked.get(&(service_key(service), backend.address, backend.port)) else {
+        let Some(checked) = self.checked.get(&(service_id(service), backend.address, backend.port)) else {
             return ("up", "not checked".to_owned());
         };
         match checked.machine.state() {
@@ -168,6 +169,12 @@ impl Checked {
     }
 }
 
+/// The port to connect to: of several ports the first, unless the check says which. (For all ports it does.)
+fn probed_port(service: &Service, backend: &Backend, check: &Check) -> u16 {
+    let (first, _) = service.ports.bounds();
+    check.port.unwrap_or(if backend.port == 0 { first } else { backend.port })
+}
+
 fn asks_the_same(known: &Target, wanted: &Target) -> bool {
     known.check.kind == wanted.check.kind
         && known.check.port == wanted.check.port
@@ -175,21 +182,12 @@ fn asks_the_same(known: &Target, wanted: &Target) -> bool {
 }
 
 /// The way packets for the VIP take to a backend, as the data plane forwards them.
-fn vip_path(
-    takes_vip: bool,
-    address: IpAddr,
-    world: &World,
-    interfaces: &BTreeMap<u16, Interface>,
-) -> VipPath {
-    let IpAddr::V4(address) = address else { return VipPath::NotAsked };
-    if !takes_vip || world.is_own(address) {
+fn vip_path(takes_vip: bool, address: IpAddr, world: &World) -> VipPath {
+    if !takes_vip || !address.is_ipv4() || world.is_own(address) {
         return VipPath::NotAsked;
     }
-    let next_hop = world.next_hop(address);
-    match interfaces.get(&next_hop.slot()) {
-        Some(interface) if next_hop != NextHop::UNRESOLVED => {
-            VipPath::Resolved { interface: interface.ifindex, mac: next_hop.mac() }
-        }
+    match world.station(address) {
+        Some((interface, Some(mac))) => VipPath::Resolved { interface, mac },
         _ => VipPath::Unresolved,
     }
 }
@@ -198,8 +196,10 @@ fn vip_path(
 /// an owner never asks from the VIP, which the backend may have as well. A node's own backend is asked from
 /// wherever the kernel likes.
 fn probe_source(config: &Config, service: &Service, backend: &Backend) -> Option<IpAddr> {
-    let Transport::Unicast { source, .. } = &config.router_of(service.vip.into())?.transport;
-    (backend.address != IpAddr::V4(*source) && backend.mode != Mode::Nat).then_some(IpAddr::V4(*source))
+    let Transport::Unicast { source, .. } = &config.router_of(service.vip)?.transport;
+    // An IPv6 VIP is deprecated where it is an address, so the kernel does not choose it.
+    (backend.address.is_ipv4() && backend.address != IpAddr::V4(*source) && backend.mode != Mode::Nat)
+        .then_some(IpAddr::V4(*source))
 }
 
 #[cfg(test)]
@@ -209,7 +209,7 @@ mod tests {
     use lb_common::Mac;
 
     use super::*;
-    use crate::net::{InterfaceAddress, Link, Neighbour, NetEvent, NextHop as NetNextHop};
+    use crate::net::{InterfaceAddress, Link, Neighbour, NetEvent, NextHop as NetNextHop, Path};
 
     const TUTORIAL: &str = include_str!("../../../configs/tutorial-a.toml");
     const NODE_A: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 2);
@@ -227,15 +227,17 @@ mod tests {
             mtu: 1500,
             up: true,
             carrier: true,
+            vlan: None,
         }));
         let address = ipnet::Ipv4Net::new(NODE_A, 16).unwrap();
-        world.event(NetEvent::AddressAdded(InterfaceAddress { index: INTERFACE, address }));
-        world.route(NODE_B, Some(NetNextHop { index: INTERFACE, address: NODE_B }));
+        world.event(NetEvent::AddressAdded(InterfaceAddress { index: INTERFACE, address: address.into() }));
+        let path = Path { index: INTERFACE, gateway: None, source: None, mtu: None };
+        world.route(NODE_B.into(), Some(path));
         world
     }
 
     fn learn(world: &mut World, mac: Option<Mac>) {
-        let next_hop = NetNextHop { index: INTERFACE, address: NODE_B };
+        let next_hop = NetNextHop { index: INTERFACE, address: NODE_B.into() };
         world.event(NetEvent::Neighbour(Neighbour { next_hop, mac }));
     }
 
@@ -289,11 +291,11 @@ mod tests {
         let targets = health.follow_paths(&world).expect("the MAC is another");
         let to_b = targets.iter().find(|target| target.address == NODE_B).unwrap();
         assert_eq!((to_b.id, to_b.vip_path), (id, resolved(other)));
-        assert!(health.is_healthy(&config.services[0], NODE_B.into(), 80));
+        assert_eq!(health.condition(&config.services[0], NODE_B.into(), 80), Condition::Up);
 
         // A new configuration that asks the same keeps both.
         assert_eq!(paths(&health.configure(&config, &world, Timestamp(2))), paths(&targets));
-        assert!(health.is_healthy(&config.services[0], NODE_B.into(), 80));
+        assert_eq!(health.condition(&config.services[0], NODE_B.into(), 80), Condition::Up);
         learn(&mut world, None);
         assert_eq!(paths(&health.follow_paths(&world).unwrap())[&NODE_B.into()], VipPath::Unresolved);
     }

@@ -107,7 +107,7 @@ impl Controller {
         }
     }
 
-    /// Sends the gratuitous ARP that is due.
+    /// Announces the VIPs as often as is due.
     pub(super) fn announce(&mut self, index: usize, now: Timestamp) {
         let router = &mut self.routers[index];
         let due = router.announcements_due(now);
@@ -117,8 +117,8 @@ impl Controller {
         let Some(link) = self.world.link_named(&router.config.interface) else { return };
         let Some(mac) = link.mac else { return };
         for vip in router.config.vips.iter().flat_map(|vip| std::iter::repeat_n(vip, due as usize)) {
-            if let Err(error) = self.edges.arp.announce(link.index, mac, vip.addr()) {
-                warn!(router = %router.config.name, vip = %vip.addr(), %error, "gratuitous ARP not sent");
+            if let Err(error) = self.edges.announcer.announce(link.index, mac, vip.addr()) {
+                warn!(router = %router.config.name, vip = %vip.addr(), %error, "not announced");
             }
         }
     }

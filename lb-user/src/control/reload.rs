@@ -31,6 +31,7 @@ impl Controller {
             warn!("{warning}");
         }
         self.replace(parsed.config, channels);
+        self.find_new_routes().await;
         self.reconcile().await;
         Ok("the new configuration is in force".to_owned())
     }

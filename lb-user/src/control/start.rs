@@ -10,7 +10,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    controller::{Controller, Edges, Inputs, Signal, StartError},
+    controller::{Controller, Edges, Inputs, Signal, StartError, room_for_backends},
     world::World,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     config::{self, ConfigErrors, HostFacts, PacketLog, Parsed},
     dataplane::{DataplaneError, LoadOptions, XdpDataplane, spawn_packet_log},
     health::Checker,
-    net::{ArpError, ArpSocket, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
+    net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
     node_lock::{NodeLock, NodeLockError},
     track::Runner,
 };
@@ -38,9 +38,9 @@ pub enum RunError {
     /// The kernel's network cannot be used.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    /// Gratuitous ARP cannot be sent.
+    /// VIPs cannot be announced.
     #[error(transparent)]
-    Arp(#[from] ArpError),
+    Announce(#[from] AnnounceError),
     /// The data plane or a socket refuses.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -113,7 +113,8 @@ fn build(
     world: World,
 ) -> Result<(Controller, Inputs), RunError> {
     let config::Daemon { pin_dir, packet_log, .. } = parsed.config.daemon.clone();
-    let options = LoadOptions { packet_log, ..LoadOptions::new(pin_dir) };
+    let backends = room_for_backends(&parsed.config);
+    let options = LoadOptions { packet_log, backends, ..LoadOptions::new(pin_dir) };
     let mut dataplane = XdpDataplane::load(options)?;
     if packet_log != PacketLog::Off {
         spawn_packet_log(&mut dataplane)?;
@@ -124,7 +125,7 @@ fn build(
     let edges = Edges {
         dataplane: Box::new(dataplane),
         neighbours: NeighbourKeeper::new(netlink.clone()),
-        arp: ArpSocket::open()?,
+        announcer: Announcer::open()?,
         checker: Checker::new(health_sender),
         runner: Runner::new(track_sender)
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::{BackendCounters, NextHop, Verdict};
+use lb_common::{NextHop, Verdict};
 
 use super::{
     controller::{Attached, Controller},
-    desired::service_key,
+    desired::service_id,
 };
 use crate::{
     api::{BackendStatus, InterfaceStatus, RouterStatus, ScriptStatus, ServiceStatus, Status},
@@ -62,7 +62,7 @@ impl Controller {
                 reason: "the interface is gone or refused the program".to_owned(),
             },
         };
-        self.config.attached_interfaces().into_iter().map(status).collect()
+        self.carriers().iter().map(|name| status(name)).collect()
     }
 
     fn routers_status(&self, now: Timestamp) -> Vec<RouterStatus> {
@@ -87,14 +87,15 @@ impl Controller {
 
     fn service_status(&self, service: &Service) -> ServiceStatus {
         let dataplane = self.edges.dataplane.as_ref();
-        let traffic = self.forwarding.service_counters(dataplane, service_key(service)).unwrap_or_default();
-        let (unsettled_slots, remembered_flows) = self.forwarding.remembered(service_key(service));
+        let id = service_id(service);
+        let traffic = self.forwarding.service_counters(dataplane, id).unwrap_or_default();
+        let (unsettled_slots, remembered_flows) = self.forwarding.remembered(id);
         ServiceStatus {
             unsettled_slots,
             remembered_flows,
             name: service.name.clone(),
-            vip: service.vip.into(),
-            port: service.port,
+            vip: service.vip,
+            port: service.ports.into(),
             protocol: service.protocol.to_string(),
             traffic: traffic.into(),
             backends: service.backends.iter().map(|backend| self.backend_status(service, backend)).collect(),
@@ -103,20 +104,18 @@ impl Controller {
 
     fn backend_status(&self, service: &Service, backend: &Backend) -> BackendStatus {
         let (state, reason) = self.health.describe(service, backend);
-        let (mut mode, mut next_hop, mut traffic) = (backend.mode, None, BackendCounters::default());
-        if let std::net::IpAddr::V4(address) = backend.address {
-            if self.world.is_own(address) {
-                mode = Mode::Local;
-            } else {
-                let hop = self.world.next_hop(address);
-                next_hop = (hop != NextHop::UNRESOLVED).then(|| hop.mac().to_string());
-            }
-            let dataplane = self.edges.dataplane.as_ref();
-            traffic = self
-                .forwarding
-                .backend_counters(dataplane, service_key(service), address, backend.port)
-                .unwrap_or_default();
+        let (mut mode, mut next_hop) = (backend.mode, None);
+        if self.world.is_own(backend.address) {
+            mode = Mode::Local;
+        } else {
+            let hop = self.world.next_hop(backend.address);
+            next_hop = (hop != NextHop::UNRESOLVED).then(|| hop.mac().to_string());
         }
+        let dataplane = self.edges.dataplane.as_ref();
+        let traffic = self
+            .forwarding
+            .backend_counters(dataplane, service_id(service), backend.address, backend.port)
+            .unwrap_or_default();
         BackendStatus {
             address: backend.address,
             port: backend.port,

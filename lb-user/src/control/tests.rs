@@ -2,19 +2,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
 use lb_common::{
-    BackendCounters, Be16, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop, Service as ServiceValue,
-    ServiceKey6, slot_backend,
+    Address, BackendCounters, Be16, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
+    Service as ServiceValue, ServiceKey6, limits, slot_backend,
 };
 
 mod flows;
+mod modes;
+mod scale;
+mod world;
 
 use super::{
-    desired::{Condition, Desired, LOOPBACK, STANDALONE_LEASE, View, desired, service_key},
+    desired::{Condition, Desired, LOOPBACK, Outer, STANDALONE_LEASE, ServiceId, View, desired, service_id},
     forwarding::Forwarding,
     identifiers::REST,
 };
@@ -25,15 +28,16 @@ use crate::{
 };
 
 const TUTORIAL: &str = include_str!("../../../configs/tutorial-a.toml");
-const NODE_A: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 2);
-const NODE_B: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 3);
-const VIP: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 4);
+const NODE_A: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 2));
+const NODE_B: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 3));
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 4));
+const NODE_A_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
 const MAC_B: Mac = Mac([2, 0, 0, 0, 0, 0x0b]);
 
 /// What node-a knows: itself, and node-b's MAC address behind slot 0.
 struct NodeA {
     owner: bool,
-    unhealthy: BTreeSet<Ipv4Addr>,
+    unhealthy: BTreeSet<IpAddr>,
     mac_b: Option<Mac>,
 }
 
@@ -49,15 +53,11 @@ impl View for NodeA {
     }
 
     fn condition(&self, _: &Service, address: IpAddr, _: u16) -> Condition {
-        if self.unhealthy.iter().any(|unhealthy| IpAddr::V4(*unhealthy) == address) {
-            Condition::Failed
-        } else {
-            Condition::Up
-        }
+        if self.unhealthy.contains(&address) { Condition::Failed } else { Condition::Up }
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {
-        address == IpAddr::V4(NODE_A)
+        address == NODE_A
     }
 
     fn interfaces(&self) -> BTreeMap<u16, Interface> {
@@ -69,12 +69,16 @@ impl View for NodeA {
 
     fn next_hop(&self, address: IpAddr) -> NextHop {
         match self.mac_b {
-            Some(mac) if address == IpAddr::V4(NODE_B) => NextHop::new(mac, 0),
+            Some(mac) if address != NODE_A => NextHop::new(mac, 0),
             _ => NextHop::UNRESOLVED,
         }
     }
 
-    fn neighbour(&self, address: Ipv4Addr) -> Option<Mac> {
+    fn outer(&self, address: IpAddr) -> Outer {
+        Outer { source: Some(if address.is_ipv4() { NODE_A } else { NODE_A_V6 }), mtu: 1400 }
+    }
+
+    fn neighbour(&self, address: IpAddr) -> Option<Mac> {
         self.mac_b.filter(|_| address == NODE_B)
     }
 }
@@ -83,15 +87,28 @@ fn tutorial() -> Config {
     Config::parse("tutorial-a.toml", TUTORIAL).unwrap()
 }
 
+fn id() -> ServiceId {
+    service_id(&tutorial().services[0])
+}
+
 fn key() -> ServiceKey6 {
-    service_key(&tutorial().services[0])
+    ServiceKey6 { address: VIP.into(), port: Be16::new(80), protocol: 6, reserved: 0 }
+}
+
+fn ip(address: Address) -> IpAddr {
+    Ipv6Addr::from(address.octets()).to_canonical()
 }
 
 /// A data plane and its reconciler; what the reconciler says is checked to be nothing.
-#[derive(Default)]
 struct Node {
     forwarding: Forwarding,
     dataplane: MemoryDataplane,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { forwarding: Forwarding::new(limits::MOST_BACKENDS), dataplane: MemoryDataplane::default() }
+    }
 }
 
 impl Node {
@@ -121,10 +138,10 @@ impl Node {
     }
 
     /// Backend address → slots.
-    fn shares(&self) -> BTreeMap<Ipv4Addr, usize> {
+    fn shares(&self) -> BTreeMap<IpAddr, usize> {
         let mut shares = BTreeMap::new();
         for id in self.ring() {
-            let address = Ipv4Addr::from(self.dataplane.backends[&id].address.0[3].octets());
+            let address = ip(self.dataplane.backends[&id].address);
             *shares.entry(address).or_default() += 1;
         }
         shares
@@ -135,11 +152,11 @@ impl Node {
 fn tutorial_on_node_a_serves_itself_and_forwards_to_node_b() {
     let mut node = Node::default();
     node.apply(&desired(&tutorial(), &NodeA::default()));
-    let modes: BTreeMap<Ipv4Addr, (u8, NextHop)> = node
+    let modes: BTreeMap<IpAddr, (u8, NextHop)> = node
         .dataplane
         .backends
         .values()
-        .map(|backend| (backend.address.0[3].octets().into(), (backend.mode, backend.next_hop)))
+        .map(|backend| (ip(backend.address), (backend.mode, backend.next_hop)))
         .collect();
     assert_eq!(
         modes,
@@ -215,7 +232,7 @@ fn another_ring_size_is_another_ring_index() {
     let mut wanted = desired(&tutorial(), &NodeA::default());
     node.apply(&wanted);
     let first = node.dataplane.services[&key()].ring;
-    wanted.services.get_mut(&key()).unwrap().ring_size = 101;
+    wanted.services.get_mut(&id()).unwrap().ring_size = 101;
     node.apply(&wanted);
     let second = node.dataplane.services[&key()];
     assert_ne!(second.ring, first);
@@ -254,19 +271,19 @@ fn counters_of_a_backend_that_left_stay_with_its_service() {
         node.dataplane.counters.insert(*id, counters);
     }
     let mut one = both.clone();
-    one.services.get_mut(&key()).unwrap().backends.remove(&(NODE_B, 80));
+    one.services.get_mut(&id()).unwrap().backends.remove(&(NODE_B, 80));
     node.apply(&one);
     // Its slots settle, and no flow names it.
     let settled = Timestamp(0) + Duration::from_mins(2);
     node.settle_until(settled);
     for now in [settled, settled + REST, settled + REST + REST] {
         node.apply_at(&one, now);
-        let sum = node.forwarding.service_counters(&node.dataplane, key()).unwrap();
+        let sum = node.forwarding.service_counters(&node.dataplane, id()).unwrap();
         assert_eq!((sum.packets, sum.connections), (20, 2), "{now:?}");
     }
     // The identifier starts from nothing when it is used again.
     node.apply_at(&both, settled + REST + REST);
-    let again = node.forwarding.backend_counters(&node.dataplane, key(), NODE_B, 80).unwrap();
+    let again = node.forwarding.backend_counters(&node.dataplane, id(), NODE_B, 80).unwrap();
     assert_eq!(again, BackendCounters::default());
 }
 
@@ -320,6 +337,6 @@ fn vip_without_a_virtual_router_is_always_answered_for() {
     let config =
         Config::parse("single-node.toml", include_str!("../../../configs/single-node.toml")).unwrap();
     let wanted = desired(&config, &NodeA::default());
-    assert!(wanted.vips.values().all(|lease| *lease == STANDALONE_LEASE), "{:?}", wanted.vips);
+    assert!(wanted.vips.values().all(|vip| vip.lease == STANDALONE_LEASE), "{:?}", wanted.vips);
     assert!(!wanted.vips.is_empty() && wanted.addresses.iter().all(|(name, _)| name == LOOPBACK));
 }

@@ -2,16 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
-use ipnet::Ipv4Net;
-use lb_common::{Interface, Mac, NextHop, limits};
+use ipnet::IpNet;
+use lb_common::{Be16, Interface, Mac, NextHop, limits};
 use tracing::error;
 
+use super::desired::Outer;
 use crate::{
     config::{Config, HostFacts, HostInterface, Transport},
-    net::{self, InterfaceAddress, Link, Neighbour, NetEvent, Snapshot},
+    net::{self, InterfaceAddress, Link, Neighbour, NetEvent, Path, Snapshot},
 };
 
 /// The network as last heard of.
@@ -19,11 +20,23 @@ use crate::{
 pub(super) struct World {
     links: BTreeMap<u32, Link>,
     addresses: BTreeSet<InterfaceAddress>,
+    /// The same without interface and prefix.
+    own: BTreeSet<IpAddr>,
     neighbours: BTreeMap<net::NextHop, Mac>,
-    /// Destination → next hop, for what packets are sent to.
-    routes: BTreeMap<Ipv4Addr, net::NextHop>,
+    /// Destination → the way there, for what packets are sent to.
+    ways: BTreeMap<IpAddr, Way>,
+    /// The next hops of all ways.
+    next_hops: BTreeSet<net::NextHop>,
     /// Interface index → slot of the data plane; a slot is never given to another interface.
     slots: BTreeMap<u32, u16>,
+}
+
+/// The way to a destination.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    path: Path,
+    /// `false`: there is none any more; this was the last.
+    usable: bool,
 }
 
 /// What an event means for the control task.
@@ -33,6 +46,8 @@ pub(super) enum Change {
     Nothing,
     /// Something the desired state depends on.
     Desired,
+    /// Routes.
+    Routes,
     /// Links or addresses, and so perhaps routes.
     Network,
     /// An address went away.
@@ -40,7 +55,7 @@ pub(super) enum Change {
         /// The interface's name.
         interface: String,
         /// The address.
-        address: Ipv4Net,
+        address: IpNet,
     },
 }
 
@@ -60,11 +75,13 @@ impl World {
             NetEvent::LinkRemoved { index, .. } => {
                 self.links.remove(&index);
                 self.addresses.retain(|address| address.index != index);
+                self.addresses_changed();
                 self.neighbours.retain(|next_hop, _| next_hop.index != index);
                 Change::Network
             }
             NetEvent::AddressAdded(address) => {
                 if self.addresses.insert(address) {
+                    self.own.insert(address.address.addr());
                     Change::Network
                 } else {
                     Change::Nothing
@@ -74,6 +91,7 @@ impl World {
                 if !self.addresses.remove(&address) {
                     return Change::Nothing;
                 }
+                self.addresses_changed();
                 match self.links.get(&address.index) {
                     Some(link) => {
                         Change::AddressGone { interface: link.name.clone(), address: address.address }
@@ -81,13 +99,17 @@ impl World {
                     None => Change::Network,
                 }
             }
+            NetEvent::RoutesChanged => Change::Routes,
             NetEvent::Neighbour(Neighbour { next_hop, mac }) => {
                 let before = match mac {
                     Some(mac) => self.neighbours.insert(next_hop, mac),
                     None => self.neighbours.remove(&next_hop),
                 };
-                let wanted = self.routes.values().any(|wanted| *wanted == next_hop);
-                if wanted && before != mac { Change::Desired } else { Change::Nothing }
+                if self.next_hops.contains(&next_hop) && before != mac {
+                    Change::Desired
+                } else {
+                    Change::Nothing
+                }
             }
         }
     }
@@ -95,27 +117,45 @@ impl World {
     fn resync(&mut self, snapshot: Snapshot) {
         self.links = snapshot.links.into_iter().map(|link| (link.index, link)).collect();
         self.addresses = snapshot.addresses.into_iter().collect();
+        self.addresses_changed();
         self.neighbours =
             snapshot.neighbours.into_iter().filter_map(|n| Some((n.next_hop, n.mac?))).collect();
     }
 
-    /// Notes where packets for `destination` go next; `None`: nowhere.
-    pub(super) fn route(&mut self, destination: Ipv4Addr, next_hop: Option<net::NextHop>) {
-        match next_hop {
-            Some(next_hop) => {
-                self.slot(next_hop.index);
-                self.routes.insert(destination, next_hop);
+    fn addresses_changed(&mut self) {
+        self.own = self.addresses.iter().map(|own| own.address.addr()).collect();
+    }
+
+    /// Notes the way to `destination`; `None`: there is none.
+    pub(super) fn route(&mut self, destination: IpAddr, path: Option<Path>) {
+        match path {
+            Some(path) => {
+                self.slot(path.index);
+                self.ways.insert(destination, Way { path, usable: true });
             }
             None => {
-                self.routes.remove(&destination);
+                if let Some(way) = self.ways.get_mut(&destination) {
+                    way.usable = false;
+                }
             }
         }
     }
 
-    /// Forgets the routes of all other destinations, and returns the next hops of these.
-    pub(super) fn keep_routes(&mut self, destinations: &BTreeSet<Ipv4Addr>) -> BTreeSet<net::NextHop> {
-        self.routes.retain(|destination, _| destinations.contains(destination));
-        self.routes.values().copied().collect()
+    /// Whether the way to a destination has been asked for.
+    pub(super) fn knows_way(&self, destination: &IpAddr) -> bool {
+        self.ways.contains_key(destination)
+    }
+
+    /// Forgets the ways to all other destinations, and returns the next hops of these.
+    pub(super) fn keep_routes(&mut self, destinations: &BTreeSet<IpAddr>) -> BTreeSet<net::NextHop> {
+        self.ways.retain(|destination, _| destinations.contains(destination));
+        self.next_hops = self
+            .ways
+            .iter()
+            .filter(|(_, way)| way.usable)
+            .map(|(destination, way)| next_hop(*destination, way.path))
+            .collect();
+        self.next_hops.clone()
     }
 
     /// The link of that name.
@@ -124,47 +164,80 @@ impl World {
     }
 
     /// Whether the address is on an interface now.
-    pub(super) fn has_address(&self, interface: &str, address: Ipv4Net) -> bool {
+    pub(super) fn has_address(&self, interface: &str, address: IpNet) -> bool {
         self.link_named(interface)
             .is_some_and(|link| self.addresses.contains(&InterfaceAddress { index: link.index, address }))
     }
 
     /// Whether the address is on any interface.
-    pub(super) fn is_own(&self, address: Ipv4Addr) -> bool {
-        self.addresses.iter().any(|own| own.address.addr() == address)
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        self.own.contains(&address)
+    }
+
+    /// The next hop towards an address, if there is a way.
+    fn way(&self, address: IpAddr) -> Option<net::NextHop> {
+        let way = self.ways.get(&address).filter(|way| way.usable)?;
+        Some(next_hop(address, way.path))
+    }
+
+    /// Where the stack sends packets for an address: the interface, and the MAC address once it is resolved.
+    pub(super) fn station(&self, address: IpAddr) -> Option<(u32, Option<Mac>)> {
+        let next_hop = self.way(address)?;
+        Some((next_hop.index, self.neighbours.get(&next_hop).copied()))
     }
 
     /// The MAC address of a directly connected neighbour.
-    pub(super) fn neighbour(&self, address: Ipv4Addr) -> Option<Mac> {
-        let next_hop = self.routes.get(&address).filter(|next_hop| next_hop.address == address)?;
-        self.neighbours.get(next_hop).copied()
+    pub(super) fn neighbour(&self, address: IpAddr) -> Option<Mac> {
+        let next_hop = self.way(address).filter(|next_hop| next_hop.address == address)?;
+        self.neighbours.get(&next_hop).copied()
     }
 
     /// The next hop towards an address.
-    pub(super) fn next_hop(&self, address: Ipv4Addr) -> NextHop {
+    pub(super) fn next_hop(&self, address: IpAddr) -> NextHop {
         let resolve = || {
-            let next_hop = self.routes.get(&address)?;
-            let mac = self.neighbours.get(next_hop)?;
-            Some(NextHop::new(*mac, *self.slots.get(&next_hop.index)?))
+            let next_hop = self.way(address)?;
+            let mac = self.neighbours.get(&next_hop)?;
+            let slot = self.slots.get(&next_hop.index)?;
+            // Without a description of the interface the data plane would send who knows where.
+            self.describe(next_hop.index)?;
+            Some(NextHop::new(*mac, *slot))
         };
         resolve().unwrap_or(NextHop::UNRESOLVED)
     }
 
+    /// What the packets to an address need to know of the way. Where there is none any more, the last way counts: a
+    /// route that flaps shall not make another backend of it.
+    pub(super) fn outer(&self, address: IpAddr) -> Outer {
+        let Some(Way { path, .. }) = self.ways.get(&address) else { return Outer::default() };
+        let mtu = path.mtu.or_else(|| self.links.get(&path.index).map(|link| link.mtu)).unwrap_or(0);
+        Outer {
+            source: path.source.filter(|source| source.is_ipv4() == address.is_ipv4()),
+            mtu: u16::try_from(mtu).unwrap_or(0),
+        }
+    }
+
     /// The interfaces that have a slot.
     pub(super) fn interfaces(&self) -> BTreeMap<u16, Interface> {
-        let described = |(index, slot): (&u32, &u16)| {
-            let link = self.links.get(index)?;
-            Some((
-                *slot,
-                Interface {
-                    ifindex: *index,
-                    mac: link.mac?,
-                    mtu: link.mtu.min(u32::from(u16::MAX)) as u16,
-                    ..Interface::default()
-                },
-            ))
+        self.slots.iter().filter_map(|(index, slot)| Some((*slot, self.describe(*index)?))).collect()
+    }
+
+    /// How the data plane sends through an interface: a VLAN interface is its parent with a tag.
+    fn describe(&self, index: u32) -> Option<Interface> {
+        let link = self.links.get(&index)?;
+        let (ifindex, vlan) = match link.vlan {
+            None => (index, 0),
+            // One tag is what is written.
+            Some(vlan) if self.links.get(&vlan.parent)?.vlan.is_some() => return None,
+            Some(vlan) => (vlan.parent, vlan.id),
         };
-        self.slots.iter().filter_map(described).collect()
+        let mtu = link.mtu.min(u32::from(u16::MAX)) as u16;
+        Some(Interface { ifindex, mac: link.mac?, mtu, vlan: Be16::new(vlan), ..Interface::default() })
+    }
+
+    /// The interface that the packets of `name` pass as Ethernet frames: its parent if it is a VLAN interface.
+    pub(super) fn carrier<'a>(&'a self, name: &'a str) -> &'a str {
+        let parent = || self.links.get(&self.link_named(name)?.vlan?.parent);
+        parent().map_or(name, |parent| parent.name.as_str())
     }
 
     /// Gives an interface a slot.
@@ -198,19 +271,18 @@ impl World {
     }
 }
 
+fn next_hop(destination: IpAddr, path: Path) -> net::NextHop {
+    net::NextHop { index: path.index, address: path.gateway.unwrap_or(destination) }
+}
+
 /// Every address whose MAC the data plane needs: the backends that are not this node, and the VRRP peers.
-pub(super) fn wanted_neighbours(config: &Config, world: &World) -> BTreeSet<Ipv4Addr> {
+pub(super) fn wanted_neighbours(config: &Config, world: &World) -> BTreeSet<IpAddr> {
     let mut wanted = BTreeSet::new();
     for router in &config.virtual_routers {
         let Transport::Unicast { peers, .. } = &router.transport;
-        wanted.extend(peers);
+        wanted.extend(peers.iter().copied().map(IpAddr::V4));
     }
-    for backend in config.services.iter().flat_map(|service| &service.backends) {
-        if let std::net::IpAddr::V4(address) = backend.address
-            && !world.is_own(address)
-        {
-            wanted.insert(address);
-        }
-    }
+    let backends = config.services.iter().flat_map(|service| &service.backends);
+    wanted.extend(backends.map(|backend| backend.address).filter(|address| !world.is_own(*address)));
     wanted
 }

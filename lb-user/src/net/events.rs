@@ -5,7 +5,10 @@ use std::io;
 use rtnetlink::{
     MulticastGroup,
     packet_core::{NetlinkMessage, NetlinkPayload},
-    packet_route::{AddressFamily, RouteNetlinkMessage},
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        route::{RouteMessage, RouteType},
+    },
     sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
 };
 use tokio::sync::mpsc;
@@ -39,6 +42,9 @@ pub enum NetEvent {
     AddressAdded(InterfaceAddress),
     /// An interface has an address no more, whoever took it away.
     AddressRemoved(InterfaceAddress),
+    /// A route came, went or changed: ask for those of interest again. Routes of many messages that arrive
+    /// together are one event.
+    RoutesChanged,
     /// A neighbour was resolved, changed its MAC, or (`mac: None`) does not answer or was forgotten.
     Neighbour(Neighbour),
 }
@@ -48,9 +54,9 @@ pub enum NetEvent {
 pub struct Snapshot {
     /// All interfaces.
     pub links: Vec<Link>,
-    /// All IPv4 addresses.
+    /// All addresses.
     pub addresses: Vec<InterfaceAddress>,
-    /// All IPv4 neighbours.
+    /// All neighbours.
     pub neighbours: Vec<Neighbour>,
 }
 
@@ -84,7 +90,14 @@ pub fn follow(netlink: &Netlink) -> Result<mpsc::Receiver<Result<NetEvent, Netli
 }
 
 fn subscribe() -> io::Result<TokioSocket> {
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Neigh];
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+        MulticastGroup::Neigh,
+    ];
     let mask = groups.into_iter().fold(0, |mask, group| mask | 1 << (group as u32 - 1));
     let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
     socket.socket_mut().set_rx_buf_sz(RECEIVE_BUFFER)?;
@@ -135,7 +148,13 @@ fn parse(bytes: &[u8]) -> Vec<NetEvent> {
             break;
         };
         match NetlinkMessage::<RouteNetlinkMessage>::deserialize(message) {
-            Ok(message) => events.extend(event(message.payload)),
+            Ok(message) => {
+                let event = event(message.payload);
+                // A routing daemon changes thousands at once.
+                if event != Some(NetEvent::RoutesChanged) || events.last() != Some(&NetEvent::RoutesChanged) {
+                    events.extend(event);
+                }
+            }
             // A newer kernel than the parser: one message less.
             Err(error) => tracing::debug!(%error, "network event not understood"),
         }
@@ -162,9 +181,21 @@ fn event(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<NetEvent> {
         RouteNetlinkMessage::DelAddress(message) => {
             InterfaceAddress::parse(&message).map(NetEvent::AddressRemoved)
         }
+        RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message) => {
+            leads_away(&message).then_some(NetEvent::RoutesChanged)
+        }
         RouteNetlinkMessage::NewNeighbour(message) => Neighbour::parse(&message).map(NetEvent::Neighbour),
         RouteNetlinkMessage::DelNeighbour(message) => Neighbour::parse(&message)
             .map(|neighbour| NetEvent::Neighbour(Neighbour { mac: None, ..neighbour })),
         _ => None,
     }
+}
+
+/// Whether it is a route to others. Those of the node's own addresses come and go with these, which are events
+/// of their own, and multicast is not for backends.
+fn leads_away(message: &RouteMessage) -> bool {
+    !matches!(
+        message.header.kind,
+        RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast
+    )
 }

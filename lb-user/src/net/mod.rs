@@ -1,13 +1,15 @@
-//! The edge to the kernel's network: raw sockets, gratuitous ARP, rtnetlink, sysctls. No decisions here.
+//! The edge to the kernel's network: raw sockets, gratuitous ARP and neighbour advertisements, rtnetlink, sysctls. No decisions here.
 //!
 //! * [`vrrp_socket`] carries adverts.
-//! * [`arp`] tells a network where an address lives now, and when to repeat it.
+//! * [`announce`] tells a network where an address lives now, and when to repeat it.
 //! * [`packet_socket`] carries single TCP packets to a MAC of the caller's choice, and their answers.
 //! * [`netlink`] reads and changes links and addresses, looks routes up; [`events`] follows the changes.
 //! * [`neighbour`] makes the kernel resolve next hops and keep them resolved.
 //! * [`sysctl`] sets what an interface needs and puts it back.
 
-pub mod arp;
+mod advertisement;
+pub mod announce;
+mod arp;
 pub mod events;
 pub mod neighbour;
 pub mod netlink;
@@ -15,10 +17,10 @@ pub mod packet_socket;
 pub mod sysctl;
 pub mod vrrp_socket;
 
-pub use arp::{AnnounceSchedule, ArpError, ArpSocket};
+pub use announce::{AnnounceError, AnnounceSchedule, Announcer};
 pub use events::{NetEvent, Snapshot, follow};
 pub use neighbour::{Failure, Neighbour, NeighbourKeeper, NextHop, REFRESH};
-pub use netlink::{InterfaceAddress, Link, Netlink, NetlinkError, Route};
+pub use netlink::{InterfaceAddress, Link, Netlink, NetlinkError, Path, Route, Vlan};
 pub use packet_socket::{PacketSocket, PacketSocketError};
 pub use sysctl::{InterfaceSysctl, SysctlError, SysctlGuard};
 pub use vrrp_socket::{VrrpSocket, VrrpSocketError};

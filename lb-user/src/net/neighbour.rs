@@ -8,7 +8,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     time::Duration,
 };
 
@@ -33,7 +33,7 @@ pub struct NextHop {
     /// The interface.
     pub index: u32,
     /// A host's address, or a router's.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 /// What the kernel knows of a next hop.
@@ -48,7 +48,8 @@ pub struct Neighbour {
 impl Neighbour {
     pub(super) fn parse(message: &NeighbourMessage) -> Option<Self> {
         let address = message.attributes.iter().find_map(|attribute| match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
             _ => None,
         })?;
         let known = matches!(
@@ -72,32 +73,47 @@ impl Neighbour {
 }
 
 impl Netlink {
-    /// All IPv4 entries of the neighbour table.
+    /// All entries of the neighbour tables of both families.
     pub async fn neighbours(&self) -> Result<Vec<Neighbour>, NetlinkError> {
-        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Inet).execute();
-        collect("listing neighbours", request, Neighbour::parse).await
+        self.neighbour_tables(Neighbour::parse).await
+    }
+
+    async fn neighbour_tables<T>(
+        &self,
+        parse: impl Fn(&NeighbourMessage) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
+        let mut all = Vec::new();
+        // One by one: without a family the kernel lists the forwarding tables of bridges as well.
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let request = self.handle.neighbours().get().set_address_family(family).execute();
+            all.extend(collect("listing neighbours", request, &parse).await?);
+        }
+        Ok(all)
     }
 
     /// The entries somebody set by hand (`ip neighbour … nud permanent`), which must be left as they are.
     async fn static_neighbours(&self) -> Result<HashSet<NextHop>, NetlinkError> {
-        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Inet).execute();
         let parse = |message: &NeighbourMessage| {
             matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp)
                 .then(|| Neighbour::parse(message))
                 .flatten()
                 .map(|neighbour| neighbour.next_hop)
         };
-        Ok(collect("listing neighbours", request, parse).await?.into_iter().collect())
+        Ok(self.neighbour_tables(parse).await?.into_iter().collect())
     }
 
     async fn use_neighbour(&self, next_hop: NextHop, managed: bool) -> Result<(), NetlinkError> {
         let NextHop { index, address } = next_hop;
         let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Inet;
+        let (family, destination) = match address {
+            IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(address)),
+            IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(address)),
+        };
+        message.header.family = family;
         message.header.ifindex = index;
         message.header.state = NeighbourState::None;
         message.header.flags = NeighbourFlags::Use;
-        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+        message.attributes.push(NeighbourAttribute::Destination(destination));
         if managed {
             message.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
         }

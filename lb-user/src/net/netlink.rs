@@ -1,21 +1,18 @@
-//! Links, addresses and routes of this network namespace, by rtnetlink. IPv4.
+//! Links, addresses and routes of this network namespace, by rtnetlink, both families.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{io, net::IpAddr};
 
 use futures_util::{Stream, TryStreamExt};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use lb_common::Mac;
 use rtnetlink::{
     Error, Handle,
     packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        address::{AddressAttribute, AddressFlags, AddressMessage},
-        link::{LinkAttribute, LinkFlags, LinkMessage},
-        route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
+        address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo},
+        link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia},
     },
 };
 
@@ -46,7 +43,11 @@ pub enum NetlinkError {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => " (it needs CAP_NET_ADMIN: run as root, or give the capability)",
+        Some(libc::EPERM) => " (it needs CAP_NET_ADMIN: run as root, or give the capability)",
+        Some(libc::EACCES) => {
+            " (IPv6 may be off on the interface: `sysctl net.ipv6.conf.INTERFACE.disable_ipv6=0`, in a container \
+             `--sysctl net.ipv6.conf.all.disable_ipv6=0`)"
+        }
         Some(libc::ENODEV) => " (the interface is gone: see `ip link`)",
         _ => "",
     }
@@ -87,6 +88,17 @@ pub struct Link {
     pub up: bool,
     /// The cable is in, or the other end is up (IFF_LOWER_UP).
     pub carrier: bool,
+    /// What it is part of, if it is a VLAN interface such as `eth0.100`.
+    pub vlan: Option<Vlan>,
+}
+
+/// The place of a VLAN interface: packets through it leave by the parent with the tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// The index of the interface it is on.
+    pub parent: u32,
+    /// The VLAN identifier, 1–4094.
+    pub id: u16,
 }
 
 impl Link {
@@ -103,7 +115,9 @@ impl Link {
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
             carrier: message.header.flags.contains(LinkFlags::LowerUp),
+            vlan: None,
         };
+        let (mut parent, mut id, mut elsewhere) = (None, None, false);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -111,39 +125,66 @@ impl Link {
                 LinkAttribute::Address(bytes) => {
                     link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
                 }
+                LinkAttribute::Link(index) => parent = Some(*index),
+                LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+                LinkAttribute::LinkInfo(infos) => id = infos.iter().find_map(vlan_id),
                 _ => {}
             }
+        }
+        // A parent in another network namespace has a number of that namespace.
+        if let (Some(parent), Some(id), false) = (parent, id, elsewhere) {
+            link.vlan = Some(Vlan { parent, id });
         }
         (!link.name.is_empty()).then_some(link)
     }
 }
 
-/// An IPv4 address of an interface, with its prefix.
+fn vlan_id(info: &LinkInfo) -> Option<u16> {
+    let LinkInfo::Data(InfoData::Vlan(data)) = info else { return None };
+    data.iter().find_map(|part| match part {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    })
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// An address of an interface, with its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceAddress {
     /// The interface.
     pub index: u32,
     /// The address and prefix length.
-    pub address: Ipv4Net,
+    pub address: IpNet,
 }
 
 impl InterfaceAddress {
     pub(super) fn parse(message: &AddressMessage) -> Option<Self> {
-        // IFA_LOCAL is the node's own address; IFA_ADDRESS is the other end's on point-to-point links.
-        let address = message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
-            _ => None,
-        })?;
-        let address = Ipv4Net::new(address, message.header.prefix_len).ok()?;
+        // IFA_LOCAL is the node's own address; IFA_ADDRESS is the other end's on point-to-point links. IPv6 has
+        // IFA_LOCAL on those only.
+        let (mut local, mut other) = (None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                AddressAttribute::Local(address) => local = Some(*address),
+                AddressAttribute::Address(address @ IpAddr::V6(_)) => other = Some(*address),
+                _ => {}
+            }
+        }
+        let address = IpNet::new(local.or(other)?, message.header.prefix_len).ok()?;
         Some(Self { index: message.header.index, address })
     }
 
     fn message(self) -> AddressMessage {
         let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
+        let address = self.address.addr();
+        message.header.family = family(address);
         message.header.prefix_len = self.address.prefix_len();
         message.header.index = self.index;
-        let address = IpAddr::V4(self.address.addr());
         message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
         message
     }
@@ -154,46 +195,61 @@ impl InterfaceAddress {
 pub enum Route {
     /// It is an address of this node.
     Local,
-    /// It is in the network of an interface.
-    Direct {
-        /// The interface.
-        index: u32,
-        /// The source address the kernel would take.
-        source: Option<Ipv4Addr>,
-    },
-    /// By a router.
-    Gateway {
-        /// The interface.
-        index: u32,
-        /// The router's address.
-        gateway: Ipv4Addr,
-        /// The source address the kernel would take.
-        source: Option<Ipv4Addr>,
-    },
+    /// It is another node's.
+    Remote(Path),
+}
+
+/// The way to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Path {
+    /// The interface.
+    pub index: u32,
+    /// The router in between, which may be of the other family; `None`: it is in the interface's network.
+    pub gateway: Option<IpAddr>,
+    /// The source address the kernel would take.
+    pub source: Option<IpAddr>,
+    /// The MTU of the route in bytes, where it has one of its own.
+    pub mtu: Option<u32>,
 }
 
 impl Route {
-    fn parse(message: &RouteMessage) -> Result<Self, String> {
+    /// `Ok(None)`: a route that says that there is none.
+    fn parse(message: &RouteMessage) -> Result<Option<Self>, String> {
         match message.header.kind {
-            RouteType::Local => return Ok(Self::Local),
+            RouteType::Local => return Ok(Some(Self::Local)),
             RouteType::Unicast => {}
+            RouteType::Unreachable | RouteType::Prohibit | RouteType::BlackHole => return Ok(None),
             kind => return Err(format!("a route of type {kind:?}")),
         }
-        let (mut index, mut gateway, mut source) = (None, None, None);
+        let (mut index, mut gateway, mut source, mut mtu) = (None, None, None, None);
         for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Oif(number) => index = Some(*number),
-                RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
-                RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+                RouteAttribute::Gateway(address) => gateway = ip_address(address),
+                RouteAttribute::Via(RouteVia::Inet(address)) => gateway = Some(IpAddr::V4(*address)),
+                RouteAttribute::Via(RouteVia::Inet6(address)) => gateway = Some(IpAddr::V6(*address)),
                 RouteAttribute::Via(via) => return Err(format!("a gateway of another family: {via:?}")),
+                RouteAttribute::PrefSource(address) => source = ip_address(address),
+                RouteAttribute::Metrics(metrics) => {
+                    mtu = metrics.iter().find_map(|metric| match metric {
+                        // 0: none of its own.
+                        RouteMetric::Mtu(bytes) if *bytes > 0 => Some(*bytes),
+                        _ => None,
+                    });
+                }
                 _ => {}
             }
         }
         let index = index.ok_or("a route without interface")?;
-        Ok(match gateway {
-            Some(gateway) => Self::Gateway { index, gateway, source },
-            None => Self::Direct { index, source },
-        })
+        Ok(Some(Self::Remote(Path { index, gateway, source, mtu })))
+    }
+}
+
+fn ip_address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
     }
 }
 
@@ -228,20 +284,29 @@ impl Netlink {
         collect("listing interfaces", self.handle.link().get().execute(), Link::parse).await
     }
 
-    /// All IPv4 addresses of all interfaces.
+    /// All addresses of all interfaces, of both families.
     pub async fn addresses(&self) -> Result<Vec<InterfaceAddress>, NetlinkError> {
-        let mut request = self.handle.address().get();
-        request.message_mut().header.family = AddressFamily::Inet;
-        collect("listing addresses", request.execute(), InterfaceAddress::parse).await
+        collect("listing addresses", self.handle.address().get().execute(), InterfaceAddress::parse).await
     }
 
     /// Adds an address without a route for its prefix; whether it was not there before.
     ///
     /// The kernel calls the second address of one network secondary, and deletes it with the first unless
     /// [`InterfaceSysctl::PromoteSecondaries`](super::InterfaceSysctl::PromoteSecondaries) is set.
-    pub async fn add_address(&self, index: u32, address: Ipv4Net) -> Result<bool, NetlinkError> {
+    ///
+    /// An IPv6 address is usable at once, without duplicate address detection (the other nodes have it too, on
+    /// loopback or a moment ago), and deprecated (RFC 6724, rule 3): the node does not choose it as the source
+    /// of its own packets.
+    pub async fn add_address(&self, index: u32, address: IpNet) -> Result<bool, NetlinkError> {
         let mut message = InterfaceAddress { index, address }.message();
-        message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+        let mut flags = AddressFlags::Noprefixroute;
+        if let IpNet::V6(_) = address {
+            flags |= AddressFlags::Nodad;
+            let mut lifetimes = CacheInfo::default();
+            (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, u32::MAX);
+            message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        }
+        message.attributes.push(AddressAttribute::Flags(flags));
         let operation = format!("adding address {address} to interface number {index}");
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         match self.acknowledged(&operation, RouteNetlinkMessage::NewAddress(message), flags).await {
@@ -252,7 +317,7 @@ impl Netlink {
     }
 
     /// Deletes an address; whether it was there before. An interface that is gone has no address.
-    pub async fn delete_address(&self, index: u32, address: Ipv4Net) -> Result<bool, NetlinkError> {
+    pub async fn delete_address(&self, index: u32, address: IpNet) -> Result<bool, NetlinkError> {
         let message = InterfaceAddress { index, address }.message();
         let operation = format!("deleting address {address} from interface number {index}");
         match self.acknowledged(&operation, RouteNetlinkMessage::DelAddress(message), 0).await {
@@ -263,25 +328,32 @@ impl Netlink {
     }
 
     /// How the kernel would send to `destination` now; `None`: it has no way to.
-    pub async fn route(&self, destination: Ipv4Addr) -> Result<Option<Route>, NetlinkError> {
+    pub async fn route(&self, destination: IpAddr) -> Result<Option<Route>, NetlinkError> {
         let operation = format!("looking the route to {destination} up");
         let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        message.header.destination_prefix_length = 32;
-        message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination)));
+        message.header.address_family = family(destination);
+        let (bits, address) = match destination {
+            IpAddr::V4(address) => (32, RouteAddress::Inet(address)),
+            IpAddr::V6(address) => (128, RouteAddress::Inet6(address)),
+        };
+        message.header.destination_prefix_length = bits;
+        message.attributes.push(RouteAttribute::Destination(address));
         let request = self.handle.route().get(message).execute();
         let routes = match collect(&operation, request, |message| Some(Route::parse(message))).await {
             Ok(routes) => routes,
-            // No route; or one that says that there is none (`unreachable`, `prohibit`).
+            // No route; or one that says that there is none (`unreachable`, `prohibit`, `blackhole`).
             Err(error)
-                if matches!(error.code(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES)) =>
+                if matches!(
+                    error.code(),
+                    Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL)
+                ) =>
             {
                 return Ok(None);
             }
             Err(error) => return Err(error),
         };
         let route = routes.into_iter().next().unwrap_or_else(|| Err("the kernel sent no answer".to_owned()));
-        route.map(Some).map_err(|reason| NetlinkError::Protocol { operation, reason })
+        route.map_err(|reason| NetlinkError::Protocol { operation, reason })
     }
 
     /// Sends a request that the kernel answers by an acknowledgement only.

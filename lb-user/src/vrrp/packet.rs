@@ -243,7 +243,7 @@ impl From<&VirtualRouter> for Acceptance {
             peers: peers.clone(),
             authentication: router.authentication,
             advert_interval: router.advert_interval,
-            addresses: router.vips.iter().map(ipnet::Ipv4Net::addr).collect(),
+            addresses: router.advertised().collect(),
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Orders {
     pub(crate) name: String,
     /// Whether it forwards IPv4 packets.
     pub(crate) forwarding: bool,
+    /// Whether it has IPv6.
+    pub(crate) ipv6: bool,
 }
 
 /// Written to standard output when the node is ready for its network.
@@ -82,12 +84,17 @@ fn prepare(orders: &Orders) -> Result<(), LabError> {
     mount_new("bpf", "/sys/fs/bpf", Some("mode=700"))?;
     mount_new("tmpfs", "/run", Some("mode=755"))?;
     fs::create_dir("/run/lock").map_err(LabError::io("making /run/lock"))?;
-    // IPv4 only: no router solicitations or duplicate address detection among the measured packets.
+    // Unless asked for IPv4 only: no router solicitations among the measured packets.
+    let ipv6_off = if orders.ipv6 { "0" } else { "1" };
     for scope in ["all", "default"] {
         let path = format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6");
         if Path::new(&path).exists() {
-            fs::write(&path, "1").map_err(LabError::io(format!("writing {path}")))?;
+            fs::write(&path, ipv6_off).map_err(LabError::io(format!("writing {path}")))?;
         }
+    }
+    if orders.ipv6 && orders.forwarding {
+        let path = "/proc/sys/net/ipv6/conf/all/forwarding";
+        fs::write(path, "1").map_err(LabError::io(format!("writing {path}")))?;
     }
     let path = "/proc/sys/net/ipv4/ip_forward";
     fs::write(path, if orders.forwarding { "1" } else { "0" })

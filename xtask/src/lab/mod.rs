@@ -40,7 +40,7 @@ pub use self::{
     node::Node,
     spec::{
         CLIENT, Daemon, LabSpec, Link, MacAddress, NODE_A, NODE_B, NodeSpec, VIP, Web, XdpMode,
-        shipped_config, with_xdp,
+        shipped_config, v6, with_xdp,
     },
     state::{LabState, sweep},
     status::{BackendStatus, DaemonStatus},

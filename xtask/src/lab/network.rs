@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use super::{
     error::LabError,
     namespace::{spawn_in_network, spawn_in_node, within_network},
-    spec::{LabSpec, NodeSpec},
+    spec::{LabSpec, NodeSpec, v6},
     xdp_pass,
 };
 
@@ -69,9 +69,17 @@ fn addressing(node: &NodeSpec) -> String {
     for link in &node.links {
         let (interface, address, prefix) = (&link.interface, link.address, link.prefix);
         lines.push(format!("link set {interface} up\naddr add {address}/{prefix} brd + dev {interface}"));
+        if node.ipv6 {
+            // Nobody else has it, so it need not be looked for.
+            let (address, prefix) = (link.address_v6(), link.prefix_v6());
+            lines.push(format!("addr add {address}/{prefix} nodad dev {interface}"));
+        }
     }
     if let Some(gateway) = node.default_route {
         lines.push(format!("route add default via {gateway}"));
+        if node.ipv6 {
+            lines.push(format!("route add default via {}", v6(gateway)));
+        }
     }
     lines.join("\n")
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
@@ -37,8 +37,10 @@ pub struct NodeSpec {
     pub links: Vec<Link>,
     /// Where packets to other networks go.
     pub default_route: Option<Ipv4Addr>,
-    /// Whether it forwards IPv4 packets.
+    /// Whether it forwards packets.
     pub forwarding: bool,
+    /// Whether it has IPv6, with an address for every IPv4 address (see [`v6`]).
+    pub ipv6: bool,
     /// The nginx on it.
     pub web: Option<Web>,
     /// What keeps the VIP.
@@ -68,12 +70,29 @@ impl Link {
         MacAddress([0x02, 0x00, a, b, c, d])
     }
 
+    /// Its IPv6 address, made from its IPv4 address by [`v6`].
+    pub fn address_v6(&self) -> Ipv6Addr {
+        v6(self.address)
+    }
+
+    /// Bits of the IPv6 address that name the network: as many follow as in the IPv4 address.
+    pub fn prefix_v6(&self) -> u8 {
+        96 + self.prefix
+    }
+
     /// The name of the bridge's end. Linux allows 15 characters.
     pub(crate) fn port(&self, node: &str) -> String {
         let mut name = format!("{node}-{}", self.interface);
         name.truncate(15);
         name
     }
+}
+
+/// The IPv6 address that goes with an IPv4 address: fd77:: with that in its last four bytes.
+pub fn v6(address: Ipv4Addr) -> Ipv6Addr {
+    let [a, b, c, d] = address.octets();
+    let word = |high, low| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, word(a, b), word(c, d))
 }
 
 /// An nginx and its page.
@@ -172,6 +191,15 @@ impl LabSpec {
         self
     }
 
+    /// Gives every node IPv6.
+    #[must_use]
+    pub fn with_ipv6(mut self) -> Self {
+        for node in &mut self.nodes {
+            node.ipv6 = true;
+        }
+        self
+    }
+
     /// The segments that links name, without repeats.
     pub(crate) fn segments(&self) -> Vec<&str> {
         let mut segments: Vec<&str> =
@@ -202,6 +230,7 @@ impl NodeSpec {
             }],
             default_route: None,
             forwarding: false,
+            ipv6: false,
             web: None,
             daemon: Daemon::None,
         }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     daemon,
     error::LabError,
-    init,
+    init::{self, Orders},
     namespace::unblock_signals,
     network,
     spec::LabSpec,
@@ -85,10 +85,11 @@ fn supervise(spec: LabSpec) -> Result<(), LabError> {
 /// Also returns what must be held for as long as the lab lives.
 fn build(spec: LabSpec, claim: &Claim, nodes: &mut Nodes) -> Result<(LabState, Vec<OwnedFd>), LabError> {
     report(&Report::Doing(format!("making {} nodes", spec.nodes.len())));
-    let switch = nodes.start("switch", false)?;
+    let switch = nodes.start(&Orders { name: "switch".to_owned(), forwarding: false, ipv6: false })?;
     let mut inits = BTreeMap::new();
     for node in &spec.nodes {
-        let init = nodes.start(&node.name, node.forwarding)?;
+        let init =
+            nodes.start(&Orders { name: node.name.clone(), forwarding: node.forwarding, ipv6: node.ipv6 })?;
         inits.insert(node.name.clone(), init.as_raw());
     }
     report(&Report::Doing("joining them".to_owned()));
@@ -153,7 +154,8 @@ struct Nodes(BTreeMap<String, Child>);
 
 impl Nodes {
     /// Makes a node. Must be called while this process has one thread: the node dies with the thread that made it.
-    fn start(&mut self, name: &str, forwarding: bool) -> Result<Pid, LabError> {
+    fn start(&mut self, orders: &Orders) -> Result<Pid, LabError> {
+        let name = orders.name.as_str();
         let failed = |source| LabError::Start {
             program: "the first process".to_owned(),
             node: name.to_owned(),
@@ -175,8 +177,7 @@ impl Nodes {
         let pid = Pid::from_raw(child.id().cast_signed());
         self.0.insert(name.to_owned(), child);
 
-        let orders = init::Orders { name: name.to_owned(), forwarding };
-        let text = serde_json::to_string(&orders).map_err(|error| failed(io::Error::other(error)))?;
+        let text = serde_json::to_string(orders).map_err(|error| failed(io::Error::other(error)))?;
         if let Some(mut stdin) = stdin {
             stdin.write_all(text.as_bytes()).map_err(failed)?;
         }

@@ -76,6 +76,7 @@ fn configuration(node: &str, port: u16) -> String {
          \x20 add_header {NODE_HEADER} {node} always;\n\
          \x20 server {{\n\
          \x20   listen {port} backlog=4096;\n\
+         \x20   listen [::]:{port} backlog=4096;\n\
          \x20   root /run/nginx/html;\n\
          \x20   # The body is stored whole before it is passed on: an answer means that all of it came.\n\
          \x20   location {UPLOAD_PATH} {{\n\

@@ -6,7 +6,7 @@ mod service;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    net::Ipv4Addr,
+    net::IpAddr,
     ops::Range,
     path::PathBuf,
 };
@@ -31,9 +31,9 @@ pub(super) struct Findings<'p> {
 /// What one part of the configuration must know of the others.
 struct Context<'r> {
     /// Every VIP of a virtual router: where it stands, and the router's name.
-    router_vips: BTreeMap<Ipv4Addr, (Range<usize>, &'r str)>,
+    router_vips: BTreeMap<IpAddr, (Range<usize>, &'r str)>,
     /// The VIPs of services.
-    service_vips: BTreeMap<Ipv4Addr, Range<usize>>,
+    service_vips: BTreeMap<IpAddr, Range<usize>>,
     /// The names of track scripts.
     track_scripts: BTreeSet<&'r str>,
 }
@@ -125,11 +125,18 @@ fn within_limits(raw: &RawConfig, context: &Context<'_>, findings: &mut Findings
     };
     let nth = |most: u32| most as usize;
 
-    // Lease 0 is for VIPs without a virtual router, backend 0 means none.
-    let routers = limits::LEASES - 1;
+    // The first and the last lease are for VIPs without a virtual router, backend 0 means none.
+    let routers = limits::LEASES - 2;
     limit("virtual routers", routers, raw.virtual_routers.get(nth(routers)).map(Spanned::span));
     limit("services", limits::SERVICES, raw.services.get(nth(limits::SERVICES)).map(Spanned::span));
-    let backends = limits::BACKENDS - 1;
+    let mut prefixes = 0;
+    let beyond = raw.services.iter().filter_map(|service| service.get_ref().ports.as_ref()).find(|ports| {
+        let ports = ports.get_ref();
+        prefixes += if ports.one().is_some() { 0 } else { ports.prefixes().len() };
+        prefixes > nth(limits::SERVICE_RANGES)
+    });
+    limit("blocks of ports (a range is up to 30)", limits::SERVICE_RANGES, beyond.map(Spanned::span));
+    let backends = limits::MOST_BACKENDS - 1;
     let mut all_backends = raw.services.iter().flat_map(|service| &service.get_ref().backends);
     limit("backends", backends, all_backends.nth(nth(backends)).map(Spanned::span));
     let router_vips = context.router_vips.values().map(|(span, _)| span);

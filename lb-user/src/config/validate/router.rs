@@ -1,10 +1,12 @@
 //! Virtual routers.
 
 use std::{
+    net::IpAddr,
     ops::{Range, RangeInclusive},
     time::Duration,
 };
 
+use ipnet::IpNet;
 use toml::Spanned;
 
 use super::{Context, Findings, copied, unique, unique_names};
@@ -54,7 +56,7 @@ fn virtual_router(
     context: &Context<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<(VirtualRouter, RouterSpans)> {
-    check_vip_count(raw, findings);
+    check_vips(raw, findings);
     check_advert_interval(raw, findings);
     check_track_scripts(raw, context, findings);
     if let Some(unicast) = &raw.unicast {
@@ -93,13 +95,26 @@ fn virtual_router(
     Some((router, spans))
 }
 
-fn check_vip_count(raw: &RawRouter, findings: &mut Findings<'_>) {
+fn check_vips(raw: &RawRouter, findings: &mut Findings<'_>) {
     let Some(vips) = &raw.vips else { return };
-    if let Some(beyond) = vips.get_ref().get(MOST_VIPS) {
+    let mut advertised = vips.get_ref().iter().filter(|vip| matches!(vip.get_ref(), IpNet::V4(_)));
+    let count = advertised.clone().count();
+    if let Some(beyond) = advertised.nth(MOST_VIPS) {
         findings.problems.push(
-            Problem::at(beyond.span(), format!("{} VIPs in one virtual router", vips.get_ref().len()))
+            Problem::at(beyond.span(), format!("{count} VIPs in one virtual router"))
                 .expected(format!("at most {MOST_VIPS}, as an advert counts them in one byte"))
                 .help("split them over several virtual routers"),
+        );
+    }
+    // What could not be read may have been one.
+    let sound = !vips.get_ref().is_empty();
+    if count == 0 && sound {
+        findings.problems.push(
+            Problem::at(vips.span(), "a virtual router with IPv6 VIPs only")
+                .expected("at least one IPv4 VIP")
+                .help(
+                    "adverts of VRRP version 2 carry IPv4 addresses; IPv6 VIPs follow the same owner unnamed",
+                ),
         );
     }
 }
@@ -151,7 +166,7 @@ fn check_unicast(unicast: &RawUnicast, context: &Context<'_>, findings: &mut Fin
         }
     }
     let vip = |address, span: Range<usize>, key: &str| {
-        let (vip_span, router) = context.router_vips.get(&address)?;
+        let (vip_span, router) = context.router_vips.get(&IpAddr::V4(address))?;
         Some(
             Problem::at(span, format!("`{key}` has {address}, a VIP of virtual router {router:?}"))
                 .expected("an address that stays with its node")

@@ -8,6 +8,7 @@ use toml::Spanned;
 use super::{Context, Findings, check, copied, unique, unique_names};
 use crate::config::{
     model::{Backend, Check, Mode, Protocol, Service},
+    ports::Ports,
     raw::{RawBackend, RawCheckChoice, RawConfig, RawService},
     report::Problem,
 };
@@ -33,15 +34,17 @@ pub(super) fn services(
     unique_names("service", services().filter_map(|service| service.name.as_ref()), findings);
 
     let endpoints = services().filter_map(|service| {
-        let (vip, port, protocol) =
-            (service.vip.as_ref()?, service.port.as_ref()?, service.protocol.as_ref()?);
-        Some(((*vip.get_ref(), *port.get_ref(), *protocol.get_ref()), vip.span()))
+        let (vip, ports, protocol) =
+            (service.vip.as_ref()?, service.ports.as_ref()?, service.protocol.as_ref()?);
+        Some(((*vip.get_ref(), *ports.get_ref(), *protocol.get_ref()), vip.span()))
     });
-    unique(endpoints, findings, |(vip, port, protocol), span, first| {
-        Problem::at(span, format!("two services at {vip}:{port}/{protocol}"))
+    unique(endpoints, findings, |(vip, ports, protocol), span, first| {
+        Problem::at(span, format!("two services at {}/{protocol}", endpoint(vip, ports)))
             .related(first, "the first")
             .help("join their backends in one service, or change the port of one")
     });
+    check_ranges(raw, findings);
+    check_agreement(raw, findings);
 
     let mut nat_backends = NatBackends::new();
     raw.services.iter().filter_map(|raw| service(raw, context, &mut nat_backends, findings)).unzip()
@@ -59,6 +62,7 @@ fn service(
     check_owner(raw, context, findings);
     check_backends(spanned, context, findings);
     check_nat_backends(raw, nat_backends, findings);
+    check_probed_port(raw, findings);
 
     let service_check = check_model(raw.check.as_ref(), findings);
     let backends: Vec<(Backend, Range<usize>)> = raw
@@ -70,8 +74,9 @@ fn service(
     let service = Service {
         name: raw.name.as_ref()?.get_ref().clone(),
         vip: copied(raw.vip.as_ref())?,
-        port: copied(raw.port.as_ref())?,
+        ports: copied(raw.ports.as_ref())?,
         protocol: copied(raw.protocol.as_ref())?,
+        backend_only: copied(raw.backend_only.as_ref()).unwrap_or(false),
         ring_size: copied(raw.ring_size.as_ref()).unwrap_or(DEFAULT_RING_SIZE),
         learning_window,
         flow_timeout,
@@ -109,12 +114,67 @@ fn check_model(choice: Option<&RawCheckChoice>, findings: &mut Findings<'_>) -> 
     }
 }
 
-/// The backend's port, or its service's; `None` after a mistake in either.
+/// The backend's port, or its service's; 0 where that has several, `None` after a mistake in either.
 fn port(backend: &RawBackend, service: &RawService) -> Option<u16> {
     match &backend.port {
         Some(port) => Some(*port.get_ref()),
-        None if backend.sound => copied(service.port.as_ref()),
+        None if backend.sound => Some(copied(service.ports.as_ref())?.one().unwrap_or(0)),
         None => None,
+    }
+}
+
+/// The VIP with its ports, as an operator writes it.
+fn endpoint(vip: IpAddr, ports: Ports) -> String {
+    match vip {
+        IpAddr::V4(vip) => format!("{vip}:{ports}"),
+        IpAddr::V6(vip) => format!("[{vip}]:{ports}"),
+    }
+}
+
+/// A port may have a service of its own beside the range or the whole VIP it belongs to, but not two ranges.
+fn check_ranges(raw: &RawConfig, findings: &mut Findings<'_>) {
+    let mut ranges: Vec<_> = raw
+        .services
+        .iter()
+        .map(Spanned::get_ref)
+        .filter_map(|service| {
+            let (vip, ports) = (copied(service.vip.as_ref())?, service.ports.as_ref()?);
+            let Ports::Range(first, last) = *ports.get_ref() else { return None };
+            Some(((vip, copied(service.protocol.as_ref())?, first, last), ports.span()))
+        })
+        .collect();
+    ranges.sort_by_key(|(range, span)| (*range, span.start));
+    for pair in ranges.windows(2) {
+        let [((vip, protocol, first, last), span), ((other_vip, other_protocol, start, end), other)] = pair
+        else {
+            continue;
+        };
+        // The same range twice has been reported.
+        if (vip, protocol) == (other_vip, other_protocol) && start <= last && (first, last) != (start, end) {
+            findings.problems.push(
+                Problem::at(other.clone(), format!("ranges {first}-{last} and {start}-{end} overlap"))
+                    .related(span.clone(), "the other range")
+                    .help("let each port belong to one range; a single port may have a service of its own"),
+            );
+        }
+    }
+}
+
+/// Where every port is served, the port to probe must be said.
+fn check_probed_port(raw: &RawService, findings: &mut Findings<'_>) {
+    let Some(ports) = raw.ports.as_ref().filter(|ports| *ports.get_ref() == Ports::Any) else { return };
+    let checks = raw.backends.iter().filter_map(|backend| backend.get_ref().check.as_ref());
+    for check in raw.check.iter().chain(checks) {
+        if let RawCheckChoice::Check(check) = check
+            && check.sound
+            && check.port.is_none()
+        {
+            findings.problems.push(
+                Problem::at(check.span.clone(), "the check has no `port`, and the service has every port")
+                    .expected("`port`, the one to connect to")
+                    .related(ports.span(), "the service's ports"),
+            );
+        }
     }
 }
 
@@ -162,17 +222,25 @@ fn memory(raw: &RawService, findings: &mut Findings<'_>) -> (Duration, Duration)
     (window, timeout)
 }
 
+/// Who answers for the VIP: a virtual router's owner, this node always, or somebody else.
 fn check_owner(raw: &RawService, context: &Context<'_>, findings: &mut Findings<'_>) {
     let Some(vip) = &raw.vip else { return };
-    let standalone = raw.standalone.as_ref().filter(|standalone| *standalone.get_ref());
-    match (context.router_vips.get(vip.get_ref()), standalone) {
-        (Some((span, router)), Some(standalone)) => findings.problems.push(
-            Problem::at(
-                standalone.span(),
-                format!("`standalone`, but virtual router {router:?} owns the VIP"),
-            )
-            .related(span.clone(), "its VIP")
-            .help("remove `standalone`, or the VIP from the virtual router"),
+    let given = |key: &Option<Spanned<bool>>| key.as_ref().filter(|on| *on.get_ref()).map(Spanned::span);
+    let standalone = given(&raw.standalone).map(|span| (span, "standalone"));
+    let backend_only = given(&raw.backend_only).map(|span| (span, "backend_only"));
+    if let (Some((first, _)), Some((span, _))) = (&standalone, &backend_only) {
+        findings.problems.push(
+            Problem::at(span.clone(), "`backend_only` and `standalone` exclude each other")
+                .related(first.clone(), "always answers for the VIP")
+                .help("`backend_only`: directors elsewhere answer for the VIP, this node never does"),
+        );
+        return;
+    }
+    match (context.router_vips.get(vip.get_ref()), standalone.or(backend_only)) {
+        (Some((span, router)), Some((place, key))) => findings.problems.push(
+            Problem::at(place, format!("`{key}`, but virtual router {router:?} owns the VIP"))
+                .related(span.clone(), "its VIP")
+                .help(format!("remove `{key}`, or the VIP from the virtual router")),
         ),
         (None, None) => findings.warnings.push(
             Problem::at(vip.span(), format!("no virtual router owns {}", vip.get_ref())).help(
@@ -181,6 +249,26 @@ fn check_owner(raw: &RawService, context: &Context<'_>, findings: &mut Findings<
             ),
         ),
         _ => {}
+    }
+}
+
+/// A VIP is answered for or not, whatever the service.
+fn check_agreement(raw: &RawConfig, findings: &mut Findings<'_>) {
+    let mut seen: BTreeMap<IpAddr, (bool, Range<usize>)> = BTreeMap::new();
+    for service in raw.services.iter().map(Spanned::get_ref) {
+        let Some(vip) = &service.vip else { continue };
+        let backend_only = copied(service.backend_only.as_ref()).unwrap_or(false);
+        let (first, span) = seen.entry(*vip.get_ref()).or_insert((backend_only, vip.span()));
+        if *first != backend_only {
+            findings.problems.push(
+                Problem::at(
+                    vip.span(),
+                    format!("services of {} disagree about `backend_only`", vip.get_ref()),
+                )
+                .related(span.clone(), "the other service")
+                .help("write it in all services of the VIP or in none"),
+            );
+        }
     }
 }
 
@@ -195,6 +283,7 @@ fn check_backends(spanned: &Spanned<RawService>, context: &Context<'_>, findings
     }
     for backend in raw.backends.iter().map(Spanned::get_ref) {
         check_address(backend, raw, context, findings);
+        check_family(backend, raw, findings);
         check_port(backend, raw, findings);
     }
 
@@ -203,7 +292,8 @@ fn check_backends(spanned: &Spanned<RawService>, context: &Context<'_>, findings
         Some(((*address.get_ref(), port(backend, raw)?), address.span()))
     });
     unique(identities, findings, |(address, port), span, first| {
-        Problem::at(span, format!("backend {address} port {port} is listed twice"))
+        let place = if port == 0 { address.to_string() } else { format!("{address} port {port}") };
+        Problem::at(span, format!("backend {place} is listed twice"))
             .related(first, "the first time")
             .help("for a larger share of the traffic raise its `weight`")
     });
@@ -230,43 +320,65 @@ fn check_address(
     findings: &mut Findings<'_>,
 ) {
     let (Some(address), Some(vip)) = (&backend.address, &service.vip) else { return };
-    let IpAddr::V4(v4) = address.get_ref() else {
-        findings.problems.push(
-            Problem::at(address.span(), format!("backend {} is IPv6", address.get_ref()))
-                .expected("an IPv4 address, as the VIP")
-                .related(vip.span(), "the VIP is IPv4"),
-        );
-        return;
-    };
-    let own_vip = (v4 == vip.get_ref()).then(|| vip.span());
+    let own_vip = (address.get_ref() == vip.get_ref()).then(|| vip.span());
     let any_vip = || {
-        let of_router = context.router_vips.get(v4).map(|(span, _)| span);
-        of_router.or_else(|| context.service_vips.get(v4)).cloned()
+        let of_router = context.router_vips.get(address.get_ref()).map(|(span, _)| span);
+        of_router.or_else(|| context.service_vips.get(address.get_ref())).cloned()
     };
     if let Some(vip) = own_vip.or_else(any_vip) {
         findings.problems.push(
-            Problem::at(address.span(), format!("backend {v4} is a VIP"))
+            Problem::at(address.span(), format!("backend {} is a VIP", address.get_ref()))
                 .expected("an address that stays with its machine")
                 .related(vip, "the VIP"),
         );
     }
 }
 
-fn check_port(backend: &RawBackend, service: &RawService, findings: &mut Findings<'_>) {
-    let (Some(port), Some(mode), Some(service_port)) = (&backend.port, &backend.mode, &service.port) else {
+/// Only what travels inside another packet, or not at all, may be of another family than that packet.
+fn check_family(backend: &RawBackend, service: &RawService, findings: &mut Findings<'_>) {
+    let (Some(address), Some(mode), Some(vip)) = (&backend.address, &backend.mode, &service.vip) else {
         return;
     };
     let mode = *mode.get_ref();
-    if mode != Mode::Nat && port.get_ref() != service_port.get_ref() {
-        findings.problems.push(
-            Problem::at(port.span(), format!("a `{mode}` backend cannot have a port of its own"))
-                .expected(format!("{}, or no `port`", service_port.get_ref()))
-                .related(service_port.span(), "the service's port")
-                .help(format!(
-                    "`{mode}` delivers packets with the port the client chose; mode = \"nat\" rewrites it"
-                )),
-        );
+    if !matches!(mode, Mode::Dr | Mode::Nat) || address.get_ref().is_ipv4() == vip.get_ref().is_ipv4() {
+        return;
     }
+    let family = |address: &IpAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let (own, other) = (family(vip.get_ref()), family(address.get_ref()));
+    findings.problems.push(
+        Problem::at(address.span(), format!("`{mode}` backend {} is {other}", address.get_ref()))
+            .expected(format!("an {own} address, as the VIP"))
+            .related(vip.span(), format!("the VIP is {own}"))
+            .help("mode = \"ipip\" or \"gue\" carries packets of one family inside the other"),
+    );
+}
+
+fn check_port(backend: &RawBackend, service: &RawService, findings: &mut Findings<'_>) {
+    let (Some(mode), Some(ports)) = (&backend.mode, &service.ports) else { return };
+    let (mode, one) = (*mode.get_ref(), ports.get_ref().one());
+    if mode == Mode::Nat {
+        if one.is_none()
+            && let Some(address) = &backend.address
+        {
+            findings.problems.push(
+                Problem::at(address.span(), "a `nat` backend behind several ports")
+                    .expected("a service of one port")
+                    .related(ports.span(), "the service's ports")
+                    .help("telling its replies apart would need state for every flow; the other modes need none"),
+            );
+        }
+        return;
+    }
+    let Some(port) = backend.port.as_ref().filter(|port| one != Some(*port.get_ref())) else { return };
+    let expected = one.map_or("no `port`".to_owned(), |one| format!("{one}, or no `port`"));
+    findings.problems.push(
+        Problem::at(port.span(), format!("a `{mode}` backend cannot have a port of its own"))
+            .expected(expected)
+            .related(ports.span(), "the service's port")
+            .help(format!(
+                "`{mode}` delivers packets with the port the client chose; mode = \"nat\" rewrites it"
+            )),
+    );
 }
 
 /// The reply of a `nat` backend shows its address, port and protocol; they must lead back to one service.
@@ -286,7 +398,8 @@ fn check_nat_backends(raw: &RawService, nat_backends: &mut NatBackends, findings
                     format!("`nat` backend {} port {port}/{protocol} serves two services", key.0),
                 )
                 .related(first.clone(), "here for another service")
-                .help("its replies could belong to either; let it listen on another port for one of them"),
+                .help("its replies could belong to either, and telling them apart would need state for every flow; let it \
+                     listen on another port for one of them"),
             );
         }
         own.insert(key, address.span());

@@ -19,14 +19,14 @@ fn b_failed() -> Desired {
 /// Node-b gets no new connections.
 fn b_drained() -> Desired {
     let mut wanted = healthy();
-    wanted.services.get_mut(&key()).unwrap().backends.get_mut(&(NODE_B, 80)).unwrap().weight = 0;
+    wanted.services.get_mut(&id()).unwrap().backends.get_mut(&(NODE_B, 80)).unwrap().weight = 0;
     wanted
 }
 
 /// Node-b is no backend any more.
 fn b_removed() -> Desired {
     let mut wanted = healthy();
-    wanted.services.get_mut(&key()).unwrap().backends.remove(&(NODE_B, 80));
+    wanted.services.get_mut(&id()).unwrap().backends.remove(&(NODE_B, 80));
     wanted
 }
 
@@ -45,7 +45,7 @@ fn flow(port: u16) -> Flow {
 }
 
 impl Node {
-    fn id_of(&self, address: Ipv4Addr) -> u32 {
+    fn id_of(&self, address: IpAddr) -> u32 {
         let of = |backend: &Backend| backend.address == address.into();
         self.dataplane.backends.iter().find(|(_, backend)| of(backend)).map(|(id, _)| *id).unwrap()
     }
@@ -69,7 +69,7 @@ impl Node {
     }
 
     fn unsettled(&self) -> usize {
-        self.forwarding.remembered(key()).0
+        self.forwarding.remembered(id()).0
     }
 }
 
@@ -200,7 +200,7 @@ fn failed_backend_is_replaced_at_once_and_its_flows_are_forgotten_before_it_come
 fn ring_that_is_still_put_together_changes_at_once() {
     let mut node = Node::default();
     let mut starting = healthy();
-    let backend = starting.services.get_mut(&key()).unwrap().backends.get_mut(&(NODE_B, 80)).unwrap();
+    let backend = starting.services.get_mut(&id()).unwrap().backends.get_mut(&(NODE_B, 80)).unwrap();
     backend.condition = Condition::Checking;
     backend.weight = 0;
     node.apply(&starting);
