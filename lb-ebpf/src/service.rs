@@ -1,19 +1,8 @@
 //! Which service a packet is for, and which of its backends takes the flow.
 
-use lb_common::{Backend, Flow, Ownership, Service, ServiceKey, Verdict, slot};
+use lb_common::{Backend, Ownership, Service, Verdict, slot, slot_backend};
 
 use crate::{guard, kernel::Kernel, parse::Ethernet};
-
-/// The service that a flow is addressed to.
-#[inline(always)]
-pub(crate) fn find<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
-    kernel.service(&ServiceKey {
-        address: flow.destination.0[3],
-        port: flow.destination_port,
-        protocol: flow.protocol,
-        reserved: 0,
-    })
-}
 
 /// Whether a packet to a service may be steered; `Err` with what happens to it instead.
 #[inline(always)]
@@ -33,12 +22,12 @@ pub(crate) fn admit<K: Kernel>(kernel: &K, service: &Service, ethernet: Ethernet
 pub(crate) fn backend<K: Kernel>(
     kernel: &K,
     service: &Service,
-    flow: &Flow,
+    hash: u32,
 ) -> Result<(u32, Backend), Verdict> {
     if service.ring_size == 0 {
         return Err(Verdict::NoBackend);
     }
-    match kernel.slot(service.ring, slot(flow.hash(), service.ring_size)) {
+    match kernel.slot(service.ring, slot(hash, service.ring_size)).map(slot_backend) {
         None => Err(Verdict::Internal),
         Some(0) => Err(Verdict::NoBackend),
         Some(id) => kernel.backend(id).map(|backend| (id, backend)).ok_or(Verdict::Internal),
