@@ -17,7 +17,7 @@ pub(crate) const GUE_PORT: u16 = 6_080_u16.to_be();
 /// Hops the outer packet may make.
 const HOPS: u8 = 64;
 /// Bytes of a UDP header. Variant 1 of GUE, in which an IP packet follows it directly, adds nothing else.
-const UDP_LENGTH: u32 = 8;
+pub(crate) const UDP_LENGTH: u32 = 8;
 
 /// Bytes that the mode puts before a packet's IP header.
 #[inline(always)]
