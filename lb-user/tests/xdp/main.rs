@@ -3,6 +3,7 @@
 mod attach;
 mod differential;
 mod fixtures;
+mod flows;
 mod log;
 mod model;
 mod namespace;

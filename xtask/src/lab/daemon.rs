@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Where a node's processes find the configuration of `lb`.
-const LB_CONFIG: &str = "/run/lab/lb.toml";
+pub(crate) const LB_CONFIG: &str = "/run/lab/lb.toml";
 /// Where they find that of keepalived.
 const KEEPALIVED_CONFIG: &str = "/run/lab/keepalived.conf";
 
@@ -66,7 +66,8 @@ pub(crate) fn start_web(folder: &Path, init: Pid, node: &NodeSpec) -> Result<(),
     background(init, &node.name, web::command(), &folder.join(format!("{}.nginx.log", node.name)))
 }
 
-fn write_config(init: Pid, path: &str, config: &str) -> Result<(), LabError> {
+/// Writes a configuration file of a node.
+pub(crate) fn write_config(init: Pid, path: &str, config: &str) -> Result<(), LabError> {
     let path = root(init).join(&path[1..]);
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(LabError::io(format!("making {}", parent.display())))?;

@@ -209,6 +209,15 @@ impl Node {
         })
     }
 
+    /// Gives the node's `lb` another configuration and has it read.
+    pub fn reload(&self, config: &str) -> Result<String, LabError> {
+        let Daemon::Lb { binary, .. } = &self.spec.daemon else {
+            return Err(LabError::NoDaemon { node: self.name().to_owned() });
+        };
+        daemon::write_config(self.init, daemon::LB_CONFIG, config)?;
+        self.run(&[&binary.to_string_lossy(), "reload"])
+    }
+
     /// What the node's `lb` says about itself.
     pub fn status(&self) -> Result<DaemonStatus, LabError> {
         let Daemon::Lb { binary, .. } = &self.spec.daemon else {

@@ -69,6 +69,12 @@ impl DaemonStatus {
         sum
     }
 
+    /// Unsettled slots and remembered flows of all services.
+    pub fn remembered(&self) -> (u64, u64) {
+        let sum = |key: &str| items(&self.json, "services").filter_map(|service| service[key].as_u64()).sum();
+        (sum("unsettled_slots"), sum("remembered_flows"))
+    }
+
     /// The backends of all services.
     pub fn backends(&self) -> Vec<BackendStatus> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

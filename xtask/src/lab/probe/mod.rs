@@ -2,6 +2,7 @@
 
 pub mod arp;
 pub mod http;
+pub mod live;
 pub mod load;
 mod packet;
 pub mod udp;
