@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// A flow (5-tuple), addresses and ports as they stand in the packet. Both addresses are of one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flow {
     /// Who sends.
     pub source: Address,

@@ -1,19 +1,19 @@
 //! Which service a packet is for, and which of its backends takes the flow.
 
 use lb_common::{
-    Backend, Flow, Ownership, Service, ServiceKey, Verdict, slot, slot_backend, slot_is_unsettled,
+    Backend, Flow, Ownership, RangeKey, Service, Verdict, slot, slot_backend, slot_is_unsettled,
 };
 
 use crate::{guard, kernel::Kernel, parse::Ethernet, track};
 
-/// The service that a flow is addressed to.
+/// The service of a range of ports that a flow is addressed to.
 #[inline(always)]
-pub(crate) fn find<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
-    kernel.service(&ServiceKey {
-        address: flow.destination.0[3],
-        port: flow.destination_port,
+pub(crate) fn range<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
+    kernel.service_range(RangeKey {
+        address: flow.destination,
         protocol: flow.protocol,
         reserved: 0,
+        port: flow.destination_port,
     })
 }
 
@@ -37,12 +37,13 @@ pub(crate) fn backend<K: Kernel>(
     kernel: &K,
     service: &Service,
     flow: &Flow,
+    hash: u32,
     opens: bool,
 ) -> Result<(u32, Backend), Verdict> {
     if service.ring_size == 0 {
         return Err(Verdict::NoBackend);
     }
-    let number = slot(flow.hash(), service.ring_size);
+    let number = slot(hash, service.ring_size);
     let value = kernel.slot(service.ring, number).ok_or(Verdict::Internal)?;
     if slot_is_unsettled(value) {
         return track::backend(kernel, service, flow, number, slot_backend(value), opens);

@@ -172,6 +172,10 @@ impl Kernel for Maps {
         true
     }
 
+    fn has_local_services(&self) -> bool {
+        true
+    }
+
     fn nat_reply(&self, key: &NatReplyKey) -> Option<NatReply> {
         let from = NatReplyKey { address: BACKEND, port: Be16::new(8_080), protocol: 6, reserved: 0 };
         (*key == from).then_some(NatReply {
@@ -197,6 +201,10 @@ impl Kernel for Maps {
             let second = if at + 1 < length { byte(offset + at + 1)? } else { 0 };
             Some(sum + u32::from(u16::from_ne_bytes([byte(offset + at)?, second])))
         })
+    }
+
+    fn grow(&self, _: i32) -> Option<Packet> {
+        None
     }
 
     fn count(&self, verdict: Verdict) {
@@ -402,7 +410,10 @@ fn reply_asks_for_the_route_of_what_will_leave() {
     assert_eq!(frame[34..36], 80_u16.to_be_bytes());
     assert_checksums(&frame);
     let question = maps.asked.get().expect("the route was asked for");
-    assert_eq!((question.source, question.source_port, question.destination), (VIP, Be16::new(80), CLIENT));
+    assert_eq!(
+        (question.source, question.source_port, question.destination),
+        (VIP.into(), Be16::new(80), CLIENT.into())
+    );
 }
 
 #[test]

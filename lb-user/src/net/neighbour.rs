@@ -82,6 +82,7 @@ impl Netlink {
         &self,
         parse: impl Fn(&NeighbourMessage) -> Option<T>,
     ) -> Result<Vec<T>, NetlinkError> {
+        let _listing = self.listing.lock().await;
         let mut all = Vec::new();
         // One by one: without a family the kernel lists the forwarding tables of bridges as well.
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {

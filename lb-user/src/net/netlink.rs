@@ -1,6 +1,6 @@
 //! Links, addresses and routes of this network namespace, by rtnetlink, both families.
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, sync::Arc};
 
 use futures_util::{Stream, TryStreamExt};
 use ipnet::IpNet;
@@ -15,6 +15,7 @@ use rtnetlink::{
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia},
     },
 };
+use tokio::sync::Mutex;
 
 /// Why the kernel's network could not be asked or changed.
 #[derive(Debug, thiserror::Error)]
@@ -257,6 +258,8 @@ fn ip_address(address: &RouteAddress) -> Option<IpAddr> {
 #[derive(Clone, Debug)]
 pub struct Netlink {
     pub(super) handle: Handle,
+    /// Held while a table is listed: the kernel lists one at a time for a socket (EBUSY).
+    pub(super) listing: Arc<Mutex<()>>,
 }
 
 impl Netlink {
@@ -265,7 +268,7 @@ impl Netlink {
     pub fn open() -> Result<Self, NetlinkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(NetlinkError::Open)?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, listing: Arc::default() })
     }
 
     /// The interface of that name; `None` if there is none.
@@ -281,11 +284,13 @@ impl Netlink {
 
     /// All interfaces.
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let _listing = self.listing.lock().await;
         collect("listing interfaces", self.handle.link().get().execute(), Link::parse).await
     }
 
     /// All addresses of all interfaces, of both families.
     pub async fn addresses(&self) -> Result<Vec<InterfaceAddress>, NetlinkError> {
+        let _listing = self.listing.lock().await;
         collect("listing addresses", self.handle.address().get().execute(), InterfaceAddress::parse).await
     }
 

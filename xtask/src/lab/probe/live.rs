@@ -20,19 +20,23 @@ use nix::{
 
 use crate::lab::{error::LabError, node::Node};
 
+/// How long questions may gather until they are answered together.
+const GATHER: Duration = Duration::from_millis(1);
 /// Bytes of a question. The answer is the question and as many bytes of the node's name.
 const QUESTION: usize = 8;
 const ANSWER: usize = QUESTION + NAME;
 /// Bytes of the name in an answer, zeros at the end.
 const NAME: usize = 16;
+/// Connections opened before the first of them is listened to.
+const BATCH: usize = 100;
 /// TCP repeats a lost packet after 0.2 s, 0.4 s, 0.8 s …; an owner that leaves costs no more than that.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Lets this process have as many open files as the kernel allows it.
-pub fn raise_file_limit() -> Result<(), LabError> {
+/// Lets this process have as many open files as it may, and says how many.
+pub fn raise_file_limit() -> Result<u64, LabError> {
     let raise = || {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard)
     };
     raise().map_err(|errno| LabError::io("raising the limit of open files")(errno.into()))
 }
@@ -83,6 +87,8 @@ fn serve(listener: &TcpListener, name: [u8; NAME], stop: &AtomicBool) {
         waiting.extend(connections.iter().map(|(stream, _)| PollFd::new(stream.as_fd(), PollFlags::POLLIN)));
         // Interrupted or not, what is ready is found out by trying.
         let _ = poll(&mut waiting, PollTimeout::from(50_u8));
+        // Looking at thousands of connections takes its time: some more may be ready by then.
+        std::thread::sleep(GATHER);
         let ready: Vec<bool> = waiting.iter().map(|fd| fd.any().unwrap_or(false)).collect();
         let mut ready_connections = ready.iter().skip(1);
         connections.retain_mut(|(stream, received)| {
@@ -137,7 +143,7 @@ pub struct Round {
 }
 
 impl Connections {
-    /// Opens `count` more from `client`, one after the other; how many each node serves of them.
+    /// Opens `count` more from `client`; how many each node serves of them.
     pub fn open(
         &mut self,
         client: &Node,
@@ -146,16 +152,16 @@ impl Connections {
     ) -> Result<BTreeMap<String, usize>, LabError> {
         let what = format!("connecting to {target} from {}", client.name());
         let opened = client.within(|| -> io::Result<Vec<Connection>> {
-            (0..count)
-                .map(|_| {
-                    let mut stream = TcpStream::connect_timeout(&target.into(), PATIENCE)?;
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(PATIENCE))?;
-                    stream.write_all(&0_u64.to_be_bytes())?;
+            let mut opened = Vec::with_capacity(count);
+            while opened.len() < count {
+                let batch = BATCH.min(count - opened.len());
+                let streams: Vec<TcpStream> = (0..batch).map(|_| begin(target)).collect::<io::Result<_>>()?;
+                for mut stream in streams {
                     let node = hear(&mut stream, 0)?;
-                    Ok(Connection { stream, node })
-                })
-                .collect()
+                    opened.push(Connection { stream, node });
+                }
+            }
+            Ok(opened)
         })?;
         let opened = opened.map_err(LabError::io(what))?;
         let mut nodes = BTreeMap::new();
@@ -206,6 +212,15 @@ impl Connections {
     pub fn close_those_of(&mut self, node: &str) {
         self.open.retain(|connection| connection.node != node);
     }
+}
+
+/// Connects and asks.
+fn begin(target: SocketAddrV4) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&target.into(), PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&0_u64.to_be_bytes())?;
+    Ok(stream)
 }
 
 fn hear(stream: &mut TcpStream, question: u64) -> io::Result<String> {
