@@ -7,8 +7,9 @@ use std::{
 
 use etherparse::PacketBuilder;
 use lb_common::{
+    Address,
     Backend, Be16, Be32, DEFAULT_RING_SIZE, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop, Service,
-    ServiceKey, Verdict, Vip,
+    ServiceKey6, Verdict, Vip,
 };
 
 use super::{
@@ -137,7 +138,7 @@ pub(super) fn dataplane() -> Result<XdpDataplane, BenchError> {
     let mut dataplane = XdpDataplane::load(LoadOptions::new("/nonexistent"))?;
     let lease = 1;
     dataplane.set_lease(lease, (Timestamp::now() + Duration::from_hours(24)).0)?;
-    dataplane.put_interface(1, Interface { ifindex: LOOPBACK, mac: OWN_MAC, mtu: 1_500 })?;
+    dataplane.put_interface(1, Interface { ifindex: LOOPBACK, mac: OWN_MAC, mtu: 1_500, ..Interface::default() })?;
     dataplane.put_vip(address(VIP), Vip { lease, ..Vip::default() })?;
     for (index, (port, mode)) in (0..).zip([(80, MODE_DR), (81, MODE_NAT), (82, MODE_LOCAL)]) {
         let mut members = Vec::new();
@@ -163,13 +164,13 @@ pub(super) fn dataplane() -> Result<XdpDataplane, BenchError> {
         }
         let ring = Ring::build(&members, DEFAULT_RING_SIZE).ids(&members);
         dataplane.put_ring(index, &ring)?;
-        let key = ServiceKey { address: address(VIP), port: Be16::new(port), protocol: 6, reserved: 0 };
+        let key = ServiceKey6 { address: address(VIP), port: Be16::new(port), protocol: 6, reserved: 0 };
         let service = Service { ring: index, ring_size: DEFAULT_RING_SIZE, lease, ..Service::default() };
         dataplane.put_service(key, service)?;
     }
     Ok(dataplane)
 }
 
-fn address(address: Ipv4Addr) -> Be32 {
-    Be32::from_octets(address.octets())
+fn address(address: Ipv4Addr) -> Address {
+    Address::from_v4(Be32::from_octets(address.octets()))
 }
