@@ -4,8 +4,6 @@
 //! when needed; such a sum is right whatever the byte order of the machine. A 32-bit word counts as its two
 //! halves, because 2^16 ≡ 1.
 
-use lb_common::Be32;
-
 /// Folds a sum to 16 bits; only the sum of nothing but zeros folds to 0.
 #[inline(always)]
 pub const fn fold(sum: u64) -> u16 {
@@ -16,11 +14,12 @@ pub const fn fold(sum: u64) -> u16 {
     sum as u16
 }
 
-/// The sum of a TCP or UDP pseudo header (RFC 9293 section 3.1); `length` counts the transport header and its
+/// The sum of a TCP or UDP pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1) over addresses with the sum
+/// `addresses`; `length` counts the transport header and its
 /// payload.
 #[inline(always)]
-pub const fn pseudo_header(source: Be32, destination: Be32, protocol: u8, length: u16) -> u64 {
-    source.0 as u64 + destination.0 as u64 + (protocol as u16).to_be() as u64 + length.to_be() as u64
+pub const fn pseudo_header(addresses: u64, protocol: u8, length: u16) -> u64 {
+    addresses + (protocol as u16).to_be() as u64 + length.to_be() as u64
 }
 
 /// The checksum after the words summed up in `old` became those summed up in `new` (RFC 1624, equation 3).

@@ -1,24 +1,29 @@
-//! How a packet gets to its backend: `local`, `dr`, `nat`.
+//! How a packet gets to its backend: `local`, `dr`, `nat`; `ipip` and `gue` are in [`tunnel`].
 
-use lb_common::{Backend, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop, Verdict};
+use lb_common::{Backend, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Verdict};
 
 use crate::{
     decision::{Decision, Egress},
+    ip::Ip,
     kernel::Kernel,
-    parse::{ETHERNET, Ethernet, Ipv4, Segment},
+    packet::Header,
+    parse::{ETHERNET, Ethernet, Segment},
     rewrite::{self, Side},
+    tunnel,
 };
 
 /// Sends a packet to the backend with the identifier `id`, and counts it for that backend.
 #[inline(always)]
-pub(crate) fn to_backend<K: Kernel, const GENERIC: bool>(
+pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
     kernel: &K,
     ethernet: Ethernet,
-    segment: &Segment,
+    segment: &Segment<I>,
     id: u32,
     backend: &Backend,
+    hash: u32,
 ) -> Result<Decision, Verdict> {
     let opens_connection = segment.opens_connection();
+    let bytes = segment.frame_length();
     let decision = match backend.mode {
         MODE_LOCAL => Verdict::Local.into(),
         MODE_DR => {
@@ -36,28 +41,38 @@ pub(crate) fn to_backend<K: Kernel, const GENERIC: bool>(
         MODE_NAT => {
             let hop = Hop::resolve(kernel, backend.next_hop)?;
             require_ttl(segment.ip)?;
-            rewrite::endpoint::<K, GENERIC>(
+            rewrite::endpoint::<K, I, GENERIC>(
                 kernel,
                 segment,
                 Side::Destination,
-                backend.address.0[3],
+                backend.address,
                 backend.port,
             )?;
             Decision {
                 verdict: Verdict::Nat,
-                egress: hop.take_or_leave_to_stack::<GENERIC>(ethernet, segment),
+                egress: hop.take_or_leave_to_stack::<I, GENERIC>(ethernet, segment),
             }
+        }
+        MODE_IPIP | MODE_GUE => {
+            let hop = Hop::resolve(kernel, backend.next_hop)?;
+            require_ttl(segment.ip)?;
+            tunnel::fits::<I, GENERIC>(segment.ip, backend, &hop)?;
+            if !GENERIC {
+                rewrite::finish_partial(kernel, segment)?;
+            }
+            segment.ip.spend_hop();
+            tunnel::encapsulate(kernel, segment.ip, backend, &hop, hash)?
         }
         _ => return Err(Verdict::Internal),
     };
-    kernel.count_backend(id, segment.frame_length(), opens_connection);
+    kernel.count_backend(id, bytes, opens_connection);
     Ok(decision)
 }
 
 /// Whether a packet may make another hop.
 #[inline(always)]
-pub(crate) fn require_ttl(ip: Ipv4) -> Result<(), Verdict> {
-    if ip.ttl() <= 1 { Err(Verdict::TtlExpired) } else { Ok(()) }
+pub(crate) fn require_ttl<I: Ip>(ip: I) -> Result<(), Verdict> {
+    if ip.hops() <= 1 { Err(Verdict::TtlExpired) } else { Ok(()) }
 }
 
 /// The next station of a packet.
@@ -89,17 +104,17 @@ impl Hop {
     /// Whether generic mode cannot redirect the packet: GRO has made one of many, or TSO has yet to make many of
     /// one. Sending such back where it came from works.
     #[inline(always)]
-    fn is_too_long(&self, segment: &Segment) -> bool {
+    fn is_too_long<I: Ip>(&self, segment: &Segment<I>) -> bool {
         self.egress != Egress::Back && segment.frame_length() > ETHERNET + u32::from(self.mtu)
     }
 
     /// Sends a packet on whose addresses lead to its next station anyway. What generic mode cannot redirect, the
     /// stack forwards by them; it also counts the hop.
     #[inline(always)]
-    pub(crate) fn take_or_leave_to_stack<const GENERIC: bool>(
+    pub(crate) fn take_or_leave_to_stack<I: Ip, const GENERIC: bool>(
         &self,
         ethernet: Ethernet,
-        segment: &Segment,
+        segment: &Segment<I>,
     ) -> Egress {
         if GENERIC && self.is_too_long(segment) {
             return Egress::Stack;
@@ -110,8 +125,19 @@ impl Hop {
 
     /// Sends the packet on: new Ethernet addresses, one hop fewer to make.
     #[inline(always)]
-    pub(crate) fn take(&self, ethernet: Ethernet, ip: Ipv4) {
-        ip.decrement_ttl();
+    pub(crate) fn take<I: Ip>(&self, ethernet: Ethernet, ip: I) {
+        ip.spend_hop();
         ethernet.set_addresses(self.destination, self.source);
+    }
+
+    /// Writes an Ethernet header.
+    #[inline(always)]
+    pub(crate) fn address<const N: usize>(&self, frame: Header<N>, ethertype: u16) {
+        let (d, s) = (self.destination.0, self.source.0);
+        frame.write::<u32, 0>(u32::from_ne_bytes([d[0], d[1], d[2], d[3]]));
+        frame.write::<u16, 4>(u16::from_ne_bytes([d[4], d[5]]));
+        frame.write::<u32, 6>(u32::from_ne_bytes([s[0], s[1], s[2], s[3]]));
+        frame.write::<u16, 10>(u16::from_ne_bytes([s[4], s[5]]));
+        frame.write::<u16, 12>(ethertype);
     }
 }

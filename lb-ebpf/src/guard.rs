@@ -1,6 +1,6 @@
 //! Fail-silent ownership: who may speak for a VIP.
 
-use lb_common::{Ownership, Verdict, Vip, ownership};
+use lb_common::{Address, Ownership, Verdict, Vip, ownership};
 
 use crate::{
     kernel::Kernel,
@@ -13,7 +13,18 @@ use crate::{
 #[inline(always)]
 pub(crate) fn arp<K: Kernel>(kernel: &K, packet: Packet) -> Verdict {
     let Some(target) = parse::arp_request_target(packet) else { return Verdict::NotOurs };
-    let Some(vip) = kernel.vip(target) else { return Verdict::NotOurs };
+    kernel.vip(target).map_or(Verdict::NotOurs, |vip| asked_for(kernel, vip))
+}
+
+/// Decides about a neighbour solicitation for an address: `None` if the address is none of ours.
+#[inline(always)]
+pub(crate) fn solicitation<K: Kernel>(kernel: &K, target: &Address) -> Option<Verdict> {
+    kernel.vip6(target).map(|vip| asked_for(kernel, vip))
+}
+
+/// Whether somebody who asks for a VIP's MAC address gets an answer.
+#[inline(always)]
+fn asked_for<K: Kernel>(kernel: &K, vip: Vip) -> Verdict {
     let Some(expiry) = kernel.lease(vip.lease) else { return Verdict::Internal };
     // The precise clock: an answer given a tick too late would draw a client to a node that lost the VIP.
     match ownership(expiry, kernel.now()) {
@@ -23,9 +34,9 @@ pub(crate) fn arp<K: Kernel>(kernel: &K, packet: Packet) -> Verdict {
     }
 }
 
-/// Decides about an IPv4 packet to a VIP that no service takes.
+/// Decides about an IP packet to a VIP that no service takes.
 #[inline(always)]
-pub(crate) fn vip<K: Kernel>(kernel: &K, vip: Vip, payload: &Payload) -> Verdict {
+pub(crate) fn vip<K: Kernel, I>(kernel: &K, vip: Vip, payload: &Payload<I>) -> Verdict {
     let state = match owner(kernel, vip.lease) {
         Ok(state) => state,
         Err(verdict) => return verdict,

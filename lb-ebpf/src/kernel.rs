@@ -7,6 +7,8 @@ use lb_common::{
     RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
 };
 
+use crate::packet::Packet;
+
 /// The maps and helpers, seen from one packet.
 pub trait Kernel {
     /// Index of the interface the packet came in through.
@@ -53,6 +55,10 @@ pub trait Kernel {
     /// `None` beyond [`LONGEST_SUM`] or the end of the packet.
     fn sum(&self, offset: u32, length: u32) -> Option<u32>;
 
+    /// Makes room for so many bytes before the frame, or with a negative number takes bytes from its start. Every
+    /// address taken of the packet before is void; `None`: there is no room.
+    fn grow(&self, bytes: i32) -> Option<Packet>;
+
     /// Counts a verdict.
     fn count(&self, verdict: Verdict);
     /// Counts a packet of `bytes` bytes for a backend.
@@ -66,17 +72,17 @@ pub const LONGEST_SUM: u32 = 9_216;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Its source as it will leave.
-    pub source: Be32,
+    pub source: Address,
     /// Its destination.
-    pub destination: Be32,
+    pub destination: Address,
     /// Source port as it will leave, for multipath hashing.
     pub source_port: Be16,
     /// Destination port.
     pub destination_port: Be16,
     /// The IP protocol number.
     pub protocol: u8,
-    /// The type-of-service byte.
-    pub tos: u8,
+    /// Type of service or traffic class.
+    pub traffic_class: u8,
 }
 
 /// What the routing and neighbour tables answer.

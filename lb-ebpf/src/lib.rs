@@ -11,17 +11,20 @@
 
 pub mod checksum;
 pub mod decision;
+mod extension;
 mod forward;
 mod guard;
+pub mod ip;
 pub mod kernel;
 #[cfg(target_arch = "bpf")]
 pub mod maps;
 pub mod packet;
 pub mod parse;
 mod reply;
-mod rewrite;
+pub mod rewrite;
 mod service;
 mod track;
+mod tunnel;
 
 #[cfg(test)]
 mod tests;
@@ -30,9 +33,10 @@ use lb_common::Verdict;
 
 use crate::{
     decision::Decision,
+    ip::{Ip as _, Ipv4, Ipv6},
     kernel::Kernel,
     packet::Packet,
-    parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ipv4, Payload},
+    parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Parse, Payload},
 };
 
 /// Decides about one packet, rewrites it if it is forwarded, and counts the verdict.
@@ -49,35 +53,51 @@ pub fn run<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Decisi
 fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<Decision, Verdict> {
     let ethernet = Ethernet(packet.header().ok_or(Verdict::NotOurs)?);
     match ethernet.kind() {
-        ETHERTYPE_IPV4 => ipv4::<K, GENERIC>(kernel, packet, ethernet),
+        ETHERTYPE_IPV4 => {
+            let ip = Ipv4::new(packet).ok_or(Verdict::NotOurs)?;
+            let payload = ip.payload(packet);
+            decide_ip::<K, Ipv4, GENERIC>(kernel, ethernet, ip, payload)
+        }
+        ETHERTYPE_IPV6 => {
+            let ip = Ipv6::new(packet).ok_or(Verdict::NotOurs)?;
+            let payload = ip.payload(packet);
+            if let Payload::Icmp(offset) = payload
+                && let Some(target) = parse::solicitation_target(packet, offset)
+                && let Some(verdict) = guard::solicitation(kernel, &target)
+            {
+                return Err(verdict);
+            }
+            decide_ip::<K, Ipv6, GENERIC>(kernel, ethernet, ip, payload)
+        }
         ETHERTYPE_ARP => Err(guard::arp(kernel, packet)),
         _ => Err(Verdict::NotOurs),
     }
 }
 
 #[inline(always)]
-fn ipv4<K: Kernel, const GENERIC: bool>(
+fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
     kernel: &K,
-    packet: Packet,
     ethernet: Ethernet,
+    ip: I,
+    payload: Payload<I>,
 ) -> Result<Decision, Verdict> {
-    let ip = Ipv4(packet.header().ok_or(Verdict::NotOurs)?);
-    let payload = parse::payload(packet, ip);
     // Services first: what is steered costs one hash look-up, what is not ours two.
     if let Payload::Segment(segment) = payload {
         let flow = segment.flow();
-        if let Some(service) = service::find(kernel, &flow) {
+        if let Some(service) = I::service(kernel, &flow) {
             service::admit(kernel, &service, ethernet)?;
-            let (id, backend) = service::backend(kernel, &service, &flow, segment.opens_connection())?;
-            return forward::to_backend::<K, GENERIC>(kernel, ethernet, &segment, id, &backend);
+            let hash = flow.hash();
+            let opens = segment.opens_connection();
+            let (id, backend) = service::backend(kernel, &service, &flow, hash, opens)?;
+            return forward::to_backend::<K, I, GENERIC>(kernel, ethernet, &segment, id, &backend, hash);
         }
     }
-    if let Some(vip) = kernel.vip(ip.destination()) {
+    if let Some(vip) = I::vip(kernel, ip.destination()) {
         return Err(guard::vip(kernel, vip, &payload));
     }
     match payload {
         Payload::Segment(segment) if kernel.has_nat_replies() => {
-            reply::to_client::<K, GENERIC>(kernel, ethernet, &segment)
+            reply::to_client::<K, I, GENERIC>(kernel, ethernet, &segment)
         }
         _ => Err(Verdict::NotOurs),
     }

@@ -43,9 +43,9 @@ fn line(context: &XdpContext, verdict: Verdict, wanted: u8) {
         "{} {} {:i} {} {:i} {} {}",
         verdict as u32,
         context.ingress_ifindex() as u32,
-        ends.source,
+        ends.source.octets(),
         ends.source_port,
-        ends.destination,
+        ends.destination.octets(),
         ends.destination_port,
         ends.protocol
     );

@@ -9,7 +9,7 @@ use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
     helpers::{
         bpf_csum_diff, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect,
-        bpf_xdp_load_bytes,
+        bpf_xdp_adjust_head, bpf_xdp_load_bytes,
     },
     macros::btf_map,
     programs::XdpContext,
@@ -91,6 +91,13 @@ impl Maps {
     pub fn packet(context: &XdpContext) -> Packet {
         // SAFETY: the kernel lends the program the bytes between the two for this one run.
         unsafe { Packet::new(context.data() as *mut u8, context.data_end() as *mut u8) }
+    }
+
+    /// The packet after its start has moved.
+    #[inline(always)]
+    fn packet_again(&self) -> Packet {
+        // SAFETY: the context is the running packet's; the kernel lends the program the bytes between the two.
+        unsafe { Packet::new((*self.context).data as *mut u8, (*self.context).data_end as *mut u8) }
     }
 
     /// Sends the packet out; the XDP action.
@@ -238,6 +245,13 @@ impl Kernel for Maps {
     }
 
     #[inline(always)]
+    fn grow(&self, bytes: i32) -> Option<Packet> {
+        // SAFETY: the context is the running packet's.
+        let moved = unsafe { bpf_xdp_adjust_head(self.context, -bytes) } == 0;
+        moved.then(|| self.packet_again())
+    }
+
+    #[inline(always)]
     fn count(&self, verdict: Verdict) {
         if let Some(counter) = VERDICTS.get_ptr_mut(verdict as u32) {
             // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
@@ -261,17 +275,25 @@ impl Kernel for Maps {
 #[inline(always)]
 fn route(context: *mut xdp_md, ingress: u32, question: &Question) -> Route {
     const AF_INET: u8 = 2;
+    const AF_INET6: u8 = 10;
     // SAFETY: a C structure of integers; all zeros is a value of it.
     let mut fib: FibLookup = unsafe { core::mem::zeroed() };
-    fib.family = AF_INET;
     fib.l4_protocol = question.protocol;
     fib.sport = question.source_port.0;
     fib.dport = question.destination_port.0;
     // The length stays 0, which means no check against the MTU: a segment the kernel has yet to cut would fail it.
     fib.ifindex = ingress;
-    fib.__bindgen_anon_2.tos = question.tos;
-    fib.__bindgen_anon_3.ipv4_src = question.source.0;
-    fib.__bindgen_anon_4.ipv4_dst = question.destination.0;
+    if let Some(destination) = question.destination.v4() {
+        fib.family = AF_INET;
+        fib.__bindgen_anon_2.tos = question.traffic_class;
+        fib.__bindgen_anon_3.ipv4_src = question.source.0[3].0;
+        fib.__bindgen_anon_4.ipv4_dst = destination.0;
+    } else {
+        fib.family = AF_INET6;
+        fib.__bindgen_anon_2.flowinfo = (u32::from(question.traffic_class) << 20).to_be();
+        fib.__bindgen_anon_3.ipv6_src = question.source.0.map(|word| word.0);
+        fib.__bindgen_anon_4.ipv6_dst = question.destination.0.map(|word| word.0);
+    }
     // SAFETY: the context is the running packet's, the structure lives on the stack and has the given size.
     let answer = unsafe { bpf_fib_lookup(context.cast(), &raw mut fib, size_of::<FibLookup>() as i32, 0) };
     match u32::try_from(answer) {

@@ -1,13 +1,19 @@
-//! What the packet is: Ethernet, IPv4 and the transport header behind it.
+//! What the packet is: Ethernet, IP and the transport header behind it.
 
-use lb_common::{Be16, Be32, Flow, Mac};
+use lb_common::{Address, Be16, Be32, Flow, Mac};
 
-use crate::packet::{Header, Packet};
+use crate::{
+    extension::{self, Found},
+    ip::{Ip, Ipv4, Ipv6},
+    packet::{Header, Packet},
+};
 
 /// Length of an Ethernet header.
 pub const ETHERNET: u32 = 14;
 /// EtherType of IPv4, as it stands in the packet.
 pub const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+/// EtherType of IPv6, as it stands in the packet.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
 /// EtherType of ARP, as it stands in the packet.
 pub const ETHERTYPE_ARP: u16 = 0x0806_u16.to_be();
 /// IP protocol number of TCP.
@@ -43,83 +49,26 @@ impl Ethernet {
     }
 }
 
-/// An Ethernet and a fixed IPv4 header (RFC 791).
+/// What follows an IP header.
 #[derive(Clone, Copy)]
-pub struct Ipv4(pub Header<34>);
-
-impl Ipv4 {
-    /// Who sent it.
-    #[inline(always)]
-    pub fn source(self) -> Be32 {
-        Be32(self.0.read::<u32, 26>())
-    }
-
-    /// Whom it is for.
-    #[inline(always)]
-    pub fn destination(self) -> Be32 {
-        Be32(self.0.read::<u32, 30>())
-    }
-
-    /// The IP protocol number.
-    #[inline(always)]
-    pub fn protocol(self) -> u8 {
-        self.0.read::<u8, 23>()
-    }
-
-    /// Header and payload in bytes; what follows in the frame is padding.
-    #[inline(always)]
-    pub fn total_length(self) -> u32 {
-        u32::from(u16::from_be(self.0.read::<u16, 16>()))
-    }
-
-    /// Hops it may still make.
-    #[inline(always)]
-    pub fn ttl(self) -> u8 {
-        self.0.read::<u8, 22>()
-    }
-
-    /// The type-of-service byte.
-    #[inline(always)]
-    pub fn tos(self) -> u8 {
-        self.0.read::<u8, 15>()
-    }
-
-    /// The header with its options in bytes; 0 if it is not one of IPv4.
-    #[inline(always)]
-    fn header_length(self) -> u32 {
-        let version_and_length = self.0.read::<u8, 14>();
-        if version_and_length >> 4 != 4 || version_and_length & 0x0f < 5 {
-            return 0;
-        }
-        u32::from(version_and_length & 0x0f) * 4
-    }
-
-    /// Whether it is a piece of a datagram: more of them follow or others were before.
-    #[inline(always)]
-    fn is_fragment(self) -> bool {
-        const OFFSET_OR_MORE: u16 = 0x3fff_u16.to_be();
-        self.0.read::<u16, 20>() & OFFSET_OR_MORE != 0
-    }
-}
-
-/// What follows an IPv4 header.
-#[derive(Clone, Copy)]
-pub enum Payload {
+pub enum Payload<I> {
     /// A whole TCP or UDP header.
-    Segment(Segment),
+    Segment(Segment<I>),
     /// A piece of a datagram; even the first has not all of it.
     Fragment,
-    /// A protocol without ports, ICMP for instance.
+    /// ICMP or ICMPv6, whichever belongs to the family, beginning so many bytes from the start of the frame.
+    Icmp(u32),
+    /// A protocol without ports.
     Other,
-    /// Lengths that contradict each other or the frame, or not version 4.
+    /// Lengths that contradict each other or the frame, or not the version the EtherType says.
     Malformed,
 }
 
-/// A TCP or UDP header within an IPv4 packet.
+/// A TCP or UDP header within an IP packet.
 #[derive(Clone, Copy)]
-pub struct Segment {
-    /// The IPv4 header before it.
-    pub ip: Ipv4,
+pub struct Segment<I> {
+    /// The IP header before it.
+    pub ip: I,
     /// Where it begins, in bytes from the start of the frame.
     pub offset: u32,
     /// Header and payload in bytes.
@@ -137,22 +86,59 @@ pub enum Transport {
     Udp(Header<8>),
 }
 
-/// Reads what follows the IPv4 header.
+/// An IP header that knows how to read on.
+pub trait Parse: Ip {
+    /// Reads what follows the header.
+    fn payload(self, packet: Packet) -> Payload<Self>;
+}
+
+impl Parse for Ipv4 {
+    #[inline(always)]
+    fn payload(self, packet: Packet) -> Payload<Self> {
+        const OFFSET_OR_MORE: u16 = 0x3fff;
+        let header = self.header_length();
+        let total = self.packet_length();
+        if header == 0 || total < header || !packet.holds(ETHERNET + total) {
+            return Payload::Malformed;
+        }
+        if self.fragmentation() & OFFSET_OR_MORE != 0 {
+            return Payload::Fragment;
+        }
+        upper(packet, self, self.protocol(), ETHERNET + header, total - header)
+    }
+}
+
+impl Parse for Ipv6 {
+    #[inline(always)]
+    fn payload(self, packet: Packet) -> Payload<Self> {
+        let total = self.packet_length();
+        if !self.is_version_6() || !packet.holds(ETHERNET + total) {
+            return Payload::Malformed;
+        }
+        let next = self.next_header();
+        let Found { protocol, offset, fragment } = if next == TCP || next == UDP {
+            Found { protocol: next, offset: ETHERNET + Self::LENGTH, fragment: false }
+        } else {
+            extension::last(packet, next, self.0.read::<u32, 14>())
+        };
+        if protocol == extension::BROKEN || offset > ETHERNET + total {
+            return Payload::Malformed;
+        }
+        if fragment {
+            return Payload::Fragment;
+        }
+        upper(packet, self, protocol, offset, ETHERNET + total - offset)
+    }
+}
+
+/// Reads the header above IP, `offset` bytes from the start of the frame, in `length` bytes of payload.
 #[inline(always)]
-pub fn payload(packet: Packet, ip: Ipv4) -> Payload {
-    let header = ip.header_length();
-    let total = ip.total_length();
-    if header == 0 || total < header || !packet.holds(ETHERNET + total) {
-        return Payload::Malformed;
-    }
-    if ip.is_fragment() {
-        return Payload::Fragment;
-    }
-    let (offset, length) = (ETHERNET + header, total - header);
-    let transport = match ip.protocol() {
+fn upper<I: Ip>(packet: Packet, ip: I, protocol: u8, offset: u32, length: u32) -> Payload<I> {
+    let transport = match protocol {
         TCP if length >= 20 => packet.header_at(offset).map(Transport::Tcp),
         UDP if length >= 8 => packet.header_at(offset).map(Transport::Udp),
         TCP | UDP => None,
+        _ if protocol == I::ICMP => return Payload::Icmp(offset),
         _ => return Payload::Other,
     };
     match transport {
@@ -161,20 +147,20 @@ pub fn payload(packet: Packet, ip: Ipv4) -> Payload {
     }
 }
 
-impl Segment {
+impl<I: Ip> Segment<I> {
     /// The 5-tuple.
     #[inline(always)]
     pub fn flow(&self) -> Flow {
-        let (source_port, destination_port, protocol) = match self.transport {
-            Transport::Tcp(header) => (header.read::<u16, 0>(), header.read::<u16, 2>(), TCP),
-            Transport::Udp(header) => (header.read::<u16, 0>(), header.read::<u16, 2>(), UDP),
+        let (source_port, destination_port) = match self.transport {
+            Transport::Tcp(header) => (header.read::<u16, 0>(), header.read::<u16, 2>()),
+            Transport::Udp(header) => (header.read::<u16, 0>(), header.read::<u16, 2>()),
         };
         Flow {
-            source: self.ip.source().into(),
-            destination: self.ip.destination().into(),
+            source: self.ip.source(),
+            destination: self.ip.destination(),
             source_port: Be16(source_port),
             destination_port: Be16(destination_port),
-            protocol,
+            protocol: self.transport.protocol(),
         }
     }
 
@@ -189,7 +175,7 @@ impl Segment {
         }
     }
 
-    /// The frame up to the end of the IPv4 packet, in bytes: what was sent, without padding.
+    /// The frame up to the end of the IP packet, in bytes: what was sent, without padding.
     #[inline(always)]
     pub fn frame_length(&self) -> u32 {
         self.offset + self.length
@@ -212,6 +198,15 @@ impl Transport {
         match self {
             Self::Tcp(header) => header.write::<u16, 16>(checksum),
             Self::Udp(header) => header.write::<u16, 6>(checksum),
+        }
+    }
+
+    /// Its IP protocol number.
+    #[inline(always)]
+    pub fn protocol(self) -> u8 {
+        match self {
+            Self::Tcp(_) => TCP,
+            Self::Udp(_) => UDP,
         }
     }
 
@@ -254,16 +249,32 @@ pub fn arp_request_target(packet: Packet) -> Option<Be32> {
     is_request.then(|| Be32(arp.read::<u32, 38>()))
 }
 
-/// Who talks to whom, in host order, for the log; zeros where the packet does not say.
+/// The target of a neighbour solicitation (RFC 4861 section 4.3) whose ICMPv6 header begins at `offset`; `None` for any
+/// other ICMPv6.
+#[inline(always)]
+pub fn solicitation_target(packet: Packet, offset: u32) -> Option<Address> {
+    const SOLICITATION: u8 = 135;
+    let icmp = packet.header_at::<24>(offset)?;
+    (icmp.read::<u8, 0>() == SOLICITATION).then(|| {
+        Address([
+            Be32(icmp.read::<u32, 8>()),
+            Be32(icmp.read::<u32, 12>()),
+            Be32(icmp.read::<u32, 16>()),
+            Be32(icmp.read::<u32, 20>()),
+        ])
+    })
+}
+
+/// Who talks to whom, for the log; zeros where the packet does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ends {
-    /// The sender's IPv4 address.
-    pub source: u32,
-    /// The sender's port.
+    /// The sender's address.
+    pub source: Address,
+    /// The sender's port, in host order.
     pub source_port: u16,
-    /// The receiver's IPv4 address.
-    pub destination: u32,
-    /// The receiver's port.
+    /// The receiver's address.
+    pub destination: Address,
+    /// The receiver's port, in host order.
     pub destination_port: u16,
     /// The IP protocol number; 0 for ARP.
     pub protocol: u8,
@@ -277,22 +288,34 @@ pub fn ends(packet: Packet) -> Ends {
     match Ethernet(ethernet).kind() {
         ETHERTYPE_ARP => {
             if let Some(arp) = packet.header::<42>() {
-                ends.source = u32::from_be(arp.read::<u32, 28>());
-                ends.destination = u32::from_be(arp.read::<u32, 38>());
+                ends.source = Be32(arp.read::<u32, 28>()).into();
+                ends.destination = Be32(arp.read::<u32, 38>()).into();
             }
         }
         ETHERTYPE_IPV4 => {
-            let Some(ip) = packet.header::<34>().map(Ipv4) else { return ends };
-            ends.source = u32::from_be(ip.source().0);
-            ends.destination = u32::from_be(ip.destination().0);
-            ends.protocol = ip.protocol();
-            if let Payload::Segment(segment) = payload(packet, ip) {
-                let flow = segment.flow();
-                ends.source_port = flow.source_port.get();
-                ends.destination_port = flow.destination_port.get();
+            if let Some(ip) = Ipv4::new(packet) {
+                ends.protocol = ip.protocol();
+                ends_of_ip(packet, ip, &mut ends);
+            }
+        }
+        ETHERTYPE_IPV6 => {
+            if let Some(ip) = Ipv6::new(packet) {
+                ends.protocol = ip.next_header();
+                ends_of_ip(packet, ip, &mut ends);
             }
         }
         _ => {}
     }
     ends
+}
+
+#[inline(always)]
+fn ends_of_ip<I: Parse>(packet: Packet, ip: I, ends: &mut Ends) {
+    ends.source = ip.source();
+    ends.destination = ip.destination();
+    if let Payload::Segment(segment) = ip.payload(packet) {
+        let flow = segment.flow();
+        ends.source_port = flow.source_port.get();
+        ends.destination_port = flow.destination_port.get();
+    }
 }

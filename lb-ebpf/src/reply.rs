@@ -1,10 +1,11 @@
 //! A `nat` backend's reply on its way back to the client.
 
-use lb_common::{NatReplyKey, Verdict};
+use lb_common::Verdict;
 
 use crate::{
     decision::{Decision, Egress},
     forward::{Hop, require_ttl},
+    ip::Ip,
     kernel::{Kernel, Question, Route},
     parse::{Ethernet, Segment},
     rewrite::{self, Side},
@@ -15,27 +16,20 @@ use crate::{
 /// The backend also answers this node itself, when it probes the backend's health: those answers reach the
 /// stack untouched, so the route is asked before anything is rewritten.
 #[inline(always)]
-pub(crate) fn to_client<K: Kernel, const GENERIC: bool>(
+pub(crate) fn to_client<K: Kernel, I: Ip, const GENERIC: bool>(
     kernel: &K,
     ethernet: Ethernet,
-    segment: &Segment,
+    segment: &Segment<I>,
 ) -> Result<Decision, Verdict> {
     let flow = segment.flow();
-    let reply = kernel
-        .nat_reply(&NatReplyKey {
-            address: flow.source.0[3],
-            port: flow.source_port,
-            protocol: flow.protocol,
-            reserved: 0,
-        })
-        .ok_or(Verdict::NotOurs)?;
+    let reply = I::nat_reply(kernel, &flow).ok_or(Verdict::NotOurs)?;
     let route = kernel.route(&Question {
-        source: reply.address.0[3],
-        destination: flow.destination.0[3],
+        source: reply.address,
+        destination: flow.destination,
         source_port: reply.port,
         destination_port: flow.destination_port,
         protocol: flow.protocol,
-        tos: segment.ip.tos(),
+        traffic_class: segment.ip.traffic_class(),
     });
     let hop = match route {
         Route::Forward { interface, source, destination, mtu } => {
@@ -48,8 +42,8 @@ pub(crate) fn to_client<K: Kernel, const GENERIC: bool>(
         Route::Nowhere => return Err(Verdict::NoRoute),
     };
     require_ttl(segment.ip)?;
-    rewrite::endpoint::<K, GENERIC>(kernel, segment, Side::Source, reply.address.0[3], reply.port)?;
+    rewrite::endpoint::<K, I, GENERIC>(kernel, segment, Side::Source, reply.address, reply.port)?;
     // The reply's source is an address of this node now, which the stack takes from others where `accept_local` is set.
-    let egress = hop.take_or_leave_to_stack::<GENERIC>(ethernet, segment);
+    let egress = hop.take_or_leave_to_stack::<I, GENERIC>(ethernet, segment);
     Ok(Decision { verdict: Verdict::NatReply, egress })
 }

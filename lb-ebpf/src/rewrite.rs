@@ -5,17 +5,13 @@
 //! its value. In native mode the note that it is partial is lost, so the program finishes the checksum; in
 //! generic mode the kernel finishes it later, so the program keeps the pseudo header's sum up to date.
 
-use lb_common::{Be16, Be32, Verdict};
+use lb_common::{Address, Be16, Verdict};
 
-use crate::{
-    checksum,
-    kernel::Kernel,
-    parse::{Ipv4, Segment},
-};
+use crate::{checksum, ip::Ip, kernel::Kernel, parse::Segment};
 
 /// Which end of a flow is rewritten.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
     /// The sender.
     Source,
     /// The receiver.
@@ -24,11 +20,11 @@ pub(crate) enum Side {
 
 /// Replaces the address and the port of one end. `Err` leaves the packet half rewritten; it must be dropped.
 #[inline(always)]
-pub(crate) fn endpoint<K: Kernel, const GENERIC: bool>(
+pub(crate) fn endpoint<K: Kernel, I: Ip, const GENERIC: bool>(
     kernel: &K,
-    segment: &Segment,
+    segment: &Segment<I>,
     side: Side,
-    address: Be32,
+    address: Address,
     port: Be16,
 ) -> Result<(), Verdict> {
     let flow = segment.flow();
@@ -54,29 +50,29 @@ pub(crate) fn endpoint<K: Kernel, const GENERIC: bool>(
         }
         return finish(kernel, segment);
     }
-    let old = u64::from(old_address.0[3].0) + u64::from(old_port.0);
-    let new = u64::from(address.0) + u64::from(port.0);
+    let old = I::sum(old_address) + u64::from(old_port.0);
+    let new = I::sum(address) + u64::from(port.0);
     set(segment, checksum::replace(checksum, old, new));
     Ok(())
 }
 
 /// Finishes the checksum if it is partial.
 #[inline(always)]
-pub(crate) fn finish_partial<K: Kernel>(kernel: &K, segment: &Segment) -> Result<(), Verdict> {
+pub(crate) fn finish_partial<K: Kernel, I: Ip>(kernel: &K, segment: &Segment<I>) -> Result<(), Verdict> {
     if is_partial(segment) { finish(kernel, segment) } else { Ok(()) }
 }
 
 /// Whether the checksum field holds the sum of the pseudo header. One finished checksum in 65,536 does too:
 /// finishing that once more changes nothing.
 #[inline(always)]
-fn is_partial(segment: &Segment) -> bool {
+fn is_partial<I: Ip>(segment: &Segment<I>) -> bool {
     segment.transport.checksum() == checksum::fold(pseudo_header(segment))
 }
 
 /// Whether the checksum field holds the checksum. Only generic mode must know, where the two kinds are updated
 /// differently; what is too long to be summed was merged or not yet cut by the kernel, and so is partial.
 #[inline(always)]
-fn is_whole<K: Kernel>(kernel: &K, segment: &Segment) -> bool {
+fn is_whole<K: Kernel, I: Ip>(kernel: &K, segment: &Segment<I>) -> bool {
     kernel
         .sum(segment.offset, segment.length)
         .is_some_and(|sum| checksum::fold(u64::from(sum) + pseudo_header(segment)) == 0xffff)
@@ -84,7 +80,7 @@ fn is_whole<K: Kernel>(kernel: &K, segment: &Segment) -> bool {
 
 /// Computes the checksum from nothing.
 #[inline(always)]
-fn finish<K: Kernel>(kernel: &K, segment: &Segment) -> Result<(), Verdict> {
+fn finish<K: Kernel, I: Ip>(kernel: &K, segment: &Segment<I>) -> Result<(), Verdict> {
     segment.transport.set_checksum(0);
     let sum = kernel.sum(segment.offset, segment.length).ok_or(Verdict::Malformed)?;
     set(segment, checksum::finish(u64::from(sum) + pseudo_header(segment)));
@@ -92,39 +88,18 @@ fn finish<K: Kernel>(kernel: &K, segment: &Segment) -> Result<(), Verdict> {
 }
 
 #[inline(always)]
-fn set(segment: &Segment, checksum: u16) {
+fn set<I: Ip>(segment: &Segment<I>, checksum: u16) {
     let checksum = if segment.transport.is_udp() { checksum::udp(checksum) } else { checksum };
     segment.transport.set_checksum(checksum);
 }
 
 #[inline(always)]
-fn pseudo_header(segment: &Segment) -> u64 {
+fn pseudo_header<I: Ip>(segment: &Segment<I>) -> u64 {
     let ip = segment.ip;
     // `payload` has read the length from a 16-bit field.
-    checksum::pseudo_header(ip.source(), ip.destination(), ip.protocol(), segment.length as u16)
-}
-
-impl Ipv4 {
-    /// Replaces one of the addresses and updates the header's checksum.
-    #[inline(always)]
-    fn replace_address(self, side: Side, address: Be32) {
-        let old = match side {
-            Side::Source => self.source(),
-            Side::Destination => self.destination(),
-        };
-        let checksum = self.0.read::<u16, 24>();
-        self.0.write::<u16, 24>(checksum::replace(checksum, u64::from(old.0), u64::from(address.0)));
-        match side {
-            Side::Source => self.0.write::<u32, 26>(address.0),
-            Side::Destination => self.0.write::<u32, 30>(address.0),
-        }
-    }
-
-    /// Takes one off the TTL, which must not be 0, and updates the header's checksum (RFC 1141).
-    #[inline(always)]
-    pub(crate) fn decrement_ttl(self) {
-        self.0.write::<u8, 22>(self.ttl() - 1);
-        let checksum = u32::from(self.0.read::<u16, 24>()) + u32::from(0x0100_u16.to_be());
-        self.0.write::<u16, 24>((checksum + u32::from(checksum >= 0xffff)) as u16);
-    }
+    checksum::pseudo_header(
+        I::sum(ip.source()) + I::sum(ip.destination()),
+        segment.transport.protocol(),
+        segment.length as u16,
+    )
 }

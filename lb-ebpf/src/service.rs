@@ -1,21 +1,8 @@
 //! Which service a packet is for, and which of its backends takes the flow.
 
-use lb_common::{
-    Backend, Flow, Ownership, Service, ServiceKey, Verdict, slot, slot_backend, slot_is_unsettled,
-};
+use lb_common::{Backend, Flow, Ownership, Service, Verdict, slot, slot_backend, slot_is_unsettled};
 
 use crate::{guard, kernel::Kernel, parse::Ethernet, track};
-
-/// The service that a flow is addressed to.
-#[inline(always)]
-pub(crate) fn find<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
-    kernel.service(&ServiceKey {
-        address: flow.destination.0[3],
-        port: flow.destination_port,
-        protocol: flow.protocol,
-        reserved: 0,
-    })
-}
 
 /// Whether a packet to a service may be steered; `Err` with what happens to it instead.
 #[inline(always)]
@@ -37,22 +24,26 @@ pub(crate) fn backend<K: Kernel>(
     kernel: &K,
     service: &Service,
     flow: &Flow,
+    hash: u32,
     opens: bool,
 ) -> Result<(u32, Backend), Verdict> {
     if service.ring_size == 0 {
         return Err(Verdict::NoBackend);
     }
-    let number = slot(flow.hash(), service.ring_size);
+    let number = slot(hash, service.ring_size);
     let value = kernel.slot(service.ring, number).ok_or(Verdict::Internal)?;
-    if slot_is_unsettled(value) {
-        return track::backend(kernel, service, flow, number, slot_backend(value), opens);
-    }
-    named(kernel, value)
-}
-
-/// The backend that a slot names.
-#[inline(always)]
-pub(crate) fn named<K: Kernel>(kernel: &K, id: u32) -> Result<(u32, Backend), Verdict> {
+    let id = if slot_is_unsettled(value) {
+        let packet = track::Unsettled {
+            key: flow.key(),
+            previous: service.previous,
+            number,
+            current: slot_backend(value),
+            opens: u32::from(opens),
+        };
+        track::backend(kernel, &packet)
+    } else {
+        value
+    };
     match id {
         0 => Err(Verdict::NoBackend),
         id => kernel.backend(id).map(|backend| (id, backend)).ok_or(Verdict::Internal),

@@ -199,6 +199,10 @@ impl Kernel for Maps {
         })
     }
 
+    fn grow(&self, _: i32) -> Option<Packet> {
+        None
+    }
+
     fn count(&self, verdict: Verdict) {
         self.verdicts.borrow_mut().push(verdict);
     }
@@ -402,7 +406,10 @@ fn reply_asks_for_the_route_of_what_will_leave() {
     assert_eq!(frame[34..36], 80_u16.to_be_bytes());
     assert_checksums(&frame);
     let question = maps.asked.get().expect("the route was asked for");
-    assert_eq!((question.source, question.source_port, question.destination), (VIP, Be16::new(80), CLIENT));
+    assert_eq!(
+        (question.source, question.source_port, question.destination),
+        (VIP.into(), Be16::new(80), CLIENT.into())
+    );
 }
 
 #[test]

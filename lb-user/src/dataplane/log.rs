@@ -1,6 +1,9 @@
 //! Packet-level debugging: what the XDP program logs, as events of `tracing`.
 
-use std::{io, net::Ipv4Addr};
+use std::{
+    io,
+    net::{Ipv6Addr, SocketAddr},
+};
 
 use aya_log::EbpfLogger;
 use lb_common::Verdict;
@@ -83,8 +86,12 @@ impl Line {
         let mut word = || words.next();
         let verdict: usize = word()?.parse().ok()?;
         let ifindex = word()?.parse().ok()?;
-        let source = format!("{}:{}", word()?.parse::<Ipv4Addr>().ok()?, word()?.parse::<u16>().ok()?);
-        let destination = format!("{}:{}", word()?.parse::<Ipv4Addr>().ok()?, word()?.parse::<u16>().ok()?);
+        // The program knows IPv4 addresses as v4-mapped ones.
+        let mut end = || {
+            let address = word()?.parse::<Ipv6Addr>().ok()?.to_canonical();
+            Some(SocketAddr::new(address, word()?.parse().ok()?).to_string())
+        };
+        let (source, destination) = (end()?, end()?);
         let protocol = word()?.parse().ok()?;
         Some(Self { verdict: Verdict::ALL.get(verdict)?.name(), ifindex, source, destination, protocol })
     }
@@ -96,14 +103,14 @@ mod tests {
 
     #[test]
     fn reads_the_lines_of_the_program() {
-        let text = format!("{} 2 10.0.0.1 4711 172.20.128.4 80 6", Verdict::Dr as u32);
+        let text = format!("{} 2 ::ffff:10.0.0.1 4711 2001:db8::4 80 6", Verdict::Dr as u32);
         assert_eq!(
             Line::parse(&text),
             Some(Line {
                 verdict: "dr",
                 ifindex: 2,
                 source: "10.0.0.1:4711".into(),
-                destination: "172.20.128.4:80".into(),
+                destination: "[2001:db8::4]:80".into(),
                 protocol: 6
             })
         );
@@ -111,7 +118,7 @@ mod tests {
 
     #[test]
     fn refuses_other_lines() {
-        for text in ["", "hello", "99 2 10.0.0.1 1 10.0.0.2 2 6", "1 2 10.0.0.1 1 10.0.0.2 2"] {
+        for text in ["", "hello", "99 2 ::1 1 ::2 2 6", "1 2 ::1 1 ::2 2"] {
             assert_eq!(Line::parse(text), None, "{text}");
         }
     }

@@ -101,8 +101,9 @@ impl XdpDataplane {
     /// Runs a program once on a frame as if it had come in through the loopback. The packet is counted but, whatever
     /// the action, goes nowhere.
     pub fn test_run(&mut self, program: Program, frame: &[u8]) -> Result<TestOutcome, DataplaneError> {
-        // The program never makes a packet longer.
-        let mut out = vec![0; frame.len()];
+        // An outer IPv6 and UDP header, or those of an ICMP error, and a VLAN tag.
+        const MOST_ADDED: usize = 52;
+        let mut out = vec![0; frame.len() + MOST_ADDED];
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.data_out = Some(&mut out);

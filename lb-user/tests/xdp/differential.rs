@@ -286,7 +286,7 @@ fn packet() -> impl Strategy<Value = Packet> {
                 let packet = Packet {
                     source_mac,
                     destination_mac: OWN_MAC,
-                    source,
+                    source: source.into(),
                     source_port: fixed_port.unwrap_or(source_port),
                     protocol,
                     checksum,

@@ -2,22 +2,23 @@
 
 use lb::dataplane::Program::{self, Generic, Native};
 use lb_common::{
-    Mac,
+    Be16, Flow, Mac,
     Verdict::{self, *},
 };
 
 use crate::{
     namespace::isolated,
     packets::{
-        CLIENT, Checksum, Packet, Protocol, arp, ethernet, tcp, truncated, udp, with_protocol,
-        with_total_length, with_version,
+        CLIENT, CLIENT6, Checksum, Packet, Protocol, arp, ethernet, solicitation, tcp, truncated, udp,
+        with_protocol, with_total_length, with_version, within,
     },
     world::{
-        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, DROP, EMPTY, FAR, FAR_MAC, HOLE, LOCAL, NAT, NAT_BACKEND,
-        NAT_FAR, NAT_PORT, NAT_UDP, NAT_UDP_PORT, NAT_UNRESOLVED, NEAR, NEAR_MAC, NO_INTERFACE, NO_RING,
-        NO_SUCH_BACKEND, OTHER, OWN_ADDRESS, PASS, REDIRECT, SILENT_CLIENT, Seen, TX, UNRESOLVED,
-        UNUSED_BACKEND, VIP, VIP_BACKUP, VIP_EXPIRED, VIP_NO_LEASE, World, backend_of, build_network,
-        forwarding,
+        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, DROP, EMPTY, FAR, FAR_MAC, GUE, GUE6, HOLE, IPIP, IPIP6, LOCAL,
+        NARROW, NAT, NAT_BACKEND, NAT_BACKEND6, NAT_FAR, NAT_PORT, NAT_UDP, NAT_UDP_PORT, NAT_UNRESOLVED,
+        NEAR, NEAR_MAC, NO_INTERFACE, NO_RING, NO_SUCH_BACKEND, OTHER, OTHER6, OWN_ADDRESS, OWN_ADDRESS6,
+        PASS, REDIRECT, SILENT_CLIENT, Seen, TUNNEL, TUNNEL6, TX, UNRESOLVED, UNUSED_BACKEND, VIP,
+        VIP_BACKUP, VIP_EXPIRED, VIP_NO_LEASE, VIP6, VIP6_BACKUP, VIP6_EXPIRED, World, address, backend_of,
+        backend_of6, build_network, forwarding,
     },
 };
 
@@ -53,8 +54,71 @@ fn sends(
     change: impl FnOnce(Packet) -> Packet,
 ) -> Row {
     let opens = packet.protocol == Protocol::Tcp { syn: true, ack: false };
-    let counted = Some((backend_of(port), packet.unpadded_length(), opens));
+    let id = if packet.destination.is_ipv4() { backend_of(port) } else { backend_of6(port) };
+    let counted = Some((id, packet.unpadded_length(), opens));
     Row { what, frame: packet.bytes(), action, verdict, out: Some(change(packet).bytes()), counted }
+}
+
+/// The packet is sent on within another one.
+fn wraps(
+    what: &'static str,
+    packet: Packet,
+    action: u32,
+    verdict: Verdict,
+    port: u16,
+    change: impl FnOnce(Packet) -> Vec<u8>,
+) -> Row {
+    let row = sends(what, packet.clone(), action, verdict, port, |p| p);
+    Row { out: Some(change(packet)), ..row }
+}
+
+/// Within IPv4 to the near backend.
+fn in4(packet: Packet) -> Vec<u8> {
+    within(&near(packet), TUNNEL.0, TUNNEL.1, None)
+}
+
+/// Within IPv6 to the far one.
+fn in6(packet: Packet) -> Vec<u8> {
+    within(&far(packet), TUNNEL6.0, TUNNEL6.1, None)
+}
+
+/// The source port of GUE: of the dynamic ones, by the flow's hash.
+fn gue_port(packet: &Packet) -> u16 {
+    let flow = Flow {
+        source: address(packet.source),
+        destination: address(packet.destination),
+        source_port: Be16::new(packet.source_port),
+        destination_port: Be16::new(packet.destination_port),
+        protocol: if packet.protocol == Protocol::Udp { 17 } else { 6 },
+    };
+    0xc000 | flow.hash() as u16 & 0x3fff
+}
+
+fn gue4(packet: Packet) -> Vec<u8> {
+    let port = gue_port(&packet);
+    within(&near(packet), TUNNEL.0, TUNNEL.1, Some(port))
+}
+
+fn gue6(packet: Packet) -> Vec<u8> {
+    let port = gue_port(&packet);
+    within(&near(packet), TUNNEL6.0, TUNNEL6.1, Some(port))
+}
+
+/// To the `nat` backend of IPv6.
+fn nat6(packet: Packet) -> Packet {
+    let port = if packet.protocol == Protocol::Udp { NAT_UDP_PORT } else { NAT_PORT };
+    near(packet.destination(NAT_BACKEND6).destination_port(port))
+}
+
+fn answer6() -> Packet {
+    tcp(CLIENT6, 40_000).source(NAT_BACKEND6).source_port(NAT_PORT).source_mac(NEAR)
+}
+
+fn replies6(what: &'static str, packet: Packet) -> Row {
+    let port = if packet.protocol == Protocol::Udp { NAT_UDP } else { NAT };
+    let out = packet.clone().source(VIP6).source_port(port).hop(Mac([2, 0, 0, 0, 0, 9]), FAR_MAC);
+    let (frame, out) = (packet.bytes(), Some(out.bytes()));
+    Row { what, frame, action: REDIRECT, verdict: NatReply, out, counted: None }
 }
 
 /// A packet or the bytes of a frame.
@@ -160,6 +224,7 @@ table! {
         passes("header length 4 words", with_version(tcp(OTHER, 80).bytes(), 0x44), NotOurs),
         passes("total length too long", with_total_length(tcp(OTHER, 80).bytes(), 1_400), NotOurs),
         passes("IPv6", ethernet(0x86dd, &[0x60; 80]), NotOurs),
+        passes("ICMPv6", solicitation(OTHER6), NotOurs),
         passes("a VLAN tag", ethernet(0x8100, &[0; 80]), NotOurs),
         passes("two VLAN tags", ethernet(0x88a8, &[0; 80]), NotOurs),
         passes("an unknown EtherType", ethernet(0x1234, &[0xab; 46]), NotOurs),
@@ -265,7 +330,7 @@ table! {
         passes("another protocol", udp_answer().source_port(NAT_PORT), NotOurs),
         passes("a fragment", answer().more_fragments(true), NotOurs),
         drops("a client nobody knows the MAC address of", answer().destination(SILENT_CLIENT), NoRoute),
-        drops("an unreachable route", answer().destination([203, 0, 113, 1].into()), NoRoute),
+        drops("an unreachable route", answer().destination([203, 0, 113, 1]), NoRoute),
         drops("TTL 1", answer().ttl(1), TtlExpired),
     ];
 
@@ -293,6 +358,88 @@ table! {
         drops("header longer than the packet", with_version(udp(VIP, DR_UDP).payload(0).bytes(), 0x4f), Malformed),
         drops("no service either", truncated(tcp(VIP, CLOSED).bytes(), 36), Malformed),
         drops("whatever the lease says", truncated(tcp(VIP_EXPIRED, DR).bytes(), 36), Malformed),
+    ];
+
+    ipv6_is_steered_as_ipv4_is = [
+        passes("another address", tcp(OTHER6, 80), NotOurs),
+        passes("cut within the header", truncated(tcp(VIP6, DR).bytes(), 53), NotOurs),
+        sends("dr", tcp(VIP6, DR), TX, Dr, DR, near),
+        sends("dr, SYN", tcp(VIP6, DR).syn(), TX, Dr, DR, near),
+        sends("dr, another interface", tcp(VIP6, DR_FAR), REDIRECT, Dr, DR_FAR, far),
+        sends("dr, backup", tcp(VIP6_BACKUP, DR), TX, Dr, DR, near),
+        sends("dr, UDP", udp(VIP6, DR_UDP), TX, Dr, DR_UDP, near),
+        sends("dr, padding", tcp(VIP6, DR).padding(7), TX, Dr, DR, near),
+        sends("nat", tcp(VIP6, NAT), TX, Nat, NAT, nat6),
+        sends("nat, UDP", udp(VIP6, NAT_UDP), TX, Nat, NAT_UDP, nat6),
+        sends("nat, an odd length", tcp(VIP6, NAT).payload(7), TX, Nat, NAT, nat6),
+        sends("local", tcp(VIP6, LOCAL), PASS, Local, LOCAL, |p| p),
+        passes("from another director", tcp(VIP6, LOCAL).source_mac(DIRECTOR), Delivered),
+        replies6("nat reply", answer6()),
+        replies6("nat reply, odd", answer6().payload(3)),
+        passes("an answer to this node", answer6().destination(OWN_ADDRESS6), NotOurs),
+        passes("no service, owner", tcp(VIP6, CLOSED), VipStack),
+        drops("no service, backup", tcp(VIP6_BACKUP, CLOSED), VipNotOwner),
+        drops("lease ran out", tcp(VIP6_EXPIRED, DR), LeaseExpired),
+        drops("hop limit 1", tcp(VIP6, DR).ttl(1), TtlExpired),
+        drops("no backend", tcp(VIP6, EMPTY), NoBackend),
+        drops("next hop not resolved", tcp(VIP6, UNRESOLVED), NoNeighbour),
+        drops("cut within the payload", truncated(tcp(VIP6, DR).bytes(), 80), Malformed),
+        drops("version 4", with_version(tcp(VIP6, DR).bytes(), 0x45), Malformed),
+    ];
+
+    ipv6_extension_headers_are_read = [
+        sends("hop by hop", tcp(VIP6, DR).extension(0, 1), TX, Dr, DR, near),
+        sends("routing", tcp(VIP6, DR).extension(43, 3), TX, Dr, DR, near),
+        sends("destination options", udp(VIP6, DR_UDP).extension(60, 2), TX, Dr, DR_UDP, near),
+        sends("three", tcp(VIP6, NAT).extension(0, 1).extension(60, 2).extension(43, 1), TX, Nat, NAT, nat6),
+        sends("an atomic fragment", tcp(VIP6, DR).extension(44, 1), TX, Dr, DR, near),
+        passes("of nobody", tcp(OTHER6, DR).extension(0, 1), NotOurs),
+        passes("no service", tcp(VIP6, CLOSED).extension(0, 1), VipStack),
+        drops(
+            "more than six",
+            (0..7).fold(tcp(VIP6, DR), |packet, _| packet.extension(60, 1)),
+            Malformed
+        ),
+        drops("longer than the packet", truncated(tcp(VIP6, DR).extension(60, 4).bytes(), 70), Malformed),
+        passes("an unknown one", tcp(VIP6, DR).extension(99, 1), VipStack),
+    ];
+
+    neighbour_solicitations_for_a_vip_are_answered_by_its_owner_only = [
+        passes("for a VIP of ours", solicitation(VIP6), ArpOwner),
+        drops("for the VIP of another node", solicitation(VIP6_BACKUP), ArpNotOwner),
+        drops("for a VIP whose lease ran out", solicitation(VIP6_EXPIRED), ArpLeaseExpired),
+        passes("for another address", solicitation(OTHER6), NotOurs),
+        passes("cut short", truncated(solicitation(VIP6_BACKUP), 70), NotOurs),
+    ];
+
+    ipip_puts_a_packet_into_another = [
+        wraps("4 in 4", tcp(VIP, IPIP), TX, Ipip, IPIP, in4),
+        wraps("4 in 6, another interface", tcp(VIP, IPIP6), REDIRECT, Ipip, IPIP6, in6),
+        wraps("6 in 4", tcp(VIP6, IPIP), TX, Ipip, IPIP, in4),
+        wraps("6 in 6, another interface", tcp(VIP6, IPIP6), REDIRECT, Ipip, IPIP6, in6),
+        wraps("SYN", tcp(VIP, IPIP).syn(), TX, Ipip, IPIP, in4),
+        wraps("DSCP and ECN", tcp(VIP, IPIP).tos(0xb9), TX, Ipip, IPIP, in4),
+        wraps("traffic class", tcp(VIP6, IPIP).tos(0xb9), TX, Ipip, IPIP, in4),
+        wraps("type of service in 6", tcp(VIP, IPIP6).tos(0xb9), REDIRECT, Ipip, IPIP6, in6),
+        wraps("options", tcp(VIP, IPIP).options(vec![1; 8]), TX, Ipip, IPIP, in4),
+        wraps("extension headers", tcp(VIP6, IPIP).extension(60, 1), TX, Ipip, IPIP, in4),
+        wraps("padding", tcp(VIP, IPIP).padding(5), TX, Ipip, IPIP, in4),
+        wraps("a wrong checksum", tcp(VIP, IPIP).checksum(Checksum::Is(0x1234)), TX, Ipip, IPIP, in4),
+        wraps("as big as the way takes", tcp(VIP, NARROW).payload(1_340), TX, Ipip, NARROW, in4),
+        drops("a byte more", tcp(VIP, NARROW).payload(1_341), TooBigDropped),
+        drops("TTL 1", tcp(VIP, IPIP).ttl(1), TtlExpired),
+        drops("hop limit 1", tcp(VIP6, IPIP).ttl(1), TtlExpired),
+    ];
+
+    gue_puts_a_packet_into_a_datagram = [
+        wraps("4 in 4", tcp(VIP, GUE), TX, Gue, GUE, gue4),
+        wraps("4 in 6", tcp(VIP, GUE6), TX, Gue, GUE6, gue6),
+        wraps("6 in 4", tcp(VIP6, GUE), TX, Gue, GUE, gue4),
+        wraps("6 in 6", tcp(VIP6, GUE6), TX, Gue, GUE6, gue6),
+        wraps("another flow has another port", tcp(VIP, GUE).source_port(41_000), TX, Gue, GUE, gue4),
+        wraps("DSCP and ECN", tcp(VIP, GUE).tos(0xb9), TX, Gue, GUE, gue4),
+        wraps("options", tcp(VIP, GUE).options(vec![1; 40]), TX, Gue, GUE, gue4),
+        drops("TTL 1", tcp(VIP, GUE).ttl(1), TtlExpired),
     ];
 
     fragments_to_a_vip_pass = [
@@ -435,7 +582,7 @@ fn nat_replies_without_forwarding_pass_untouched() {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn nat_replies_are_known_while_any_are() {
     use lb::dataplane::Dataplane as _;
-    use lb_common::{Be16, NatReplyKey6};
+    use lb_common::NatReplyKey6;
 
     isolated(|| {
         build_network();
@@ -445,12 +592,8 @@ fn nat_replies_are_known_while_any_are() {
         check(&mut world, Native, [replies("two", answer())]);
         for (port, protocol) in [(NAT_UDP_PORT, 17), (NAT_PORT, 6)] {
             check(&mut world, Native, [replies("still there", answer())]);
-            let key = NatReplyKey6 {
-                address: crate::world::address(NAT_BACKEND),
-                port: Be16::new(port),
-                protocol,
-                reserved: 0,
-            };
+            let key =
+                NatReplyKey6 { address: address(NAT_BACKEND), port: Be16::new(port), protocol, reserved: 0 };
             for _ in 0..2 {
                 world.dataplane.delete_nat_reply(key).expect("deleting twice is a success");
             }

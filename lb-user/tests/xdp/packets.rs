@@ -1,6 +1,6 @@
 //! Frames, described by what differs from the usual.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{
     EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, TcpHeader, UdpHeader,
@@ -14,13 +14,16 @@ pub(crate) const CLIENT_MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
 /// The MAC address packets come to.
 pub(crate) const OWN_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
-/// A TCP or UDP packet over IPv4 over Ethernet.
+/// The client of IPv6.
+pub(crate) const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
+
+/// A TCP or UDP packet over IP over Ethernet.
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
     pub(crate) destination_mac: Mac,
     pub(crate) source_mac: Mac,
-    pub(crate) source: Ipv4Addr,
-    pub(crate) destination: Ipv4Addr,
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
     pub(crate) source_port: u16,
     pub(crate) destination_port: u16,
     pub(crate) protocol: Protocol,
@@ -28,6 +31,8 @@ pub(crate) struct Packet {
     pub(crate) tos: u8,
     /// IPv4 options; a multiple of 4 bytes.
     pub(crate) options: Vec<u8>,
+    /// IPv6 extension headers: number and bytes, the first of which is set to what follows.
+    pub(crate) extensions: Vec<(u8, Vec<u8>)>,
     pub(crate) payload: Vec<u8>,
     pub(crate) checksum: Checksum,
     /// Bytes after the end of the IPv4 packet.
@@ -55,11 +60,12 @@ pub(crate) enum Checksum {
 }
 
 /// An established TCP connection's packet from the client.
-pub(crate) fn tcp(destination: Ipv4Addr, port: u16) -> Packet {
+pub(crate) fn tcp(destination: impl Into<IpAddr>, port: u16) -> Packet {
+    let destination = destination.into();
     Packet {
         destination_mac: OWN_MAC,
         source_mac: CLIENT_MAC,
-        source: CLIENT,
+        source: if destination.is_ipv4() { CLIENT.into() } else { CLIENT6.into() },
         destination,
         source_port: 40_000,
         destination_port: port,
@@ -67,6 +73,7 @@ pub(crate) fn tcp(destination: Ipv4Addr, port: u16) -> Packet {
         ttl: 64,
         tos: 0,
         options: Vec::new(),
+        extensions: Vec::new(),
         payload: b"GET / HTTP/1.1\r\n\r\n".to_vec(),
         checksum: Checksum::Whole,
         padding: 0,
@@ -76,7 +83,7 @@ pub(crate) fn tcp(destination: Ipv4Addr, port: u16) -> Packet {
 }
 
 /// A UDP datagram from the client.
-pub(crate) fn udp(destination: Ipv4Addr, port: u16) -> Packet {
+pub(crate) fn udp(destination: impl Into<IpAddr>, port: u16) -> Packet {
     Packet { protocol: Protocol::Udp, payload: b"question".to_vec(), ..tcp(destination, port) }
 }
 
@@ -89,12 +96,30 @@ macro_rules! setters {
 }
 
 setters! {
-    source_mac: Mac, destination_mac: Mac, source: Ipv4Addr, destination: Ipv4Addr, source_port: u16,
+    source_mac: Mac, destination_mac: Mac, source_port: u16, tos: u8,
     destination_port: u16, protocol: Protocol, ttl: u8, options: Vec<u8>, checksum: Checksum, padding: usize,
     more_fragments: bool, fragment_offset: u16,
 }
 
 impl Packet {
+    pub(crate) fn source(mut self, address: impl Into<IpAddr>) -> Self {
+        self.source = address.into();
+        self
+    }
+
+    pub(crate) fn destination(mut self, address: impl Into<IpAddr>) -> Self {
+        self.destination = address.into();
+        self
+    }
+
+    /// Adds an IPv6 extension header of `words` times 8 bytes.
+    pub(crate) fn extension(mut self, number: u8, words: u8) -> Self {
+        let mut bytes = vec![0; usize::from(words) * 8];
+        bytes[1] = words - 1;
+        self.extensions.push((number, bytes));
+        self
+    }
+
     /// Opens a connection.
     pub(crate) fn syn(self) -> Self {
         self.protocol(Protocol::Tcp { syn: true, ack: false })
@@ -119,7 +144,10 @@ impl Packet {
 
     /// The frame.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut ip = self.ip_header();
+        let (IpAddr::V4(source), IpAddr::V4(destination)) = (self.source, self.destination) else {
+            return self.bytes6();
+        };
+        let mut ip = self.ip_header(source, destination);
         ip.header_checksum = ip.calc_header_checksum();
         let mut frame = Vec::new();
         Ethernet2Header {
@@ -153,7 +181,69 @@ impl Packet {
         frame
     }
 
-    fn ip_header(&self) -> Ipv4Header {
+    fn bytes6(&self) -> Vec<u8> {
+        let (IpAddr::V6(source), IpAddr::V6(destination)) = (self.source, self.destination) else {
+            panic!("two families in one packet");
+        };
+        let (number, mut upper) = match self.protocol {
+            Protocol::Tcp { syn, ack } => {
+                let mut tcp = TcpHeader::new(self.source_port, self.destination_port, 0x0102_0304, 512);
+                (tcp.syn, tcp.ack, tcp.psh) = (syn, ack, !syn);
+                (6, tcp.to_bytes().to_vec())
+            }
+            Protocol::Udp => {
+                let length = (8 + self.payload.len()) as u16;
+                let udp = UdpHeader {
+                    source_port: self.source_port,
+                    destination_port: self.destination_port,
+                    length,
+                    checksum: 0,
+                };
+                (17, udp.to_bytes().to_vec())
+            }
+        };
+        upper.extend(&self.payload);
+        let mut pseudo = [source.octets(), destination.octets()].concat();
+        pseudo.extend((upper.len() as u16).to_be_bytes());
+        pseudo.extend([0, number]);
+        let sum = |parts: &[&[u8]]| {
+            ones_complement_sum(parts.iter().flat_map(|part| {
+                part.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))
+            }))
+        };
+        let checksum = match self.checksum {
+            Checksum::Is(value) => value,
+            Checksum::Partial => sum(&[&pseudo]),
+            Checksum::Whole => match !sum(&[&pseudo, &upper]) {
+                0 if number == 17 => 0xffff,
+                checksum => checksum,
+            },
+        };
+        let field = if number == 6 { 16 } else { 6 };
+        upper[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+
+        let mut payload = Vec::new();
+        let numbers: Vec<u8> =
+            self.extensions.iter().map(|(number, _)| *number).chain(std::iter::once(number)).collect();
+        for ((_, bytes), next) in self.extensions.iter().zip(&numbers[1..]) {
+            payload.push(*next);
+            payload.extend(&bytes[1..]);
+        }
+        payload.extend(upper);
+
+        let mut frame = [self.destination_mac.0, self.source_mac.0].concat();
+        frame.extend([0x86, 0xdd]);
+        frame.extend((0x6000_0000_u32 | u32::from(self.tos) << 20 | 0x54321).to_be_bytes());
+        frame.extend((payload.len() as u16).to_be_bytes());
+        frame.extend([numbers[0], self.ttl]);
+        frame.extend(source.octets());
+        frame.extend(destination.octets());
+        frame.extend(payload);
+        frame.extend(std::iter::repeat_n(0xee, self.padding));
+        frame
+    }
+
+    fn ip_header(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Ipv4Header {
         let (number, header) = match self.protocol {
             Protocol::Tcp { .. } => (IpNumber::TCP, 20),
             Protocol::Udp => (IpNumber::UDP, 8),
@@ -166,12 +256,13 @@ impl Packet {
             (header + self.payload.len()) as u16,
             self.ttl,
             number,
-            self.source.octets(),
-            self.destination.octets(),
+            source.octets(),
+            destination.octets(),
         )
         .expect("the payload fits");
         ip.options = options;
         ip.total_len = (20 + self.options.len() + header + self.payload.len()) as u16;
+        ip.ecn = (self.tos & 3).try_into().expect("two bits");
         ip.dscp = (self.tos >> 2).try_into().expect("six bits");
         ip.dont_fragment = !self.more_fragments && self.fragment_offset == 0;
         ip.more_fragments = self.more_fragments;
@@ -209,6 +300,60 @@ pub(crate) fn ones_complement_sum(words: impl IntoIterator<Item = u16>) -> u16 {
         let (sum, carry) = sum.overflowing_add(word);
         sum + u16::from(carry)
     })
+}
+
+/// A neighbour solicitation for an address, sent to its solicited-node group.
+pub(crate) fn solicitation(target: Ipv6Addr) -> Vec<u8> {
+    let mut frame = vec![0x33, 0x33, 0xff, 0, 0, 4];
+    frame.extend(CLIENT_MAC.0);
+    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255]);
+    frame.extend(CLIENT6.octets());
+    frame.extend(target.octets());
+    frame.extend([135, 0, 0x12, 0x34, 0, 0, 0, 0]);
+    frame.extend(target.octets());
+    frame.extend([1, 1]);
+    frame.extend(CLIENT_MAC.0);
+    frame
+}
+
+/// A packet within another: Ethernet, the outer IP header without its checksum (IPv4) and, for GUE, a UDP header with that
+/// source port.
+pub(crate) fn within(inner: &Packet, source: IpAddr, destination: IpAddr, port: Option<u16>) -> Vec<u8> {
+    let bytes = inner.bytes();
+    let length = (inner.unpadded_length() - 14) as u16 + if port.is_some() { 8 } else { 0 };
+    let protocol = match (port, inner.source) {
+        (Some(_), _) => 17,
+        (None, IpAddr::V4(_)) => 4,
+        (None, IpAddr::V6(_)) => 41,
+    };
+    let mut frame = bytes[..12].to_vec();
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            frame.extend([8, 0, 0x45, inner.tos]);
+            frame.extend((length + 20).to_be_bytes());
+            frame.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
+            frame.extend(source.octets());
+            frame.extend(destination.octets());
+            fix_header_checksum(&mut frame);
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            frame.extend([0x86, 0xdd]);
+            frame.extend((0x6000_0000_u32 | u32::from(inner.tos) << 20).to_be_bytes());
+            frame.extend(length.to_be_bytes());
+            frame.extend([protocol, 64]);
+            frame.extend(source.octets());
+            frame.extend(destination.octets());
+        }
+        _ => panic!("two families in one packet"),
+    }
+    if let Some(port) = port {
+        frame.extend(port.to_be_bytes());
+        frame.extend(6_080_u16.to_be_bytes());
+        frame.extend(length.to_be_bytes());
+        frame.extend([0, 0]);
+    }
+    frame.extend(&bytes[14..]);
+    frame
 }
 
 /// An ARP packet for IPv4 over Ethernet.

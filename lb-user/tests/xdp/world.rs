@@ -1,14 +1,15 @@
 //! The maps the fixtures run against, and what the program made of a frame.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb::{
     config::PacketLog,
     dataplane::{Dataplane as _, LoadOptions, Program, XdpDataplane},
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Be16, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_LOCAL,
-    MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, Service, ServiceKey6, Verdict, Vip,
+    Address, Backend, BackendCounters, Be16, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_GUE,
+    MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, Service, ServiceKey6, Verdict,
+    Vip,
 };
 
 use crate::namespace::{index, ip};
@@ -27,6 +28,11 @@ pub(crate) const VIP_BACKUP: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 5);
 pub(crate) const VIP_EXPIRED: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 6);
 /// Its lease does not exist: a fault of lb.
 pub(crate) const VIP_NO_LEASE: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 7);
+/// The same of IPv6.
+pub(crate) const VIP6: Ipv6Addr = ipv6(4);
+pub(crate) const VIP6_BACKUP: Ipv6Addr = ipv6(5);
+pub(crate) const VIP6_EXPIRED: Ipv6Addr = ipv6(6);
+pub(crate) const OTHER6: Ipv6Addr = ipv6(0x777);
 /// Nobody's.
 pub(crate) const OTHER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 
@@ -44,6 +50,13 @@ pub(crate) const UNUSED_BACKEND: u16 = 89;
 pub(crate) const NAT_UNRESOLVED: u16 = 90;
 pub(crate) const NO_INTERFACE: u16 = 91;
 pub(crate) const NAT_FAR: u16 = 92;
+/// By backends of IPv4 and IPv6.
+pub(crate) const IPIP: u16 = 93;
+pub(crate) const IPIP6: u16 = 94;
+pub(crate) const GUE: u16 = 95;
+pub(crate) const GUE6: u16 = 96;
+/// `ipip` to IPv4 by a way that takes 1,400 bytes.
+pub(crate) const NARROW: u16 = 97;
 /// UDP.
 pub(crate) const NAT_UDP: u16 = 53;
 pub(crate) const DR_UDP: u16 = 54;
@@ -72,6 +85,18 @@ pub(crate) const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// A client there is a route to but no neighbour entry.
 pub(crate) const SILENT_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 77);
 
+/// The same of IPv6.
+pub(crate) const NAT_BACKEND6: Ipv6Addr = ipv6(0x20);
+pub(crate) const OWN_ADDRESS6: Ipv6Addr = ipv6(1);
+/// The ends of the outer packets.
+pub(crate) const TUNNEL: (IpAddr, IpAddr) =
+    (IpAddr::V4(OWN_ADDRESS), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 20)));
+pub(crate) const TUNNEL6: (IpAddr, IpAddr) = (IpAddr::V6(OWN_ADDRESS6), IpAddr::V6(ipv6(0x20)));
+
+const fn ipv6(last: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last)
+}
+
 /// A loaded program with the maps of the fixtures.
 pub(crate) struct World {
     pub(crate) dataplane: XdpDataplane,
@@ -93,6 +118,11 @@ pub(crate) fn backend_of(port: u16) -> u32 {
     u32::from(port)
 }
 
+/// The same of an IPv6 VIP.
+pub(crate) fn backend_of6(port: u16) -> u32 {
+    u32::from(port) + 100
+}
+
 /// Makes the other interface, routes and neighbours in the thread's (fresh) network namespace.
 pub(crate) fn build_network() {
     ip("link set lo up");
@@ -101,6 +131,8 @@ pub(crate) fn build_network() {
     ip("link set far-peer up");
     ip("address add 10.0.0.1/24 dev far");
     ip("neighbour add 10.0.0.9 lladdr 02:00:00:00:00:09 dev far nud permanent");
+    ip("address add 2001:db8::1/64 dev far nodad");
+    ip("neighbour add 2001:db8::9 lladdr 02:00:00:00:00:09 dev far nud permanent");
     ip("route add unreachable 203.0.113.0/24");
     forwarding(true);
 }
@@ -108,6 +140,8 @@ pub(crate) fn build_network() {
 /// Switches the kernel's IPv4 forwarding.
 pub(crate) fn forwarding(on: bool) {
     std::fs::write("/proc/sys/net/ipv4/ip_forward", if on { "1" } else { "0" })
+        .expect("/proc/sys is writable");
+    std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", if on { "1" } else { "0" })
         .expect("/proc/sys is writable");
 }
 
@@ -120,7 +154,7 @@ impl World {
     /// The same, with the program's log at a level.
     pub(crate) fn logging(packet_log: PacketLog) -> Self {
         let options =
-            LoadOptions { backends: 256, services: 128, packet_log, ..LoadOptions::new("/nonexistent") };
+            LoadOptions { backends: 256, services: 256, packet_log, ..LoadOptions::new("/nonexistent") };
         let mut dataplane = XdpDataplane::load(options).expect("the program loads");
         let far = index("far");
         for (slot, ifindex, mac) in [(1, 1, NEAR_MAC), (2, far, FAR_MAC)] {
@@ -147,16 +181,31 @@ impl World {
             (UNRESOLVED, MODE_DR, unresolved),
             (NAT_UNRESOLVED, MODE_NAT, unresolved),
             (NO_INTERFACE, MODE_DR, nowhere),
+            (IPIP, MODE_IPIP, near),
+            (IPIP6, MODE_IPIP, far),
+            (GUE, MODE_GUE, near),
+            (GUE6, MODE_GUE, near),
+            (NARROW, MODE_IPIP, near),
         ] {
             let port_there = if port == NAT_UDP { NAT_UDP_PORT } else { NAT_PORT };
-            let backend = Backend {
-                next_hop,
-                address: address(NAT_BACKEND),
-                port: Be16::new(port_there),
-                mode,
-                ..Backend::default()
-            };
-            dataplane.put_backend(backend_of(port), backend).expect("put_backend");
+            let port_there = Be16::new(port_there);
+            let backend = Backend { next_hop, port: port_there, mode, ..Backend::default() };
+            for (id, nat_backend) in
+                [(backend_of(port), address(NAT_BACKEND)), (backend_of6(port), address(NAT_BACKEND6))]
+            {
+                let (ends, mtu) = match port {
+                    IPIP6 | GUE6 => (TUNNEL6, 0),
+                    NARROW => (TUNNEL, 1_400),
+                    _ => (TUNNEL, 0),
+                };
+                let backend = match mode {
+                    MODE_IPIP | MODE_GUE => {
+                        Backend { source: address(ends.0), address: address(ends.1), mtu, ..backend }
+                    }
+                    _ => Backend { address: nat_backend, ..backend },
+                };
+                dataplane.put_backend(id, backend).expect("put_backend");
+            }
         }
         let ports = [
             DR,
@@ -174,24 +223,40 @@ impl World {
             UNUSED_BACKEND,
             NAT_UNRESOLVED,
             NO_INTERFACE,
+            IPIP,
+            IPIP6,
+            GUE,
+            GUE6,
+            NARROW,
         ];
         for port in ports {
-            let slot = match port {
-                HOLE => 0,
-                NO_SUCH_BACKEND => 1_000_000,
-                _ => backend_of(port),
-            };
-            if port != NO_RING {
-                dataplane.put_ring(u32::from(port), &[slot]).expect("put_ring");
+            for id in [backend_of(port), backend_of6(port)] {
+                let slot = match port {
+                    HOLE => 0,
+                    NO_SUCH_BACKEND => 1_000_000,
+                    _ => id,
+                };
+                if port != NO_RING {
+                    dataplane.put_ring(id, &[slot]).expect("put_ring");
+                }
             }
         }
-        for (vip, lease) in [(VIP, 1), (VIP_BACKUP, 2), (VIP_EXPIRED, 3), (VIP_NO_LEASE, 1_000)] {
+        let vips: [(IpAddr, u32); 7] = [
+            (VIP.into(), 1),
+            (VIP_BACKUP.into(), 2),
+            (VIP_EXPIRED.into(), 3),
+            (VIP_NO_LEASE.into(), 1_000),
+            (VIP6.into(), 1),
+            (VIP6_BACKUP.into(), 2),
+            (VIP6_EXPIRED.into(), 3),
+        ];
+        for (vip, lease) in vips {
             dataplane.put_vip(address(vip), Vip { lease, flags: 0 }).expect("put_vip");
             for port in ports {
                 let protocol = if port == NAT_UDP || port == DR_UDP { 17 } else { 6 };
                 let key = ServiceKey6 { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
                 let service = Service {
-                    ring: u32::from(port),
+                    ring: if vip.is_ipv4() { backend_of(port) } else { backend_of6(port) },
                     ring_size: u32::from(port != EMPTY),
                     lease,
                     flags: if port == LOCAL { Service::HAS_LOCAL } else { 0 },
@@ -206,15 +271,19 @@ impl World {
     /// Tells the program about the replies of the `nat` backend.
     pub(crate) fn put_nat_replies(&mut self) {
         for (port, service, protocol) in [(NAT_PORT, NAT, 6), (NAT_UDP_PORT, NAT_UDP, 17)] {
-            let key =
-                NatReplyKey6 { address: address(NAT_BACKEND), port: Be16::new(port), protocol, reserved: 0 };
-            let reply = NatReply {
-                address: address(VIP),
-                port: Be16::new(service),
-                reserved: 0,
-                backend: backend_of(service),
-            };
-            self.dataplane.put_nat_reply(key, reply).expect("put_nat_reply");
+            let ends: [(IpAddr, IpAddr); 2] =
+                [(NAT_BACKEND.into(), VIP.into()), (NAT_BACKEND6.into(), VIP6.into())];
+            for (backend, vip) in ends {
+                let key =
+                    NatReplyKey6 { address: address(backend), port: Be16::new(port), protocol, reserved: 0 };
+                let reply = NatReply {
+                    address: address(vip),
+                    port: Be16::new(service),
+                    reserved: 0,
+                    backend: backend_of(service),
+                };
+                self.dataplane.put_nat_reply(key, reply).expect("put_nat_reply");
+            }
         }
     }
 
@@ -245,7 +314,7 @@ impl World {
     }
 
     fn backends(&self) -> Vec<BackendCounters> {
-        (0..100).map(|id| self.dataplane.backend_counters(id).expect("backend_counters")).collect()
+        (0..256).map(|id| self.dataplane.backend_counters(id).expect("backend_counters")).collect()
     }
 }
 
