@@ -5,7 +5,7 @@ use lb_common::{Address, Ownership, Verdict, Vip, ownership};
 use crate::{
     kernel::Kernel,
     packet::Packet,
-    parse::{self, Payload},
+    parse::{self, Kind},
 };
 
 /// Decides about an ARP packet. Only a request for a VIP is our business: replies and announcements teach this
@@ -36,16 +36,15 @@ fn asked_for<K: Kernel>(kernel: &K, vip: Vip) -> Verdict {
 
 /// Decides about an IP packet to a VIP that no service takes.
 #[inline(always)]
-pub(crate) fn vip<K: Kernel, I>(kernel: &K, vip: Vip, payload: &Payload<I>) -> Verdict {
+pub(crate) fn vip<K: Kernel>(kernel: &K, vip: Vip, payload: Kind) -> Verdict {
     let state = match owner(kernel, vip.lease) {
         Ok(state) => state,
         Err(verdict) => return verdict,
     };
     match (payload, state) {
-        (Payload::Malformed, _) => Verdict::Malformed,
+        (Kind::Malformed, _) => Verdict::Malformed,
         (_, Ownership::Expired) => Verdict::LeaseExpired,
-        (Payload::Fragment, _) => Verdict::VipStack,
-        (_, Ownership::Owner) => Verdict::VipStack,
+        (Kind::Fragment, _) | (_, Ownership::Owner) => Verdict::VipStack,
         (_, Ownership::Backup) => Verdict::VipNotOwner,
     }
 }

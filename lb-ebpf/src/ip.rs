@@ -19,6 +19,8 @@ pub trait Ip: Copy {
 
     /// The header in bytes it is read from.
     fn new(packet: crate::packet::Packet) -> Option<Self>;
+    /// Its first bytes, or those before it.
+    fn first(self) -> Header<8>;
     /// Who sent it.
     fn source(self) -> Address;
     /// Whom it is for.
@@ -89,6 +91,11 @@ impl Ip for Ipv4 {
     #[inline(always)]
     fn new(packet: crate::packet::Packet) -> Option<Self> {
         packet.header().map(Self)
+    }
+
+    #[inline(always)]
+    fn first(self) -> Header<8> {
+        self.0.first()
     }
 
     #[inline(always)]
@@ -194,6 +201,11 @@ impl Ip for Ipv6 {
     #[inline(always)]
     fn new(packet: crate::packet::Packet) -> Option<Self> {
         packet.header().map(Self)
+    }
+
+    #[inline(always)]
+    fn first(self) -> Header<8> {
+        self.0.first()
     }
 
     #[inline(always)]

@@ -44,6 +44,8 @@ pub trait Kernel {
     fn is_director(&self, mac_key: u64) -> bool;
     /// Whether `NAT_REPLIES` holds anything at all.
     fn has_nat_replies(&self) -> bool;
+    /// Whether any service has a local backend.
+    fn has_local_services(&self) -> bool;
     /// Looks up `NAT_REPLIES`.
     fn nat_reply(&self, key: &NatReplyKey) -> Option<NatReply>;
     /// Looks up `NAT_REPLIES6`.
@@ -69,7 +71,7 @@ pub trait Kernel {
 pub const LONGEST_SUM: u32 = 9_216;
 
 /// A packet as the routing table sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Question {
     /// Its source as it will leave.
     pub source: Address,

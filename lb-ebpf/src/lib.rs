@@ -10,6 +10,7 @@
 )]
 
 pub mod checksum;
+mod decapsulate;
 pub mod decision;
 mod extension;
 mod forward;
@@ -29,14 +30,14 @@ mod tunnel;
 #[cfg(test)]
 mod tests;
 
-use lb_common::Verdict;
+use lb_common::{Verdict, Vip};
 
 use crate::{
     decision::Decision,
     ip::{Ip as _, Ipv4, Ipv6},
     kernel::Kernel,
     packet::Packet,
-    parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Parse, Payload},
+    parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Kind, Parse, Payload, UDP},
 };
 
 /// Decides about one packet, rewrites it if it is forwarded, and counts the verdict.
@@ -56,18 +57,18 @@ fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<
         ETHERTYPE_IPV4 => {
             let ip = Ipv4::new(packet).ok_or(Verdict::NotOurs)?;
             let payload = ip.payload(packet);
-            decide_ip::<K, Ipv4, GENERIC>(kernel, ethernet, ip, payload)
+            decide_ip::<K, Ipv4, GENERIC>(kernel, packet, ethernet, ip, payload)
         }
         ETHERTYPE_IPV6 => {
             let ip = Ipv6::new(packet).ok_or(Verdict::NotOurs)?;
             let payload = ip.payload(packet);
-            if let Payload::Icmp(offset) = payload
-                && let Some(target) = parse::solicitation_target(packet, offset)
+            if payload.kind == Kind::Icmp
+                && let Some(target) = parse::solicitation_target(packet, payload.segment.offset)
                 && let Some(verdict) = guard::solicitation(kernel, &target)
             {
                 return Err(verdict);
             }
-            decide_ip::<K, Ipv6, GENERIC>(kernel, ethernet, ip, payload)
+            decide_ip::<K, Ipv6, GENERIC>(kernel, packet, ethernet, ip, payload)
         }
         ETHERTYPE_ARP => Err(guard::arp(kernel, packet)),
         _ => Err(Verdict::NotOurs),
@@ -77,28 +78,47 @@ fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<
 #[inline(always)]
 fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
     kernel: &K,
+    packet: Packet,
     ethernet: Ethernet,
     ip: I,
     payload: Payload<I>,
 ) -> Result<Decision, Verdict> {
     // Services first: what is steered costs one hash look-up, what is not ours two.
-    if let Payload::Segment(segment) = payload {
+    let segment = payload.segment;
+    if payload.kind == Kind::Segment {
         let flow = segment.flow();
-        if let Some(service) = I::service(kernel, &flow) {
+        let mut service = I::service(kernel, &flow);
+        if service.is_none()
+            && let Some(vip) = I::vip(kernel, flow.destination)
+        {
+            if vip.flags & Vip::HAS_RANGES != 0 {
+                service = service::range(kernel, &flow);
+            }
+            if service.is_none() {
+                return Err(guard::vip(kernel, vip, payload.kind));
+            }
+        }
+        if let Some(service) = service {
             service::admit(kernel, &service, ethernet)?;
             let hash = flow.hash();
             let opens = segment.opens_connection();
             let (id, backend) = service::backend(kernel, &service, &flow, hash, opens)?;
             return forward::to_backend::<K, I, GENERIC>(kernel, ethernet, &segment, id, &backend, hash);
         }
+        if flow.protocol == UDP && flow.destination_port.0 == tunnel::GUE_PORT && kernel.has_local_services()
+        {
+            return Err(decapsulate::run(kernel, packet, segment.offset + tunnel::UDP_LENGTH));
+        }
+        if kernel.has_nat_replies() {
+            return reply::to_client::<K, I, GENERIC>(kernel, ethernet, &segment);
+        }
+        return Err(Verdict::NotOurs);
     }
     if let Some(vip) = I::vip(kernel, ip.destination()) {
-        return Err(guard::vip(kernel, vip, &payload));
+        return Err(guard::vip(kernel, vip, payload.kind));
     }
-    match payload {
-        Payload::Segment(segment) if kernel.has_nat_replies() => {
-            reply::to_client::<K, I, GENERIC>(kernel, ethernet, &segment)
-        }
-        _ => Err(Verdict::NotOurs),
+    if payload.kind == Kind::Packet && kernel.has_local_services() {
+        return Err(decapsulate::run(kernel, packet, segment.offset));
     }
+    Err(Verdict::NotOurs)
 }

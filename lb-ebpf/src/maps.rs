@@ -222,6 +222,11 @@ impl Kernel for Maps {
     }
 
     #[inline(always)]
+    fn has_local_services(&self) -> bool {
+        SETTINGS.get(0).is_some_and(|settings| settings.local_services != 0)
+    }
+
+    #[inline(always)]
     fn nat_reply(&self, key: &NatReplyKey) -> Option<NatReply> {
         // SAFETY: the program never changes the map; the value is copied at once.
         unsafe { NAT_REPLIES.get(key) }.copied()

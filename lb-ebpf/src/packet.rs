@@ -35,6 +35,13 @@ impl Packet {
         Self::checked(opaque(self.start.wrapping_add(offset as usize)), self.end)
     }
 
+    /// The frame without its first `offset` bytes.
+    #[must_use]
+    #[inline(always)]
+    pub fn behind(self, offset: u32) -> Self {
+        Self { start: opaque(self.start.wrapping_add(offset as usize)), end: self.end }
+    }
+
     /// Whether the frame holds at least `length` bytes. Comparing addresses, not subtracting them, is what a
     /// process without CAP_PERFMON may do.
     #[inline(always)]
@@ -71,6 +78,13 @@ fn opaque(address: *mut u8) -> *mut u8 {
 pub struct Header<const N: usize>(*mut u8);
 
 impl<const N: usize> Header<N> {
+    /// The first `M` bytes of it.
+    #[inline(always)]
+    pub fn first<const M: usize>(self) -> Header<M> {
+        const { assert!(M <= N, "a part of the header") };
+        Header(self.0)
+    }
+
     /// The value at offset `AT`, its bytes as they stand in the packet.
     #[inline(always)]
     pub fn read<T: Word, const AT: usize>(self) -> T {

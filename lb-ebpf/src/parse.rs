@@ -50,18 +50,39 @@ impl Ethernet {
 }
 
 /// What follows an IP header.
+///
+/// The segment is there whatever the kind is, and means something for [`Kind::Segment`] only: of a value that some ways do
+/// not set, the compiler would save a register on those ways that the verifier has never seen written.
 #[derive(Clone, Copy)]
-pub enum Payload<I> {
+pub struct Payload<I> {
+    /// What it is.
+    pub kind: Kind,
+    /// The TCP or UDP header; its offset holds for [`Kind::Icmp`] and [`Kind::Packet`] too.
+    pub segment: Segment<I>,
+}
+
+/// What follows an IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
     /// A whole TCP or UDP header.
-    Segment(Segment<I>),
+    Segment,
     /// A piece of a datagram; even the first has not all of it.
     Fragment,
-    /// ICMP or ICMPv6, whichever belongs to the family, beginning so many bytes from the start of the frame.
-    Icmp(u32),
+    /// ICMP or ICMPv6, whichever belongs to the family.
+    Icmp,
+    /// Another IP packet.
+    Packet,
     /// A protocol without ports.
     Other,
     /// Lengths that contradict each other or the frame, or not the version the EtherType says.
     Malformed,
+}
+
+impl<I: Ip> Payload<I> {
+    #[inline(always)]
+    fn of(ip: I, kind: Kind, offset: u32) -> Self {
+        Self { kind, segment: Segment { ip, offset, length: 0, transport: Transport::Udp(ip.first()) } }
+    }
 }
 
 /// A TCP or UDP header within an IP packet.
@@ -99,10 +120,10 @@ impl Parse for Ipv4 {
         let header = self.header_length();
         let total = self.packet_length();
         if header == 0 || total < header || !packet.holds(ETHERNET + total) {
-            return Payload::Malformed;
+            return Payload::of(self, Kind::Malformed, 0);
         }
         if self.fragmentation() & OFFSET_OR_MORE != 0 {
-            return Payload::Fragment;
+            return Payload::of(self, Kind::Fragment, 0);
         }
         upper(packet, self, self.protocol(), ETHERNET + header, total - header)
     }
@@ -113,7 +134,7 @@ impl Parse for Ipv6 {
     fn payload(self, packet: Packet) -> Payload<Self> {
         let total = self.packet_length();
         if !self.is_version_6() || !packet.holds(ETHERNET + total) {
-            return Payload::Malformed;
+            return Payload::of(self, Kind::Malformed, 0);
         }
         let next = self.next_header();
         let Found { protocol, offset, fragment } = if next == TCP || next == UDP {
@@ -122,10 +143,10 @@ impl Parse for Ipv6 {
             extension::last(packet, next, self.0.read::<u32, 14>())
         };
         if protocol == extension::BROKEN || offset > ETHERNET + total {
-            return Payload::Malformed;
+            return Payload::of(self, Kind::Malformed, 0);
         }
         if fragment {
-            return Payload::Fragment;
+            return Payload::of(self, Kind::Fragment, 0);
         }
         upper(packet, self, protocol, offset, ETHERNET + total - offset)
     }
@@ -138,12 +159,15 @@ fn upper<I: Ip>(packet: Packet, ip: I, protocol: u8, offset: u32, length: u32) -
         TCP if length >= 20 => packet.header_at(offset).map(Transport::Tcp),
         UDP if length >= 8 => packet.header_at(offset).map(Transport::Udp),
         TCP | UDP => None,
-        _ if protocol == I::ICMP => return Payload::Icmp(offset),
-        _ => return Payload::Other,
+        _ if protocol == I::ICMP => return Payload::of(ip, Kind::Icmp, offset),
+        Ipv4::CARRIED | Ipv6::CARRIED => return Payload::of(ip, Kind::Packet, offset),
+        _ => return Payload::of(ip, Kind::Other, offset),
     };
     match transport {
-        Some(transport) => Payload::Segment(Segment { ip, offset, length, transport }),
-        None => Payload::Malformed,
+        Some(transport) => {
+            Payload { kind: Kind::Segment, segment: Segment { ip, offset, length, transport } }
+        }
+        None => Payload::of(ip, Kind::Malformed, 0),
     }
 }
 
@@ -313,8 +337,9 @@ pub fn ends(packet: Packet) -> Ends {
 fn ends_of_ip<I: Parse>(packet: Packet, ip: I, ends: &mut Ends) {
     ends.source = ip.source();
     ends.destination = ip.destination();
-    if let Payload::Segment(segment) = ip.payload(packet) {
-        let flow = segment.flow();
+    let payload = ip.payload(packet);
+    if payload.kind == Kind::Segment {
+        let flow = payload.segment.flow();
         ends.source_port = flow.source_port.get();
         ends.destination_port = flow.destination_port.get();
     }

@@ -1,8 +1,21 @@
 //! Which service a packet is for, and which of its backends takes the flow.
 
-use lb_common::{Backend, Flow, Ownership, Service, Verdict, slot, slot_backend, slot_is_unsettled};
+use lb_common::{
+    Backend, Flow, Ownership, RangeKey, Service, Verdict, slot, slot_backend, slot_is_unsettled,
+};
 
 use crate::{guard, kernel::Kernel, parse::Ethernet, track};
+
+/// The service of a range of ports that a flow is addressed to.
+#[inline(always)]
+pub(crate) fn range<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
+    kernel.service_range(RangeKey {
+        address: flow.destination,
+        protocol: flow.protocol,
+        reserved: 0,
+        port: flow.destination_port,
+    })
+}
 
 /// Whether a packet to a service may be steered; `Err` with what happens to it instead.
 #[inline(always)]

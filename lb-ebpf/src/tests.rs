@@ -172,6 +172,10 @@ impl Kernel for Maps {
         true
     }
 
+    fn has_local_services(&self) -> bool {
+        true
+    }
+
     fn nat_reply(&self, key: &NatReplyKey) -> Option<NatReply> {
         let from = NatReplyKey { address: BACKEND, port: Be16::new(8_080), protocol: 6, reserved: 0 };
         (*key == from).then_some(NatReply {

@@ -1,5 +1,7 @@
 //! One row per line of the tables in ARCHITECTURE.md, and per verdict: packet in → verdict, action, packet out.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use lb::dataplane::Program::{self, Generic, Native};
 use lb_common::{
     Be16, Flow, Mac,
@@ -16,7 +18,7 @@ use crate::{
         CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, DROP, EMPTY, FAR, FAR_MAC, GUE, GUE6, HOLE, IPIP, IPIP6, LOCAL,
         NARROW, NAT, NAT_BACKEND, NAT_BACKEND6, NAT_FAR, NAT_PORT, NAT_UDP, NAT_UDP_PORT, NAT_UNRESOLVED,
         NEAR, NEAR_MAC, NO_INTERFACE, NO_RING, NO_SUCH_BACKEND, OTHER, OTHER6, OWN_ADDRESS, OWN_ADDRESS6,
-        PASS, REDIRECT, SILENT_CLIENT, Seen, TUNNEL, TUNNEL6, TX, UNRESOLVED, UNUSED_BACKEND, VIP,
+        PASS, RANGE, REDIRECT, SILENT_CLIENT, Seen, TUNNEL, TUNNEL6, TX, UNRESOLVED, UNUSED_BACKEND, VIP,
         VIP_BACKUP, VIP_EXPIRED, VIP_NO_LEASE, VIP6, VIP6_BACKUP, VIP6_EXPIRED, World, address, backend_of,
         backend_of6, build_network, forwarding,
     },
@@ -116,8 +118,9 @@ fn answer6() -> Packet {
 
 fn replies6(what: &'static str, packet: Packet) -> Row {
     let port = if packet.protocol == Protocol::Udp { NAT_UDP } else { NAT };
-    let out = packet.clone().source(VIP6).source_port(port).hop(Mac([2, 0, 0, 0, 0, 9]), FAR_MAC);
-    let (frame, out) = (packet.bytes(), Some(out.bytes()));
+    let frame = packet.bytes();
+    let out = packet.source(VIP6).source_port(port).hop(Mac([2, 0, 0, 0, 0, 9]), FAR_MAC);
+    let out = Some(out.bytes());
     Row { what, frame, action: REDIRECT, verdict: NatReply, out, counted: None }
 }
 
@@ -258,7 +261,7 @@ table! {
         drops("no service, lease ran out", tcp(VIP_EXPIRED, CLOSED), LeaseExpired),
         drops("no service, a lease that does not exist", tcp(VIP_NO_LEASE, CLOSED), Internal),
         passes("the port of a UDP service by TCP", tcp(VIP, NAT_UDP), VipStack),
-        passes("the port of a TCP service by UDP", udp(VIP, DR), VipStack),
+        drops("the port of a TCP service by UDP", udp(VIP_BACKUP, DR), VipNotOwner),
         passes("ICMP, owner", with_protocol(tcp(VIP, DR).bytes(), 1), VipStack),
         drops("ICMP, backup", with_protocol(tcp(VIP_BACKUP, DR).bytes(), 1), VipNotOwner),
         drops("ICMP, lease ran out", with_protocol(tcp(VIP_EXPIRED, DR).bytes(), 1), LeaseExpired),
@@ -412,6 +415,44 @@ table! {
         passes("cut short", truncated(solicitation(VIP6_BACKUP), 70), NotOurs),
     ];
 
+    services_have_ranges_of_ports = [
+        sends("the first", tcp(VIP, RANGE), TX, Nat, NAT, nat),
+        sends("the last", tcp(VIP, RANGE + 1_023), TX, Nat, NAT, nat),
+        passes("one before", tcp(VIP, RANGE - 1), VipStack),
+        passes("one behind", tcp(VIP, RANGE + 1_024), VipStack),
+        drops("of a VIP without ranges", tcp(VIP_BACKUP, RANGE), VipNotOwner),
+        sends("every port", udp(VIP, 9), TX, Dr, DR, near),
+        sends("port 65535", udp(VIP, 65_535), TX, Dr, DR, near),
+        sends("a service of its own comes first", udp(VIP, NAT_UDP), TX, Nat, NAT_UDP, nat),
+        sends("IPv6", tcp(VIP6, RANGE + 5), TX, Nat, NAT, nat6),
+        sends("IPv6, every port", udp(VIP6, 9), TX, Dr, DR, near),
+        passes("IPv6, one behind", tcp(VIP6, RANGE + 1_024), VipStack),
+        passes("of another address", udp(OTHER, 9), NotOurs),
+    ];
+
+    encapsulated_packets_for_a_local_backend_are_delivered = [
+        delivers("4 in 4", tcp(VIP, LOCAL), OUTER, None),
+        delivers("6 in 4", tcp(VIP6, LOCAL), OUTER, None),
+        delivers("4 in 6", tcp(VIP, LOCAL), OUTER6, None),
+        delivers("6 in 6", tcp(VIP6, LOCAL), OUTER6, None),
+        delivers("4 in a datagram over 4", tcp(VIP, LOCAL), OUTER, Some(50_000)),
+        delivers("6 in a datagram over 4", tcp(VIP6, LOCAL), OUTER, Some(50_000)),
+        delivers("4 in a datagram over 6", tcp(VIP, LOCAL), OUTER6, Some(50_000)),
+        delivers("6 in a datagram over 6", tcp(VIP6, LOCAL), OUTER6, Some(50_000)),
+        delivers("backup", tcp(VIP_BACKUP, LOCAL), OUTER, None),
+        delivers("lease ran out", tcp(VIP_EXPIRED, LOCAL), OUTER, None),
+        delivers("options", tcp(VIP, LOCAL).options(vec![1; 8]), OUTER, None),
+        delivers("extension headers", tcp(VIP6, LOCAL).extension(0, 2), OUTER, None),
+        passes("no local backend", within(&tcp(VIP, DR), OUTER.0, OUTER.1, None), NotOurs),
+        passes("no service", within(&tcp(VIP, CLOSED), OUTER.0, OUTER.1, None), NotOurs),
+        passes("no VIP", within(&tcp(OTHER, 80), OUTER.0, OUTER.1, None), NotOurs),
+        passes("no VIP, in a datagram", within(&tcp(OTHER, 80), OUTER.0, OUTER.1, Some(1)), NotOurs),
+        passes("for another node", within(&tcp(VIP, LOCAL), OUTER.0, CLIENT.into(), None), NotOurs),
+        passes("for another node, 6", within(&tcp(VIP, LOCAL), OUTER6.0, CLIENT6.into(), None), NotOurs),
+        passes("cut short", truncated(within(&tcp(VIP, LOCAL), OUTER.0, OUTER.1, None), 60), NotOurs),
+        passes("another port", gue_to_another_port(), NotOurs),
+    ];
+
     ipip_puts_a_packet_into_another = [
         wraps("4 in 4", tcp(VIP, IPIP), TX, Ipip, IPIP, in4),
         wraps("4 in 6, another interface", tcp(VIP, IPIP6), REDIRECT, Ipip, IPIP6, in6),
@@ -449,6 +490,24 @@ table! {
         passes("backup", tcp(VIP_BACKUP, DR).more_fragments(true), VipStack),
         drops("lease ran out", tcp(VIP_EXPIRED, DR).more_fragments(true), LeaseExpired),
     ];
+}
+
+/// The ends of what another director encapsulated for this node.
+const OUTER: (IpAddr, IpAddr) = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), IpAddr::V4(OWN_ADDRESS));
+const OUTER6: (IpAddr, IpAddr) =
+    (IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)), IpAddr::V6(OWN_ADDRESS6));
+
+#[expect(clippy::needless_pass_by_value, reason = "rows build their packets in place")]
+fn delivers(what: &'static str, packet: Packet, outer: (IpAddr, IpAddr), port: Option<u16>) -> Row {
+    let frame = within(&packet, outer.0, outer.1, port);
+    let out = Some(packet.bytes());
+    Row { what, frame, action: PASS, verdict: Decapsulated, out, counted: None }
+}
+
+fn gue_to_another_port() -> Vec<u8> {
+    let mut frame = within(&tcp(VIP, LOCAL), OUTER.0, OUTER.1, Some(50_000));
+    frame[36..38].copy_from_slice(&6_081_u16.to_be_bytes());
+    frame
 }
 
 fn replies(what: &'static str, packet: Packet) -> Row {

@@ -308,7 +308,7 @@ pub(crate) fn solicitation(target: Ipv6Addr) -> Vec<u8> {
     frame.extend(CLIENT_MAC.0);
     frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255]);
     frame.extend(CLIENT6.octets());
-    frame.extend(target.octets());
+    frame.extend(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 4).octets());
     frame.extend([135, 0, 0x12, 0x34, 0, 0, 0, 0]);
     frame.extend(target.octets());
     frame.extend([1, 1]);

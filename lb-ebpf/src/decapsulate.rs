@@ -1,0 +1,77 @@
+//! What another director put into a packet for this node's own backend is taken out and delivered.
+
+use lb_common::{Service, Verdict};
+
+use crate::{
+    ip::{Ip, Ipv4, Ipv6},
+    kernel::{Kernel, Question, Route},
+    packet::Packet,
+    parse::{ETHERNET, Ethernet, Kind, Parse},
+};
+
+/// Strips the outer headers if the packet within, `offset` bytes from the start of the frame, is for a service with a
+/// local backend and the outer one for this node. Anything else is not ours.
+///
+/// A function of its own, because it is rare.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet, offset: u32) -> Verdict {
+    // Headers are read at their distance from an Ethernet header, of which there is none here.
+    // The mask changes nothing but what the verifier knows.
+    let spare = offset.wrapping_sub(ETHERNET) & 0x3fff;
+    let within = packet.behind(spare);
+    let Some(first) = within.header::<15>() else { return Verdict::NotOurs };
+    let ethertype = if first.read::<u8, 14>() >> 4 == 4 {
+        if !is_for_local_backend::<K, Ipv4>(kernel, within) {
+            return Verdict::NotOurs;
+        }
+        Ipv4::ETHERTYPE
+    } else {
+        if !is_for_local_backend::<K, Ipv6>(kernel, within) {
+            return Verdict::NotOurs;
+        }
+        Ipv6::ETHERTYPE
+    };
+    // Where the kernel does not forward it does not tell, and what is not for this node would be dropped anyway.
+    let Some(frame) = packet.header().map(Ethernet) else { return Verdict::Internal };
+    let is_elsewhere = if frame.kind() == Ipv4::ETHERTYPE {
+        is_elsewhere::<K, Ipv4>(kernel, packet)
+    } else {
+        is_elsewhere::<K, Ipv6>(kernel, packet)
+    };
+    if is_elsewhere {
+        return Verdict::NotOurs;
+    }
+    let Some(frame) = packet.header::<12>() else { return Verdict::Internal };
+    let addresses = (frame.read::<u32, 0>(), frame.read::<u32, 4>(), frame.read::<u32, 8>());
+    let Some(packet) = kernel.grow(-spare.cast_signed()) else { return Verdict::Internal };
+    let Some(frame) = packet.header::<14>() else { return Verdict::Internal };
+    frame.write::<u32, 0>(addresses.0);
+    frame.write::<u32, 4>(addresses.1);
+    frame.write::<u32, 8>(addresses.2);
+    frame.write::<u16, 12>(ethertype);
+    Verdict::Decapsulated
+}
+
+/// Whether the routing table sends the packet on.
+#[inline(always)]
+fn is_elsewhere<K: Kernel, I: Ip>(kernel: &K, packet: Packet) -> bool {
+    let Some(ip) = I::new(packet) else { return true };
+    let route = kernel.route(&Question {
+        source: ip.source(),
+        destination: ip.destination(),
+        protocol: I::CARRIED,
+        ..Question::default()
+    });
+    !matches!(route, Route::NotForwarded | Route::ForwardingOff)
+}
+
+#[inline(always)]
+fn is_for_local_backend<K: Kernel, I: Parse>(kernel: &K, packet: Packet) -> bool {
+    let Some(ip) = I::new(packet) else { return false };
+    let payload = ip.payload(packet);
+    if payload.kind != Kind::Segment {
+        return false;
+    }
+    let flow = payload.segment.flow();
+    I::service(kernel, &flow).is_some_and(|service| service.flags & Service::HAS_LOCAL != 0)
+}
