@@ -21,23 +21,19 @@ impl Address {
     /// From the bytes in the order of the packet, for instance `Ipv6Addr::octets`.
     #[inline(always)]
     pub const fn from_octets(octets: [u8; 16]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = octets;
-        Self([
-            Be32::from_octets([a, b, c, d]),
-            Be32::from_octets([e, f, g, h]),
-            Be32::from_octets([i, j, k, l]),
-            Be32::from_octets([m, n, o, p]),
-        ])
+        Self([word(&octets, 0), word(&octets, 4), word(&octets, 8), word(&octets, 12)])
     }
 
     /// The bytes in the order of the packet.
     #[inline(always)]
     pub const fn octets(self) -> [u8; 16] {
-        let [a, b, c, d] = self.0[0].octets();
-        let [e, f, g, h] = self.0[1].octets();
-        let [i, j, k, l] = self.0[2].octets();
-        let [m, n, o, p] = self.0[3].octets();
-        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+        let mut octets = [0; 16];
+        let mut at = 0;
+        while at < 16 {
+            octets[at] = self.0[at / 4].octets()[at % 4];
+            at += 1;
+        }
+        octets
     }
 
     /// Whether it is an IPv4 address.
@@ -51,6 +47,11 @@ impl Address {
     pub const fn v4(self) -> Option<Be32> {
         if self.is_v4() { Some(self.0[3]) } else { None }
     }
+}
+
+#[inline(always)]
+const fn word(octets: &[u8; 16], at: usize) -> Be32 {
+    Be32::from_octets([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
 }
 
 impl From<Be32> for Address {

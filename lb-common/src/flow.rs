@@ -29,15 +29,14 @@ impl Flow {
     /// differ in one half only can fall together.
     #[inline(always)]
     pub const fn hash(&self) -> u32 {
-        let addresses = match (self.source.v4(), self.destination.v4()) {
-            (Some(source), Some(destination)) => (source.0 as u64) << 32 | destination.0 as u64,
-            _ => {
-                let (source, destination) = (halves(self.source), halves(self.destination));
-                (source.0.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-                    .wrapping_add(source.1.wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
-                    .wrapping_add(destination.0.wrapping_mul(0x1656_67b1_9e37_79f9))
-                    .wrapping_add(destination.1.wrapping_mul(0x27d4_eb2f_1656_67c5))
-            }
+        let addresses = if let (Some(source), Some(destination)) = (self.source.v4(), self.destination.v4()) {
+            (source.0 as u64) << 32 | destination.0 as u64
+        } else {
+            let (source, destination) = (halves(self.source), halves(self.destination));
+            (source.0.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                .wrapping_add(source.1.wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
+                .wrapping_add(destination.0.wrapping_mul(0x1656_67b1_9e37_79f9))
+                .wrapping_add(destination.1.wrapping_mul(0x27d4_eb2f_1656_67c5))
         };
         let ports =
             (self.source_port.0 as u64) << 48 | (self.destination_port.0 as u64) << 32 | self.protocol as u64;

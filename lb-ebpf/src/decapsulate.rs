@@ -43,7 +43,7 @@ pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet, offset: u32) -> Verdict
     }
     let Some(frame) = packet.header::<12>() else { return Verdict::Internal };
     let addresses = (frame.read::<u32, 0>(), frame.read::<u32, 4>(), frame.read::<u32, 8>());
-    let Some(packet) = kernel.grow(-(spare as i32)) else { return Verdict::Internal };
+    let Some(packet) = kernel.grow(-spare.cast_signed()) else { return Verdict::Internal };
     let Some(frame) = packet.header::<14>() else { return Verdict::Internal };
     frame.write::<u32, 0>(addresses.0);
     frame.write::<u32, 4>(addresses.1);

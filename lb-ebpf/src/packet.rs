@@ -36,6 +36,7 @@ impl Packet {
     }
 
     /// The frame without its first `offset` bytes.
+    #[must_use]
     #[inline(always)]
     pub fn behind(self, offset: u32) -> Self {
         Self { start: opaque(self.start.wrapping_add(offset as usize)), end: self.end }

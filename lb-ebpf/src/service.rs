@@ -45,15 +45,18 @@ pub(crate) fn backend<K: Kernel>(
     }
     let number = slot(hash, service.ring_size);
     let value = kernel.slot(service.ring, number).ok_or(Verdict::Internal)?;
-    if slot_is_unsettled(value) {
-        return track::backend(kernel, service, flow, number, slot_backend(value), opens);
-    }
-    named(kernel, value)
-}
-
-/// The backend that a slot names.
-#[inline(always)]
-pub(crate) fn named<K: Kernel>(kernel: &K, id: u32) -> Result<(u32, Backend), Verdict> {
+    let id = if slot_is_unsettled(value) {
+        let packet = track::Unsettled {
+            key: flow.key(),
+            previous: service.previous,
+            number,
+            current: slot_backend(value),
+            opens: u32::from(opens),
+        };
+        track::backend(kernel, &packet)
+    } else {
+        value
+    };
     match id {
         0 => Err(Verdict::NoBackend),
         id => kernel.backend(id).map(|backend| (id, backend)).ok_or(Verdict::Internal),

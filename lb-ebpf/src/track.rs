@@ -1,35 +1,45 @@
 //! Unsettled slots: the only ones whose flows are remembered.
 
-use lb_common::{Backend, Flow, FlowState, Service, Verdict, slot_backend};
+use lb_common::{Backend, FlowKey, FlowState, slot_backend};
 
-use crate::{kernel::Kernel, service};
+use crate::kernel::Kernel;
 
-/// The backend of a flow in the unsettled slot `number`: the remembered one; otherwise the `current` one for a new
+/// A packet that meets an unsettled slot.
+pub(crate) struct Unsettled {
+    /// Its flow.
+    pub(crate) key: FlowKey,
+    /// The ring of the service's previous backends.
+    pub(crate) previous: u32,
+    /// The slot.
+    pub(crate) number: u32,
+    /// The slot's current backend.
+    pub(crate) current: u32,
+    /// Whether the packet opens a TCP connection.
+    pub(crate) opens: u32,
+}
+
+/// The backend of a flow in an unsettled slot, 0 for nobody: the remembered one; otherwise the current one for a new
 /// connection, and for any other packet the previous one, which is the current one as soon as the learning window is
 /// over. Either is remembered.
-#[inline(always)]
-pub(crate) fn backend<K: Kernel>(
-    kernel: &K,
-    service: &Service,
-    flow: &Flow,
-    number: u32,
-    current: u32,
-    opens: bool,
-) -> Result<(u32, Backend), Verdict> {
-    let key = flow.key();
+///
+/// A function of its own: it is called seldom, and the others need the registers.
+#[inline(never)]
+pub(crate) fn backend<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
     let now = kernel.now_coarse();
-    if let Some(id) = kernel.recall(&key, now)
-        && let Ok((id, backend)) = service::named(kernel, id)
+    if let Some(id) = kernel.recall(&packet.key, now)
+        && let Some(backend) = kernel.backend(id)
         && backend.flags & Backend::FAILED == 0
     {
-        return Ok((id, backend));
+        return id;
     }
-    let chosen = if opens {
-        current
+    let id = if packet.opens != 0 {
+        packet.current
     } else {
-        slot_backend(kernel.slot(service.previous, number).ok_or(Verdict::Internal)?)
+        // User space writes the previous backends before a slot says that it has one.
+        kernel.slot(packet.previous, packet.number).map_or(0, slot_backend)
     };
-    let (id, backend) = service::named(kernel, chosen)?;
-    kernel.remember(&key, &FlowState { backend: id, reserved: 0, last_seen: now });
-    Ok((id, backend))
+    if id != 0 {
+        kernel.remember(&packet.key, &FlowState { backend: id, reserved: 0, last_seen: now });
+    }
+    id
 }

@@ -58,7 +58,7 @@ pub(crate) fn encapsulate<K: Kernel, I: Ip>(
         traffic_class: ip.traffic_class(),
         length: ip.packet_length() + overhead,
     };
-    let packet = kernel.grow(overhead as i32).ok_or(Verdict::Internal)?;
+    let packet = kernel.grow(overhead.cast_signed()).ok_or(Verdict::Internal)?;
     // The room was made a line above: a frame without it is a fault.
     if backend.address.is_v4() {
         let header = packet.header::<34>().ok_or(Verdict::Internal)?;
@@ -122,15 +122,15 @@ impl Outer {
         header.write::<u16, 18>(((self.length - Ipv6::LENGTH) as u16).to_be());
         header.write::<u8, 20>(self.protocol);
         header.write::<u8, 21>(HOPS);
-        let ([a, b, c, d], [e, f, g, h]) = (self.source.0, self.destination.0);
-        header.write::<u32, 22>(a.0);
-        header.write::<u32, 26>(b.0);
-        header.write::<u32, 30>(c.0);
-        header.write::<u32, 34>(d.0);
-        header.write::<u32, 38>(e.0);
-        header.write::<u32, 42>(f.0);
-        header.write::<u32, 46>(g.0);
-        header.write::<u32, 50>(h.0);
+        let (source, destination) = (self.source.0, self.destination.0);
+        header.write::<u32, 22>(source[0].0);
+        header.write::<u32, 26>(source[1].0);
+        header.write::<u32, 30>(source[2].0);
+        header.write::<u32, 34>(source[3].0);
+        header.write::<u32, 38>(destination[0].0);
+        header.write::<u32, 42>(destination[1].0);
+        header.write::<u32, 46>(destination[2].0);
+        header.write::<u32, 50>(destination[3].0);
     }
 }
 

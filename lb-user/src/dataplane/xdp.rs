@@ -315,8 +315,10 @@ fn backend_words(backend: &Backend) -> [u64; 8] {
     for (word, half) in
         words[1..5].iter_mut().zip(backend.address.0.chunks(2).chain(backend.source.0.chunks(2)))
     {
-        let ([a, b, c, d], [e, f, g, h]) = (half[0].octets(), half[1].octets());
-        *word = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&half[0].octets());
+        bytes[4..].copy_from_slice(&half[1].octets());
+        *word = u64::from_ne_bytes(bytes);
     }
     let (port, mtu) = (backend.port.0.to_ne_bytes(), backend.mtu.to_ne_bytes());
     words[5] = u64::from_ne_bytes([port[0], port[1], backend.mode, backend.flags, mtu[0], mtu[1], 0, 0]);

@@ -118,8 +118,9 @@ fn answer6() -> Packet {
 
 fn replies6(what: &'static str, packet: Packet) -> Row {
     let port = if packet.protocol == Protocol::Udp { NAT_UDP } else { NAT };
-    let out = packet.clone().source(VIP6).source_port(port).hop(Mac([2, 0, 0, 0, 0, 9]), FAR_MAC);
-    let (frame, out) = (packet.bytes(), Some(out.bytes()));
+    let frame = packet.bytes();
+    let out = packet.source(VIP6).source_port(port).hop(Mac([2, 0, 0, 0, 0, 9]), FAR_MAC);
+    let out = Some(out.bytes());
     Row { what, frame, action: REDIRECT, verdict: NatReply, out, counted: None }
 }
 
@@ -496,6 +497,7 @@ const OUTER: (IpAddr, IpAddr) = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), IpAddr:
 const OUTER6: (IpAddr, IpAddr) =
     (IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)), IpAddr::V6(OWN_ADDRESS6));
 
+#[expect(clippy::needless_pass_by_value, reason = "rows build their packets in place")]
 fn delivers(what: &'static str, packet: Packet, outer: (IpAddr, IpAddr), port: Option<u16>) -> Row {
     let frame = within(&packet, outer.0, outer.1, port);
     let out = Some(packet.bytes());

@@ -243,42 +243,23 @@ impl World {
                 }
             }
         }
-        let vips: [(IpAddr, u32); 7] = [
-            (VIP.into(), 1),
-            (VIP_BACKUP.into(), 2),
-            (VIP_EXPIRED.into(), 3),
-            (VIP_NO_LEASE.into(), 1_000),
-            (VIP6.into(), 1),
-            (VIP6_BACKUP.into(), 2),
-            (VIP6_EXPIRED.into(), 3),
-        ];
-        for (vip, lease) in vips {
-            let flags = if vip == VIP || vip == VIP6 { Vip::HAS_RANGES } else { 0 };
-            dataplane.put_vip(address(vip), Vip { lease, flags }).expect("put_vip");
-            for port in ports {
-                let protocol = if port == NAT_UDP || port == DR_UDP { 17 } else { 6 };
-                let key = ServiceKey6 { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
-                let service = Service {
-                    ring: if vip.is_ipv4() { backend_of(port) } else { backend_of6(port) },
-                    ring_size: u32::from(port != EMPTY),
-                    lease,
-                    flags: if port == LOCAL { Service::HAS_LOCAL } else { 0 },
-                    ..Service::default()
-                };
-                dataplane.put_service(key, service).expect("put_service");
-            }
-        }
-        // Every UDP port, and 1024 TCP ports of them another way.
+        put_services(&mut dataplane, &ports);
+        let mut world = Self { dataplane };
+        world.put_ranges();
+        world
+    }
+
+    /// Every UDP port is steered by `dr`, 1,024 TCP ports by `nat`.
+    fn put_ranges(&mut self) {
         let vips: [(IpAddr, u32, u32); 2] =
             [(VIP.into(), backend_of(NAT), backend_of(DR)), (VIP6.into(), backend_of6(NAT), backend_of6(DR))];
         for (vip, range, all) in vips {
             for (protocol, port, bits, ring) in [(6, RANGE, 6, range), (17, 0, 0, all)] {
                 let key = RangeKey { address: address(vip), protocol, reserved: 0, port: Be16::new(port) };
                 let service = Service { ring, ring_size: 1, lease: 1, ..Service::default() };
-                dataplane.put_service_range(key, bits, service).expect("put_service_range");
+                self.dataplane.put_service_range(key, bits, service).expect("put_service_range");
             }
         }
-        Self { dataplane }
     }
 
     /// Tells the program about the replies of the `nat` backend.
@@ -328,6 +309,34 @@ impl World {
 
     fn backends(&self) -> Vec<BackendCounters> {
         (0..256).map(|id| self.dataplane.backend_counters(id).expect("backend_counters")).collect()
+    }
+}
+
+fn put_services(dataplane: &mut XdpDataplane, ports: &[u16]) {
+    let vips: [(IpAddr, u32); 7] = [
+        (VIP.into(), 1),
+        (VIP_BACKUP.into(), 2),
+        (VIP_EXPIRED.into(), 3),
+        (VIP_NO_LEASE.into(), 1_000),
+        (VIP6.into(), 1),
+        (VIP6_BACKUP.into(), 2),
+        (VIP6_EXPIRED.into(), 3),
+    ];
+    for (vip, lease) in vips {
+        let flags = if vip == VIP || vip == VIP6 { Vip::HAS_RANGES } else { 0 };
+        dataplane.put_vip(address(vip), Vip { lease, flags }).expect("put_vip");
+        for &port in ports {
+            let protocol = if port == NAT_UDP || port == DR_UDP { 17 } else { 6 };
+            let key = ServiceKey6 { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
+            let service = Service {
+                ring: if vip.is_ipv4() { backend_of(port) } else { backend_of6(port) },
+                ring_size: u32::from(port != EMPTY),
+                lease,
+                flags: if port == LOCAL { Service::HAS_LOCAL } else { 0 },
+                ..Service::default()
+            };
+            dataplane.put_service(key, service).expect("put_service");
+        }
     }
 }
 
