@@ -6,7 +6,6 @@ use lb_common::Verdict;
 use lb_ebpf::{
     decision::{Severity, severity},
     maps::Maps,
-    parse::ends,
 };
 
 /// `lb_common::names::LOG_LEVEL`; set before loading. At 0 the verifier sees that nothing below can be reached.
@@ -18,6 +17,7 @@ static LOG_LEVEL: Global<u8> = Global::new(0);
 pub(crate) fn decision(context: &XdpContext, verdict: Verdict) {
     let wanted = LOG_LEVEL.load();
     if wanted != 0 {
+        Maps::note_ends(context);
         line(context, verdict, wanted);
     }
 }
@@ -34,7 +34,7 @@ fn line(context: &XdpContext, verdict: Verdict, wanted: u8) {
     if level as u8 > wanted {
         return;
     }
-    let ends = ends(Maps::packet(context));
+    let Some(ends) = Maps::noted_ends() else { return };
     // `lb` turns the leading number into the verdict's name: tables of strings need relocations that programs
     // cannot have.
     log!(

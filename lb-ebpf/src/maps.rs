@@ -23,6 +23,7 @@ use crate::{
     decision::Egress,
     kernel::{Kernel, LONGEST_SUM, Question, Route},
     packet::Packet,
+    parse::{Ends, ends},
 };
 
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -73,6 +74,11 @@ static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[repr(C, align(8))]
 struct Scratch([u8; LONGEST_SUM as usize + 8]);
 
+/// Who talks to whom, on its way from the function that reads it to the one that logs it: together with what the
+/// pipeline keeps on the stack they would need more of it than there is.
+#[btf_map]
+static ENDS: PerCpuArray<Ends, 1> = PerCpuArray::new();
+
 /// The maps, seen from one packet.
 pub struct Maps {
     context: *mut xdp_md,
@@ -98,6 +104,22 @@ impl Maps {
     fn packet_again(&self) -> Packet {
         // SAFETY: the context is the running packet's; the kernel lends the program the bytes between the two.
         unsafe { Packet::new((*self.context).data as *mut u8, (*self.context).data_end as *mut u8) }
+    }
+
+    /// Notes who talks to whom, for the log.
+    #[inline(never)]
+    pub fn note_ends(context: &XdpContext) {
+        if let Some(noted) = ENDS.get_ptr_mut(0) {
+            // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
+            unsafe { *noted = ends(Self::packet(context)) };
+        }
+    }
+
+    /// What was noted last on this CPU.
+    #[inline(always)]
+    pub fn noted_ends() -> Option<Ends> {
+        // SAFETY: as above.
+        ENDS.get_ptr(0).map(|noted| unsafe { *noted })
     }
 
     /// Sends the packet out; the XDP action.

@@ -290,6 +290,7 @@ pub fn solicitation_target(packet: Packet, offset: u32) -> Option<Address> {
 }
 
 /// Who talks to whom, for the log; zeros where the packet does not say.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ends {
     /// The sender's address.
