@@ -4,7 +4,13 @@ use lb_common::{
     Address, Be32, Flow, NatReply, NatReplyKey, NatReplyKey6, Service, ServiceKey, ServiceKey6, Vip,
 };
 
-use crate::{checksum, kernel::Kernel, packet::Header, parse, rewrite::Side};
+use crate::{
+    checksum,
+    kernel::Kernel,
+    packet::{Header, from_be16},
+    parse,
+    rewrite::Side,
+};
 
 /// What the stages need of an IP header. Each family is a pipeline of its own, so that IPv4 pays nothing for IPv6.
 pub trait Ip: Copy {
@@ -110,7 +116,7 @@ impl Ip for Ipv4 {
 
     #[inline(always)]
     fn packet_length(self) -> u32 {
-        u32::from(u16::from_be(self.0.read::<u16, 16>()))
+        from_be16(self.0.read::<u16, 16>())
     }
 
     #[inline(always)]
@@ -230,7 +236,7 @@ impl Ip for Ipv6 {
 
     #[inline(always)]
     fn packet_length(self) -> u32 {
-        40 + u32::from(u16::from_be(self.0.read::<u16, 18>()))
+        40 + from_be16(self.0.read::<u16, 18>())
     }
 
     #[inline(always)]

@@ -22,7 +22,7 @@ use lb_common::{
 use crate::{
     decision::Egress,
     kernel::{Kernel, LONGEST_SUM, Question, Route},
-    packet::Packet,
+    packet::{Packet, masked},
     parse::{Ends, ends},
 };
 
@@ -72,7 +72,11 @@ static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
 /// Where a packet's bytes are summed up: the verifier follows offsets into a map value better than into a packet.
 #[repr(C, align(8))]
-struct Scratch([u8; LONGEST_SUM as usize + 8]);
+struct Scratch([u8; SCRATCH_LENGTH as usize + 8]);
+
+/// [`LONGEST_SUM`] up to the next power of two: before Linux 6.8 a mask is the one way to tell the verifier that a
+/// length is neither 0 nor too long.
+const SCRATCH_LENGTH: u32 = LONGEST_SUM.next_power_of_two();
 
 /// Who talks to whom, on its way from the function that reads it to the one that logs it: together with what the
 /// pipeline keeps on the stack they would need more of it than there is.
@@ -343,6 +347,7 @@ fn sum(context: *mut xdp_md, offset: u32, length: u32) -> i64 {
     if length == 0 || length > LONGEST_SUM {
         return -1;
     }
+    let length = masked::<{ SCRATCH_LENGTH - 1 }>(length - 1) + 1;
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return -1 };
     let bytes = scratch.cast::<u8>();
     // SAFETY: the buffer is longer than `length`, which was checked above, and belongs to this CPU.

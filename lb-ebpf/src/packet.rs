@@ -73,6 +73,36 @@ fn opaque(address: *mut u8) -> *mut u8 {
     address
 }
 
+/// A 16-bit number that stands in network order, in host order. Verifiers before Linux 6.16 know nothing about the
+/// result of a swap, not even that it has 16 bits.
+#[inline(always)]
+pub(crate) fn from_be16(value: u16) -> u32 {
+    masked::<0xffff>(u32::from(u16::from_be(value)))
+}
+
+/// `value & MASK` by an instruction that the optimiser cannot leave out because it knows the value better than the
+/// verifier does.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub(crate) fn masked<const MASK: u32>(value: u32) -> u32 {
+    let mut number = u64::from(value);
+    // SAFETY: a register is masked.
+    unsafe {
+        core::arch::asm!(
+            "{number} &= {mask}",
+            number = inout(reg) number,
+            mask = const MASK,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    number as u32
+}
+
+#[cfg(not(target_arch = "bpf"))]
+pub(crate) fn masked<const MASK: u32>(value: u32) -> u32 {
+    value & MASK
+}
+
 /// `N` bytes of a frame that are known to be there.
 #[derive(Clone, Copy)]
 pub struct Header<const N: usize>(*mut u8);

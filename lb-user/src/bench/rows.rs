@@ -7,9 +7,8 @@ use std::{
 
 use etherparse::PacketBuilder;
 use lb_common::{
-    Address,
-    Backend, Be16, Be32, DEFAULT_RING_SIZE, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop, Service,
-    ServiceKey6, Verdict, Vip,
+    Address, Backend, Be16, Be32, DEFAULT_RING_SIZE, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
+    Service, ServiceKey6, Verdict, Vip,
 };
 
 use super::{
@@ -138,7 +137,10 @@ pub(super) fn dataplane() -> Result<XdpDataplane, BenchError> {
     let mut dataplane = XdpDataplane::load(LoadOptions::new("/nonexistent"))?;
     let lease = 1;
     dataplane.set_lease(lease, (Timestamp::now() + Duration::from_hours(24)).0)?;
-    dataplane.put_interface(1, Interface { ifindex: LOOPBACK, mac: OWN_MAC, mtu: 1_500, ..Interface::default() })?;
+    dataplane.put_interface(
+        1,
+        Interface { ifindex: LOOPBACK, mac: OWN_MAC, mtu: 1_500, ..Interface::default() },
+    )?;
     dataplane.put_vip(address(VIP), Vip { lease, ..Vip::default() })?;
     for (index, (port, mode)) in (0..).zip([(80, MODE_DR), (81, MODE_NAT), (82, MODE_LOCAL)]) {
         let mut members = Vec::new();
