@@ -10,6 +10,7 @@ use lb_common::{Flow, FlowKey, FlowState, ServiceKey6, slot};
 
 use super::forwarding::Forwarding;
 use crate::{
+    balance::Slots,
     dataplane::{Dataplane, DataplaneError, FlowCursor},
     time::Timestamp,
 };
@@ -115,12 +116,12 @@ impl Forwarding {
     /// Unsettled slots and remembered flows of a service.
     pub(super) fn remembered(&self, service: ServiceKey6) -> (usize, usize) {
         let slots = self.services.get(&service).and_then(|service| service.slots.as_ref());
-        (slots.map_or(0, crate::balance::Slots::unsettled), self.memory.flows(service))
+        (slots.map_or(0, Slots::unsettled), self.memory.flows(service))
     }
 
     fn step(&mut self, dataplane: &mut dyn Dataplane, now: Timestamp) -> Result<bool, DataplaneError> {
         let closing = self.services.iter().find(|(_, service)| {
-            service.slots.as_ref().and_then(|slots| slots.next_close()).is_some_and(|at| at <= now)
+            service.slots.as_ref().and_then(Slots::next_close).is_some_and(|at| at <= now)
         });
         if let Some((key, _)) = closing {
             let key = *key;
