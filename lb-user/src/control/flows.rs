@@ -11,6 +11,7 @@ use lb_common::{Flow, FlowKey, FlowState, slot};
 
 use super::{desired::ServiceId, forwarding::Forwarding};
 use crate::{
+    balance::Slots,
     config::{Ports, Protocol},
     dataplane::{Dataplane, DataplaneError, FlowCursor},
     time::Timestamp,
@@ -117,7 +118,7 @@ impl Forwarding {
     /// Unsettled slots and remembered flows of a service.
     pub(super) fn remembered(&self, service: ServiceId) -> (usize, usize) {
         let slots = self.services.get(&service).and_then(|service| service.slots.as_ref());
-        (slots.map_or(0, crate::balance::Slots::unsettled), self.memory.flows(service))
+        (slots.map_or(0, Slots::unsettled), self.memory.flows(service))
     }
 
     fn step(&mut self, dataplane: &mut dyn Dataplane, now: Timestamp) -> Result<bool, DataplaneError> {

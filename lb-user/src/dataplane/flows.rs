@@ -41,8 +41,8 @@ impl FlowCursor {
 #[repr(C)]
 #[derive(Default)]
 struct Batch {
-    in_batch: u64,
-    out_batch: u64,
+    from: u64,
+    next: u64,
     keys: u64,
     values: u64,
     count: u32,
@@ -78,10 +78,10 @@ impl Flows {
         loop {
             let mut keys = vec![FlowKey::default(); room];
             let mut values = vec![FlowState::default(); room];
-            let (from, mut next) = (cursor.next.unwrap_or(0), 0_u32);
+            let (first, mut behind) = (cursor.next.unwrap_or(0), 0_u32);
             let mut batch = Batch {
-                in_batch: if cursor.next.is_some() { &raw const from as u64 } else { 0 },
-                out_batch: &raw mut next as u64,
+                from: if cursor.next.is_some() { &raw const first as u64 } else { 0 },
+                next: &raw mut behind as u64,
                 keys: keys.as_mut_ptr() as u64,
                 values: values.as_mut_ptr() as u64,
                 count: room as u32,
@@ -95,8 +95,8 @@ impl Flows {
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => cursor.finished = true,
-                Err(error) => return Err(failed(names::FLOWS, "read a batch from", from)(error)),
-                Ok(()) => cursor.next = Some(next),
+                Err(error) => return Err(failed(names::FLOWS, "read a batch from", first)(error)),
+                Ok(()) => cursor.next = Some(behind),
             }
             return Ok(keys.into_iter().zip(values).take(batch.count as usize).collect());
         }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{ProgramError, TestRun as _, TestRunOptions},
+    programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
 };
 use lb_common::{
     Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6, NextHop,
@@ -81,7 +81,7 @@ impl XdpDataplane {
             .load(OBJECT)
             .map_err(|error| load_error(error.into()))?;
         for program in [Program::Native, Program::Generic] {
-            program.of(&mut ebpf)?.load().map_err(|error| load_error(readable(error)))?;
+            load_patiently(program.of(&mut ebpf)?).map_err(|error| load_error(readable(error)))?;
         }
         let maps = Maps::take(&mut ebpf)?;
         Ok(Self {
@@ -137,6 +137,19 @@ impl XdpDataplane {
 enum ServiceName {
     One(ServiceKey6),
     Range(RangeKey, u8),
+}
+
+/// Loads a program. The verifier gives up with EAGAIN when a signal arrives while it works, whatever becomes of the
+/// signal.
+fn load_patiently(program: &mut Xdp) -> Result<(), ProgramError> {
+    const ATTEMPTS: usize = 5;
+    for _ in 1..ATTEMPTS {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
+            result => return result,
+        }
+    }
+    program.load()
 }
 
 /// What became of a test packet.

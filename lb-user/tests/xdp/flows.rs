@@ -48,7 +48,7 @@ fn going_on(client: u16) -> Packet {
 }
 
 /// The backend a packet goes to.
-fn backend(world: &mut World, program: Program, packet: Packet) -> u32 {
+fn backend(world: &mut World, program: Program, packet: &Packet) -> u32 {
     let seen = world.see(program, &packet.bytes());
     assert_eq!(seen.verdicts, [(Verdict::Dr, 1)]);
     assert_eq!(seen.backends.len(), 1, "{seen:?}");
@@ -72,22 +72,22 @@ fn flows(world: &mut World, most: u32) -> BTreeMap<FlowKey, FlowState> {
 fn unsettled_slot_sends_new_connections_to_its_current_backend_and_others_to_its_previous() {
     in_world(|world, program| {
         let (old, new) = (backend_of(DR), backend_of(DR_FAR));
-        assert_eq!(backend(world, program, opening(1)), new, "SYN");
-        assert_eq!(backend(world, program, going_on(1)), new, "what follows it");
-        assert_eq!(backend(world, program, going_on(2)), old, "an old connection");
+        assert_eq!(backend(world, program, &opening(1)), new, "SYN");
+        assert_eq!(backend(world, program, &going_on(1)), new, "what follows it");
+        assert_eq!(backend(world, program, &going_on(2)), old, "an old connection");
         let udp = udp(VIP, DR_UDP).source_port(1);
-        assert_eq!(backend(world, program, udp), backend_of(DR_UDP), "a datagram opens nothing");
+        assert_eq!(backend(world, program, &udp), backend_of(DR_UDP), "a datagram opens nothing");
         assert_eq!(flows(world, 1_024).len(), 3);
 
         // The window closes: previous is current.
         world.dataplane.put_ring(PREVIOUS, &[new]).expect("put_ring");
-        assert_eq!(backend(world, program, going_on(2)), old, "remembered");
-        assert_eq!(backend(world, program, going_on(3)), new, "not remembered");
+        assert_eq!(backend(world, program, &going_on(2)), old, "remembered");
+        assert_eq!(backend(world, program, &going_on(3)), new, "not remembered");
 
         world.dataplane.set_backend_flags(old, Backend::FAILED).expect("set_backend_flags");
-        assert_eq!(backend(world, program, going_on(2)), new, "its backend failed");
+        assert_eq!(backend(world, program, &going_on(2)), new, "its backend failed");
         world.dataplane.set_backend_flags(old, 0).expect("set_backend_flags");
-        assert_eq!(backend(world, program, going_on(2)), new, "and that is remembered");
+        assert_eq!(backend(world, program, &going_on(2)), new, "and that is remembered");
     });
 }
 
@@ -96,8 +96,8 @@ fn unsettled_slot_sends_new_connections_to_its_current_backend_and_others_to_its
 fn settled_slot_leaves_the_table_empty() {
     in_world(|world, program| {
         world.dataplane.put_ring(u32::from(DR), &[backend_of(DR_FAR)]).expect("put_ring");
-        assert_eq!(backend(world, program, opening(1)), backend_of(DR_FAR));
-        assert_eq!(backend(world, program, going_on(2)), backend_of(DR_FAR));
+        assert_eq!(backend(world, program, &opening(1)), backend_of(DR_FAR));
+        assert_eq!(backend(world, program, &going_on(2)), backend_of(DR_FAR));
         assert!(flows(world, 1_024).is_empty());
     });
 }

@@ -12,8 +12,8 @@ use crate::{
 
 const SIZE: u32 = 31;
 const BACKENDS: u32 = 5;
-const WINDOW: Duration = Duration::from_secs(60);
-const TIMEOUT: Duration = Duration::from_secs(300);
+const WINDOW: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(5);
 
 const A: u32 = 1;
 const B: u32 = 2;

@@ -14,11 +14,11 @@ use crate::config::{
 };
 
 /// Default of `learning_window`: a connection that says nothing for longer is rare.
-const LEARNING_WINDOW: Duration = Duration::from_secs(60);
+const LEARNING_WINDOW: Duration = Duration::from_mins(1);
 /// Default of `flow_timeout` for TCP: as long as many NATs and firewalls remember a silent connection.
-const TCP_FLOW_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+const TCP_FLOW_TIMEOUT: Duration = Duration::from_mins(15);
 /// Default of `flow_timeout` for UDP.
-const UDP_FLOW_TIMEOUT: Duration = Duration::from_secs(60);
+const UDP_FLOW_TIMEOUT: Duration = Duration::from_mins(1);
 /// Fewer slots a backend than this, and their shares differ by more than a few percent.
 const SLOTS_PER_BACKEND: usize = 100;
 

@@ -76,7 +76,7 @@ impl Node {
 /// A port whose flow belongs to node-b in the settled ring.
 fn port_of_b(node: &mut Node) -> u16 {
     let b = node.id_of(NODE_B);
-    (1..).find(|port| node.packet(*port, false, Timestamp(0)) == b).unwrap()
+    (1..u16::MAX).find(|port| node.packet(*port, false, Timestamp(0)) == b).unwrap()
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn connection_stays_with_a_backend_that_drains_until_it_ends() {
     node.apply(&healthy());
     let (a, b) = (node.id_of(NODE_A), node.id_of(NODE_B));
     let port = port_of_b(&mut node);
-    let other = (port + 1..).find(|port| node.packet(*port, false, seconds(1)) == b).unwrap();
+    let other = (port + 1..u16::MAX).find(|port| node.packet(*port, false, seconds(1)) == b).unwrap();
     node.apply(&b_drained());
     assert_eq!(node.unsettled(), 32_768);
     assert_eq!(node.packet(port, false, seconds(1)), b, "an old connection");
