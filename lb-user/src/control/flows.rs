@@ -123,7 +123,7 @@ impl Forwarding {
 
     fn step(&mut self, dataplane: &mut dyn Dataplane, now: Timestamp) -> Result<bool, DataplaneError> {
         let closing = self.services.iter().find(|(_, service)| {
-            service.slots.as_ref().and_then(|slots| slots.next_close()).is_some_and(|at| at <= now)
+            service.slots.as_ref().and_then(Slots::next_close).is_some_and(|at| at <= now)
         });
         if let Some((key, _)) = closing {
             let key = *key;

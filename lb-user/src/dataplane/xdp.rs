@@ -145,7 +145,8 @@ fn load_patiently(program: &mut Xdp) -> Result<(), ProgramError> {
     const ATTEMPTS: usize = 5;
     for _ in 1..ATTEMPTS {
         match program.load() {
-            Err(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
             result => return result,
         }
     }
