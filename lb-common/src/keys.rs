@@ -154,8 +154,6 @@ impl Service {
     /// One of the backends is this node: packets that another director steered here are delivered, not
     /// steered again.
     pub const HAS_LOCAL: u32 = 1;
-    /// The learning window is open: a flow nobody remembers in an unsettled slot is an old one.
-    pub const LEARNING: u32 = 2;
 }
 
 /// A slot of a ring: a backend identifier (0 = none), and whether flows of a previous backend may be left.
@@ -275,32 +273,6 @@ pub struct FlowState {
     pub last_seen: u64,
 }
 
-/// The key of `FRAGMENTS`: what the fragments of a packet have in common (RFC 791, RFC 8200 section 4.5).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FragmentKey {
-    /// Who sends.
-    pub source: Address,
-    /// The VIP.
-    pub destination: Address,
-    /// The identification, as it stands in the packet; of IPv4 in the first two bytes.
-    pub id: u32,
-    /// The IP protocol number.
-    pub protocol: u8,
-    /// Always zero.
-    pub reserved: [u8; 3],
-}
-
-/// The value of `FRAGMENTS`: where the first fragment went.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FragmentState {
-    /// The backend identifier; 0: this node's own stack.
-    pub backend: u32,
-    /// The hash of the flow, which the outer source port of `gue` comes from.
-    pub hash: u32,
-}
-
 /// The one value of `SETTINGS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -315,7 +287,7 @@ pub struct Settings {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Be32, FlowKey, FlowState, FragmentKey, FragmentState, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
+        Be32, FlowKey, FlowState, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
         Service, ServiceKey, ServiceKey6, Settings, Vip,
     };
 
@@ -343,10 +315,6 @@ mod pod {
     unsafe impl aya::Pod for FlowKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for FlowState {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for FragmentKey {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for FragmentState {}
 }
 
 #[cfg(test)]
@@ -360,7 +328,6 @@ mod tests {
         assert_eq!(size_of::<RangeKey>(), 20);
         assert_eq!(size_of::<NatReplyKey6>(), 20);
         assert_eq!(size_of::<FlowKey>(), 40);
-        assert_eq!(size_of::<FragmentKey>(), 40);
         assert_eq!(size_of::<crate::Backend>(), 64);
         assert_eq!(size_of::<crate::Interface>(), 16);
     }

@@ -26,7 +26,7 @@ pub use backend::{
 };
 pub use flow::{Flow, slot};
 pub use keys::{
-    Be16, Be32, FlowKey, FlowState, FragmentKey, FragmentState, Mac, NatReply, NatReplyKey, NatReplyKey6,
+    Be16, Be32, FlowKey, FlowState, Mac, NatReply, NatReplyKey, NatReplyKey6,
     RangeKey, Service, ServiceKey, ServiceKey6, Settings, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
 };
 pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Ownership, ownership};
@@ -63,8 +63,6 @@ pub mod limits {
     pub const SERVICE_RANGES: u32 = 4_096;
     /// Flows of unsettled slots that are remembered.
     pub const FLOWS: u32 = 131_072;
-    /// Packets in fragments whose first one is remembered.
-    pub const FRAGMENTS: u32 = 16_384;
 }
 
 /// The names of maps, programs and load-time globals in the eBPF object.
@@ -85,8 +83,6 @@ pub mod names {
     pub const SERVICE_RANGES: &str = "SERVICE_RANGES";
     /// `LruHashMap<FlowKey, FlowState>`: flows of unsettled slots.
     pub const FLOWS: &str = "FLOWS";
-    /// `LruHashMap<FragmentKey, FragmentState>`: where first fragments went.
-    pub const FRAGMENTS: &str = "FRAGMENTS";
     /// `ArrayOfMaps<Array<u32>>`: service ring index → ring of backend identifiers.
     pub const RINGS: &str = "RINGS";
     /// `Array<Backend>` (memory-mappable), by backend identifier.

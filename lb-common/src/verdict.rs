@@ -41,10 +41,8 @@ verdicts! {
     VipNotOwner = "vip_not_owner",
     /// To a VIP whose lease has run out; dropped.
     LeaseExpired = "lease_expired",
-    /// A later fragment of a packet, sent where its first fragment went.
+    /// A fragment to a VIP whose lease has not run out; passed to the stack.
     Fragment = "fragment",
-    /// A later fragment of a packet whose first fragment was not seen; dropped.
-    FragmentUnknown = "fragment_unknown",
     /// To a VIP, but too short, inconsistent, or with an unfinished checksum over more bytes than can be summed;
     /// dropped.
     Malformed = "malformed",
@@ -62,11 +60,7 @@ verdicts! {
     Gue = "gue",
     /// Encapsulated by another director for this node's own backend; stripped and delivered.
     Decapsulated = "decapsulated",
-    /// An ICMP error about a steered flow, sent to the flow's backend.
-    IcmpError = "icmp_error",
-    /// Too big for the way to the backend; answered by an ICMP error with the size that fits.
-    TooBig = "too_big",
-    /// Too big for the way to the backend, and nobody to tell: dropped.
+    /// With its outer header too big for the way to the backend; dropped.
     TooBigDropped = "too_big_dropped",
     /// A backend's reply, its source rewritten to the VIP.
     NatReply = "nat_reply",

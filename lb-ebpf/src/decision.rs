@@ -51,6 +51,7 @@ pub const fn action(verdict: Verdict) -> Action {
         Verdict::NotOurs
         | Verdict::ArpOwner
         | Verdict::VipStack
+        | Verdict::Fragment
         | Verdict::Delivered
         | Verdict::Decapsulated
         | Verdict::Local
@@ -59,10 +60,7 @@ pub const fn action(verdict: Verdict) -> Action {
         | Verdict::Nat
         | Verdict::Ipip
         | Verdict::Gue
-        | Verdict::NatReply
-        | Verdict::IcmpError
-        | Verdict::Fragment
-        | Verdict::TooBig => Action::Send,
+        | Verdict::NatReply => Action::Send,
         Verdict::ArpNotOwner
         | Verdict::ArpLeaseExpired
         | Verdict::VipNotOwner
@@ -73,7 +71,6 @@ pub const fn action(verdict: Verdict) -> Action {
         | Verdict::NoRoute
         | Verdict::TooLong
         | Verdict::TooBigDropped
-        | Verdict::FragmentUnknown
         | Verdict::TtlExpired
         | Verdict::Internal => Action::Drop,
     }
@@ -103,7 +100,6 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::ForwardingOff
         | Verdict::TooLong
         | Verdict::TooBigDropped
-        | Verdict::FragmentUnknown
         | Verdict::TtlExpired
         | Verdict::Malformed
         | Verdict::Internal => Severity::Fault,
@@ -121,8 +117,6 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::Ipip
         | Verdict::Gue
         | Verdict::Decapsulated
-        | Verdict::IcmpError
-        | Verdict::TooBig
         | Verdict::NatReply => Severity::Ordinary,
     }
 }

@@ -44,7 +44,8 @@ pub(crate) fn vip<K: Kernel>(kernel: &K, vip: Vip, payload: Kind) -> Verdict {
     match (payload, state) {
         (Kind::Malformed, _) => Verdict::Malformed,
         (_, Ownership::Expired) => Verdict::LeaseExpired,
-        (Kind::Fragment, _) | (_, Ownership::Owner) => Verdict::VipStack,
+        (Kind::Fragment, _) => Verdict::Fragment,
+        (_, Ownership::Owner) => Verdict::VipStack,
         (_, Ownership::Backup) => Verdict::VipNotOwner,
     }
 }

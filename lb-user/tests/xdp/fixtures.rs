@@ -484,10 +484,10 @@ table! {
     ];
 
     fragments_to_a_vip_pass = [
-        passes("the first", tcp(VIP, DR).more_fragments(true), VipStack),
-        passes("one in the middle", tcp(VIP, DR).more_fragments(true).fragment_offset(10), VipStack),
-        passes("the last", udp(VIP, DR_UDP).fragment_offset(10), VipStack),
-        passes("backup", tcp(VIP_BACKUP, DR).more_fragments(true), VipStack),
+        passes("the first", tcp(VIP, DR).more_fragments(true), Fragment),
+        passes("one in the middle", tcp(VIP, DR).more_fragments(true).fragment_offset(10), Fragment),
+        passes("the last", udp(VIP, DR_UDP).fragment_offset(10), Fragment),
+        passes("backup", tcp(VIP_BACKUP, DR).more_fragments(true), Fragment),
         drops("lease ran out", tcp(VIP_EXPIRED, DR).more_fragments(true), LeaseExpired),
     ];
 }

@@ -88,7 +88,8 @@ impl Model {
             return match (payload, self.leases[lease]) {
                 (Payload::Malformed, _) => drop(Verdict::Malformed),
                 (_, LeaseModel::Expired) => drop(Verdict::LeaseExpired),
-                (Payload::Fragment, _) | (_, LeaseModel::Owner) => pass(Verdict::VipStack),
+                (Payload::Fragment, _) => pass(Verdict::Fragment),
+                (_, LeaseModel::Owner) => pass(Verdict::VipStack),
                 (_, LeaseModel::Backup) => drop(Verdict::VipNotOwner),
             };
         }
