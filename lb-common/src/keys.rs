@@ -287,8 +287,8 @@ pub struct Settings {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Be32, FlowKey, FlowState, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
-        Service, ServiceKey, ServiceKey6, Settings, Vip,
+        Be32, FlowKey, FlowState, NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey,
+        ServiceKey6, Settings, Vip,
     };
 
     // SAFETY: `repr(C)` with explicit padding fields, no pointers, any bit pattern is valid.

@@ -26,8 +26,8 @@ pub use backend::{
 };
 pub use flow::{Flow, slot};
 pub use keys::{
-    Be16, Be32, FlowKey, FlowState, Mac, NatReply, NatReplyKey, NatReplyKey6,
-    RangeKey, Service, ServiceKey, ServiceKey6, Settings, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
+    Be16, Be32, FlowKey, FlowState, Mac, NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey,
+    ServiceKey6, Settings, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
 };
 pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Ownership, ownership};
 pub use verdict::Verdict;

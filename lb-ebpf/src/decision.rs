@@ -56,11 +56,7 @@ pub const fn action(verdict: Verdict) -> Action {
         | Verdict::Decapsulated
         | Verdict::Local
         | Verdict::ForwardingOff => Action::Pass,
-        Verdict::Dr
-        | Verdict::Nat
-        | Verdict::Ipip
-        | Verdict::Gue
-        | Verdict::NatReply => Action::Send,
+        Verdict::Dr | Verdict::Nat | Verdict::Ipip | Verdict::Gue | Verdict::NatReply => Action::Send,
         Verdict::ArpNotOwner
         | Verdict::ArpLeaseExpired
         | Verdict::VipNotOwner

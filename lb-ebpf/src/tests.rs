@@ -458,14 +458,5 @@ fn partial_checksum_over_too_many_bytes_is_malformed() {
 fn only_forwarding_sends() {
     let sending: Vec<_> =
         Verdict::ALL.iter().filter(|verdict| action(**verdict) == Action::Send).copied().collect();
-    assert_eq!(
-        sending,
-        [
-            Verdict::Dr,
-            Verdict::Nat,
-            Verdict::Ipip,
-            Verdict::Gue,
-            Verdict::NatReply,
-        ]
-    );
+    assert_eq!(sending, [Verdict::Dr, Verdict::Nat, Verdict::Ipip, Verdict::Gue, Verdict::NatReply,]);
 }
