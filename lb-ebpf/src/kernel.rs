@@ -36,6 +36,8 @@ pub trait Kernel {
     fn recall(&self, key: &FlowKey, now: u64) -> Option<u32>;
     /// Writes to `FLOWS`.
     fn remember(&self, key: &FlowKey, state: &FlowState);
+    /// Whether this node has a TCP socket that is an end of a flow; one that only listens is none.
+    fn has_connection(&self, key: &FlowKey) -> bool;
     /// Looks up `BACKENDS`.
     fn backend(&self, id: u32) -> Option<Backend>;
     /// Looks up `INTERFACES`.
