@@ -31,7 +31,7 @@ pub(crate) fn backend<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
     let now = kernel.now_coarse();
     if let Some(id) = kernel.recall(&packet.key, now)
         && let Some(backend) = kernel.backend(id)
-        && backend.flags & Backend::FAILED == 0
+        && backend.flags() & Backend::FAILED == 0
     {
         return id;
     }
@@ -58,5 +58,5 @@ pub(crate) fn backend<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
 
 #[inline(always)]
 fn is_local<K: Kernel>(kernel: &K, id: u32) -> bool {
-    kernel.backend(id).is_some_and(|backend| backend.mode == MODE_LOCAL)
+    kernel.backend(id).is_some_and(|backend| backend.mode() == MODE_LOCAL)
 }
