@@ -341,7 +341,7 @@ impl Dataplane for XdpDataplane {
     }
 }
 
-/// A backend as the words of its map element.
+/// A backend as the words of its map element, the length of its outer headers filled in.
 fn backend_words(backend: &Backend) -> [u64; 8] {
     const { assert!(size_of::<Backend>() == 64, "eight words") };
     let mut words = [0; 8];
@@ -355,7 +355,9 @@ fn backend_words(backend: &Backend) -> [u64; 8] {
         *word = u64::from_ne_bytes(bytes);
     }
     let (port, mtu) = (backend.port.0.to_ne_bytes(), backend.mtu.to_ne_bytes());
-    words[5] = u64::from_ne_bytes([port[0], port[1], backend.mode, backend.flags, mtu[0], mtu[1], 0, 0]);
+    let over = backend.outer_length().to_ne_bytes();
+    words[5] =
+        u64::from_ne_bytes([port[0], port[1], backend.mode, backend.flags, mtu[0], mtu[1], over[0], over[1]]);
     words
 }
 
