@@ -56,10 +56,10 @@ impl LoadOptions {
 pub struct XdpDataplane {
     /// Owns the programs; the maps were taken out.
     pub(super) ebpf: Ebpf,
-    maps: Maps,
-    nat_replies: BTreeSet<NatReplyKey6>,
-    local_services: BTreeSet<ServiceName>,
-    pin_dir: PathBuf,
+    pub(super) maps: Maps,
+    pub(super) nat_replies: BTreeSet<NatReplyKey6>,
+    pub(super) local_services: BTreeSet<ServiceName>,
+    pub(super) pin_dir: PathBuf,
 }
 
 impl XdpDataplane {
@@ -113,6 +113,11 @@ impl XdpDataplane {
         Ok(TestOutcome { action: result.return_value, frame: out })
     }
 
+    /// Replaces rings as [`Dataplane::put_ring`] does, and waits once for packets under way.
+    pub fn put_rings(&mut self, rings: &[(u32, &[u32])]) -> Result<(), DataplaneError> {
+        self.maps.put_rings(rings)
+    }
+
     /// Notes whether a service has a local backend.
     fn note_local(&mut self, name: ServiceName, service: Service) -> Result<(), DataplaneError> {
         let changed = if service.flags & Service::HAS_LOCAL != 0 {
@@ -134,7 +139,7 @@ impl XdpDataplane {
 
 /// What a service is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum ServiceName {
+pub(super) enum ServiceName {
     One(ServiceKey6),
     Range(RangeKey, u8),
 }
@@ -209,7 +214,7 @@ impl Dataplane for XdpDataplane {
     }
 
     fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError> {
-        self.maps.put_ring(index, slots)
+        self.maps.put_rings(&[(index, slots)])
     }
 
     fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError> {

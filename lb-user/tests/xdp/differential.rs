@@ -4,9 +4,8 @@
 use std::{collections::HashMap, net::Ipv4Addr};
 
 use lb::dataplane::{
-    Dataplane as _, LoadOptions,
+    Dataplane as _,
     Program::{self, Generic, Native},
-    XdpDataplane,
 };
 use lb_common::{
     Backend, BackendCounters, Be16, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_LOCAL, MODE_NAT,
@@ -18,6 +17,7 @@ use crate::{
     model::{Expected, LeaseModel, Model, ServiceModel, same},
     namespace::{index, isolated},
     packets::{CLIENT, CLIENT_MAC, Checksum, OWN_MAC, Packet, Protocol, arp, tcp},
+    pool::Lent,
     world::{
         DIRECTOR, DROP, FAR, FAR_MAC, NAT_BACKEND, NEAR, NEAR_MAC, OTHER, OWN_ADDRESS, SILENT_CLIENT, VIP,
         VIP_BACKUP, VIP_EXPIRED, address, build_network,
@@ -125,9 +125,8 @@ fn equal(seen: &[u8], expected: &Expected, came: &[u8]) -> bool {
     seen == wanted
 }
 
-fn load(model: &Model) -> XdpDataplane {
-    let options = LoadOptions { backends: 64, services: 64, ..LoadOptions::new("/nonexistent") };
-    let mut dataplane = XdpDataplane::load(options).expect("the program loads");
+fn load(model: &Model) -> Lent {
+    let mut dataplane = Lent::empty();
     for (&slot, &(ifindex, mac)) in &model.interfaces {
         dataplane
             .put_interface(slot, Interface { ifindex, mac, mtu: 1500, ..Interface::default() })

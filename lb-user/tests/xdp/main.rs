@@ -8,4 +8,5 @@ mod log;
 mod model;
 mod namespace;
 mod packets;
+mod pool;
 mod world;

@@ -12,7 +12,10 @@ use lb_common::{
     Verdict, Vip,
 };
 
-use crate::namespace::{index, ip};
+use crate::{
+    namespace::{index, ip},
+    pool::{self, Lent},
+};
 
 /// XDP actions.
 pub(crate) const DROP: u32 = 1;
@@ -101,7 +104,7 @@ const fn ipv6(last: u16) -> Ipv6Addr {
 
 /// A loaded program with the maps of the fixtures.
 pub(crate) struct World {
-    pub(crate) dataplane: XdpDataplane,
+    pub(crate) dataplane: Lent,
 }
 
 /// What a frame did.
@@ -148,16 +151,17 @@ pub(crate) fn forwarding(on: bool) {
 }
 
 impl World {
-    /// Loads the program and fills the maps.
+    /// Fills the maps of a program.
     pub(crate) fn load() -> Self {
-        Self::logging(PacketLog::Off)
+        Self::of(Lent::empty())
     }
 
-    /// The same, with the program's log at a level.
+    /// The same of a program that logs.
     pub(crate) fn logging(packet_log: PacketLog) -> Self {
-        let options =
-            LoadOptions { backends: 256, services: 256, packet_log, ..LoadOptions::new("/nonexistent") };
-        let mut dataplane = XdpDataplane::load(options).expect("the program loads");
+        Self::of(Lent::loaded(LoadOptions { packet_log, ..pool::options() }))
+    }
+
+    fn of(mut dataplane: Lent) -> Self {
         let far = index("far");
         for (slot, ifindex, mac) in [(1, 1, NEAR_MAC), (2, far, FAR_MAC)] {
             dataplane
@@ -231,18 +235,16 @@ impl World {
             GUE6,
             NARROW,
         ];
-        for port in ports {
-            for id in [backend_of(port), backend_of6(port)] {
-                let slot = match port {
-                    HOLE => 0,
-                    NO_SUCH_BACKEND => 1_000_000,
-                    _ => id,
-                };
-                if port != NO_RING {
-                    dataplane.put_ring(id, &[slot]).expect("put_ring");
-                }
-            }
-        }
+        let rings = ports.iter().flat_map(|&port| {
+            [backend_of(port), backend_of6(port)].map(|id| match port {
+                HOLE => (id, [0]),
+                NO_SUCH_BACKEND => (id, [1_000_000]),
+                _ => (id, [id]),
+            })
+        });
+        let rings: Vec<(u32, [u32; 1])> = rings.collect();
+        let rings: Vec<(u32, &[u32])> = rings.iter().map(|(index, slots)| (*index, &slots[..])).collect();
+        dataplane.put_rings(&rings).expect("put_rings");
         put_services(&mut dataplane, &ports);
         let mut world = Self { dataplane };
         world.put_ranges();
@@ -329,7 +331,11 @@ fn put_services(dataplane: &mut XdpDataplane, ports: &[u16]) {
             let protocol = if port == NAT_UDP || port == DR_UDP { 17 } else { 6 };
             let key = ServiceKey6 { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
             let service = Service {
-                ring: if vip.is_ipv4() { backend_of(port) } else { backend_of6(port) },
+                ring: match port {
+                    NO_RING => u32::MAX,
+                    _ if vip.is_ipv4() => backend_of(port),
+                    _ => backend_of6(port),
+                },
                 ring_size: u32::from(port != EMPTY),
                 lease,
                 flags: if port == LOCAL { Service::HAS_LOCAL } else { 0 },
