@@ -1,8 +1,9 @@
 //! How a packet gets to its backend: `local`, `dr`, `nat`; `ipip` and `gue` are in [`tunnel`].
 
-use lb_common::{Backend, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Verdict};
+use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Verdict};
 
 use crate::{
+    backend::BackendEntry,
     decision::{Decision, Egress},
     ip::Ip,
     kernel::Kernel,
@@ -19,15 +20,15 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
     ethernet: Ethernet,
     segment: &Segment<I>,
     id: u32,
-    backend: &Backend,
+    backend: BackendEntry<'_>,
     hash: u32,
 ) -> Result<Decision, Verdict> {
     let opens_connection = segment.opens_connection();
     let bytes = segment.frame_length();
-    let decision = match backend.mode {
+    let decision = match backend.mode() {
         MODE_LOCAL => Verdict::Local.into(),
         MODE_DR => {
-            let hop = Hop::resolve(kernel, backend.next_hop)?;
+            let hop = Hop::resolve(kernel, backend.next_hop())?;
             require_ttl(segment.ip)?;
             // Generic mode keeps the kernel's note that a checksum is partial, and nothing it covers changes.
             if !GENERIC {
@@ -39,14 +40,14 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
             Decision { verdict: Verdict::Dr, egress: hop.egress }
         }
         MODE_NAT => {
-            let hop = Hop::resolve(kernel, backend.next_hop)?;
+            let hop = Hop::resolve(kernel, backend.next_hop())?;
             require_ttl(segment.ip)?;
             rewrite::endpoint::<K, I, GENERIC>(
                 kernel,
                 segment,
                 Side::Destination,
-                backend.address,
-                backend.port,
+                backend.address(),
+                backend.port(),
             )?;
             Decision {
                 verdict: Verdict::Nat,
@@ -54,7 +55,7 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
             }
         }
         MODE_IPIP | MODE_GUE => {
-            let hop = Hop::resolve(kernel, backend.next_hop)?;
+            let hop = Hop::resolve(kernel, backend.next_hop())?;
             require_ttl(segment.ip)?;
             tunnel::fits::<I, GENERIC>(segment.ip, backend, &hop)?;
             if !GENERIC {

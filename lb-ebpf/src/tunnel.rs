@@ -1,8 +1,9 @@
 //! `ipip` and `gue`: the packet travels within another one, of either family.
 
-use lb_common::{Address, Backend, MODE_GUE, Verdict};
+use lb_common::{Address, MODE_GUE, Verdict};
 
 use crate::{
+    backend::BackendEntry,
     checksum,
     decision::Decision,
     forward::Hop,
@@ -21,20 +22,24 @@ pub(crate) const UDP_LENGTH: u32 = 8;
 
 /// Bytes that the mode puts before a packet's IP header.
 #[inline(always)]
-fn overhead(backend: &Backend) -> u32 {
-    let ip = if backend.address.is_v4() { Ipv4::LENGTH } else { Ipv6::LENGTH };
-    if backend.mode == MODE_GUE { ip + UDP_LENGTH } else { ip }
+fn overhead(backend: BackendEntry<'_>) -> u32 {
+    let ip = if backend.address().is_v4() { Ipv4::LENGTH } else { Ipv6::LENGTH };
+    if backend.mode() == MODE_GUE { ip + UDP_LENGTH } else { ip }
 }
 
 /// Whether a packet can be encapsulated and sent on in one piece.
 #[inline(always)]
-pub(crate) fn fits<I: Ip, const GENERIC: bool>(ip: I, backend: &Backend, hop: &Hop) -> Result<(), Verdict> {
+pub(crate) fn fits<I: Ip, const GENERIC: bool>(
+    ip: I,
+    backend: BackendEntry<'_>,
+    hop: &Hop,
+) -> Result<(), Verdict> {
     let length = ip.packet_length();
     // GRO or TSO: the kernel would cut it without knowing of the outer header.
     if GENERIC && length > u32::from(hop.mtu) {
         return Err(Verdict::TooLong);
     }
-    if backend.mtu != 0 && length + overhead(backend) > u32::from(backend.mtu) {
+    if backend.mtu() != 0 && length + overhead(backend) > u32::from(backend.mtu()) {
         return Err(Verdict::TooBigDropped);
     }
     Ok(())
@@ -45,22 +50,22 @@ pub(crate) fn fits<I: Ip, const GENERIC: bool>(ip: I, backend: &Backend, hop: &H
 pub(crate) fn encapsulate<K: Kernel, I: Ip>(
     kernel: &K,
     ip: I,
-    backend: &Backend,
+    backend: BackendEntry<'_>,
     hop: &Hop,
     hash: u32,
 ) -> Result<Decision, Verdict> {
     let overhead = overhead(backend);
-    let is_gue = backend.mode == MODE_GUE;
+    let is_gue = backend.mode() == MODE_GUE;
     let outer = Outer {
-        source: backend.source,
-        destination: backend.address,
+        source: backend.source(),
+        destination: backend.address(),
         protocol: if is_gue { UDP } else { I::CARRIED },
         traffic_class: ip.traffic_class(),
         length: ip.packet_length() + overhead,
     };
     let packet = kernel.grow(overhead.cast_signed()).ok_or(Verdict::Internal)?;
     // The room was made a line above: a frame without it is a fault.
-    if backend.address.is_v4() {
+    if backend.address().is_v4() {
         let header = packet.header::<34>().ok_or(Verdict::Internal)?;
         hop.address(header, Ipv4::ETHERTYPE);
         outer.write4(header);

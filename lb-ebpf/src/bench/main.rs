@@ -54,16 +54,22 @@ mod programs {
         let words = start as *mut u64;
         // SAFETY: the kernel returned the address of an element that nobody else uses meanwhile; the packet has been
         // checked to be long enough and begins at a multiple of 256 bytes in a test run.
-        let flow = unsafe {
+        let (flow, source, destination) = unsafe {
             for index in 0..LENGTH / 8 {
                 words.add(index).write_volatile((*stimulus).packet[index]);
             }
             let run = (*stimulus).runs;
             (*stimulus).runs = run.wrapping_add(1);
             // An odd factor visits all flows once before it repeats one, and neighbours don't follow each other.
-            run.wrapping_mul(0x9e37_79b1) & (*stimulus).mask
+            let flow = run.wrapping_mul(0x9e37_79b1) & (*stimulus).mask;
+            let packet = &(*stimulus).packet;
+            (flow, packet[0] >> 48 | packet[1] << 16, packet[3] >> 48 | packet[4] << 16)
         };
         if let Some(header) = packet(&context).header::<LENGTH>() {
+            // A load waits for the stores whose bytes it meets in part only, which no packet from a wire makes it do: fields
+            // across the words of above are stored once more, as they will be read.
+            header.write::<u32, 6>(source as u32);
+            header.write::<u32, 30>(destination as u32);
             // 100.64.0.0/10 has 22 bits for clients; the others become the port.
             header.write::<u32, 26>((0x6440_0000 | flow & 0x3f_ffff).to_be());
             header.write::<u16, 34>((1_024 + (flow >> 22) as u16).to_be());

@@ -9,4 +9,5 @@ mod model;
 mod namespace;
 mod packets;
 mod pool;
+mod sockets;
 mod world;
