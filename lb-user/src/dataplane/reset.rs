@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lb_common::{BackendCounters, Interface, Settings, names};
+use lb_common::{BackendCounters, Interface, names};
 
 use super::{
     DataplaneError, XdpDataplane,
@@ -13,10 +13,11 @@ impl XdpDataplane {
     /// Empties every map and sets the folder for pins, as if the program were loaded anew. What is attached stays so.
     pub fn reset(&mut self, pin_dir: impl Into<PathBuf>) -> Result<(), DataplaneError> {
         self.maps.clear()?;
+        self.vips.clear();
         self.nat_replies.clear();
         self.local_services.clear();
         self.pin_dir = pin_dir.into();
-        Ok(())
+        self.publish_change_of_services()
     }
 }
 
@@ -26,6 +27,7 @@ impl Maps {
         let Self {
             vips,
             vips6,
+            vip_filter,
             services,
             services6,
             service_ranges,
@@ -34,7 +36,8 @@ impl Maps {
             nat_replies6,
             interfaces,
             egress,
-            settings,
+            // Written last, by the caller.
+            settings: _,
             backends,
             leases,
             verdicts,
@@ -45,6 +48,7 @@ impl Maps {
         } = self;
         vips.clear()?;
         vips6.clear()?;
+        vip_filter.clear();
         services.clear()?;
         services6.clear()?;
         let ranges: Result<Vec<_>, _> = service_ranges.keys().collect();
@@ -59,7 +63,6 @@ impl Maps {
             let none = Interface::default();
             interfaces.set(slot, none, 0).map_err(failed(names::INTERFACES, "clear", slot))?;
         }
-        settings.set(0, Settings::default(), 0).map_err(failed(names::SETTINGS, "clear", 0))?;
         backends.clear();
         leases.clear();
         for index in 0..verdicts.len() {

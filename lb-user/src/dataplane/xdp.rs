@@ -56,20 +56,13 @@ impl LoadOptions {
 pub struct XdpDataplane {
     /// Owns the programs; the maps were taken out.
     pub(super) ebpf: Ebpf,
-<<<<<<< HEAD
     pub(super) maps: Maps,
+    /// The VIPs, each behind its bit of `VIP_FILTER`.
+    pub(super) vips: BTreeSet<(u32, Address)>,
+    services_version: u32,
     pub(super) nat_replies: BTreeSet<NatReplyKey6>,
     pub(super) local_services: BTreeSet<ServiceName>,
     pub(super) pin_dir: PathBuf,
-=======
-    maps: Maps,
-    /// The VIPs, each behind its bit of `VIP_FILTER`.
-    vips: BTreeSet<(u32, Address)>,
-    services_version: u32,
-    nat_replies: BTreeSet<NatReplyKey6>,
-    local_services: BTreeSet<ServiceName>,
-    pin_dir: PathBuf,
->>>>>>> main
 }
 
 impl XdpDataplane {
@@ -125,25 +118,22 @@ impl XdpDataplane {
         Ok(TestOutcome { action: result.return_value, frame: out })
     }
 
-<<<<<<< HEAD
     /// Replaces rings as [`Dataplane::put_ring`] does, and waits once for packets under way.
     pub fn put_rings(&mut self, rings: &[(u32, &[u32])]) -> Result<(), DataplaneError> {
         self.maps.put_rings(rings)
     }
 
-    /// Notes whether a service has a local backend.
-    fn note_local(&mut self, name: ServiceName, service: Service) -> Result<(), DataplaneError> {
-        let changed = if service.flags & Service::HAS_LOCAL != 0 {
-            self.local_services.insert(name)
-=======
     /// Says that a service has changed, and whether it has a local backend.
     fn note_service(&mut self, name: ServiceName, service: Service) -> Result<(), DataplaneError> {
         if service.flags & Service::HAS_LOCAL != 0 {
             self.local_services.insert(name);
->>>>>>> main
         } else {
             self.local_services.remove(&name);
         }
+        self.publish_change_of_services()
+    }
+
+    pub(super) fn publish_change_of_services(&mut self) -> Result<(), DataplaneError> {
         self.services_version = self.services_version.wrapping_add(1);
         self.publish_settings()
     }
