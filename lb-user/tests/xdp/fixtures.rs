@@ -16,11 +16,11 @@ use crate::{
     },
     world::{
         CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, DROP, EMPTY, FAR, FAR_MAC, GUE, GUE6, HOLE, IPIP, IPIP6, LOCAL,
-        NARROW, NAT, NAT_BACKEND, NAT_BACKEND6, NAT_FAR, NAT_PORT, NAT_UDP, NAT_UDP_PORT, NAT_UNRESOLVED,
-        NEAR, NEAR_MAC, NO_INTERFACE, NO_RING, NO_SUCH_BACKEND, OTHER, OTHER6, OWN_ADDRESS, OWN_ADDRESS6,
-        PASS, RANGE, REDIRECT, SILENT_CLIENT, Seen, TUNNEL, TUNNEL6, TX, UNRESOLVED, UNUSED_BACKEND, VIP,
-        VIP_BACKUP, VIP_EXPIRED, VIP_NO_LEASE, VIP6, VIP6_BACKUP, VIP6_EXPIRED, World, address, backend_of,
-        backend_of6, build_network, forwarding,
+        LOCAL_RANGE, NARROW, NAT, NAT_BACKEND, NAT_BACKEND6, NAT_FAR, NAT_PORT, NAT_UDP, NAT_UDP_PORT,
+        NAT_UNRESOLVED, NEAR, NEAR_MAC, NO_INTERFACE, NO_RING, NO_SUCH_BACKEND, OTHER, OTHER6, OWN_ADDRESS,
+        OWN_ADDRESS6, PASS, RANGE, REDIRECT, SILENT_CLIENT, Seen, TUNNEL, TUNNEL6, TX, UNRESOLVED,
+        UNUSED_BACKEND, VIP, VIP_BACKUP, VIP_EXPIRED, VIP_NO_LEASE, VIP6, VIP6_BACKUP, VIP6_EXPIRED, World,
+        address, backend_of, backend_of6, build_network, forwarding,
     },
 };
 
@@ -398,6 +398,11 @@ table! {
         sends("an atomic fragment", tcp(VIP6, DR).extension(44, 1), TX, Dr, DR, near),
         passes("of nobody", tcp(OTHER6, DR).extension(0, 1), NotOurs),
         passes("no service", tcp(VIP6, CLOSED).extension(0, 1), VipStack),
+        sends(
+            "six",
+            (0..6).fold(tcp(VIP6, DR), |packet, _| packet.extension(60, 1)),
+            TX, Dr, DR, near
+        ),
         drops(
             "more than six",
             (0..7).fold(tcp(VIP6, DR), |packet, _| packet.extension(60, 1)),
@@ -442,6 +447,8 @@ table! {
         delivers("backup", tcp(VIP_BACKUP, LOCAL), OUTER, None),
         delivers("lease ran out", tcp(VIP_EXPIRED, LOCAL), OUTER, None),
         delivers("options", tcp(VIP, LOCAL).options(vec![1; 8]), OUTER, None),
+        delivers("a service of a range of ports", tcp(VIP, LOCAL_RANGE + 3), OUTER, None),
+        delivers("a service of a range of ports, 6", tcp(VIP6, LOCAL_RANGE), OUTER6, Some(50_000)),
         delivers("extension headers", tcp(VIP6, LOCAL).extension(0, 2), OUTER, None),
         passes("no local backend", within(&tcp(VIP, DR), OUTER.0, OUTER.1, None), NotOurs),
         passes("no service", within(&tcp(VIP, CLOSED), OUTER.0, OUTER.1, None), NotOurs),

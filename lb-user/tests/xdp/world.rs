@@ -62,6 +62,8 @@ pub(crate) const GUE6: u16 = 96;
 pub(crate) const NARROW: u16 = 97;
 /// The first of 1,024 ports of one service.
 pub(crate) const RANGE: u16 = 20_480;
+/// The first of 16 ports of one service with a local backend.
+pub(crate) const LOCAL_RANGE: u16 = 30_000;
 /// UDP.
 pub(crate) const NAT_UDP: u16 = 53;
 pub(crate) const DR_UDP: u16 = 54;
@@ -251,14 +253,16 @@ impl World {
         world
     }
 
-    /// Every UDP port is steered by `dr`, 1,024 TCP ports by `nat`.
+    /// Every UDP port is steered by `dr`, 1,024 TCP ports by `nat`, 16 to this node itself.
     fn put_ranges(&mut self) {
-        let vips: [(IpAddr, u32, u32); 2] =
-            [(VIP.into(), backend_of(NAT), backend_of(DR)), (VIP6.into(), backend_of6(NAT), backend_of6(DR))];
-        for (vip, range, all) in vips {
-            for (protocol, port, bits, ring) in [(6, RANGE, 6, range), (17, 0, 0, all)] {
+        for (vip, id) in [(VIP.into(), backend_of as fn(u16) -> u32), (VIP6.into(), backend_of6)] {
+            let vip: IpAddr = vip;
+            for (protocol, port, bits, like) in
+                [(6, RANGE, 6, NAT), (17, 0, 0, DR), (6, LOCAL_RANGE, 12, LOCAL)]
+            {
                 let key = RangeKey { address: address(vip), protocol, reserved: 0, port: Be16::new(port) };
-                let service = Service { ring, ring_size: 1, lease: 1, ..Service::default() };
+                let flags = if like == LOCAL { Service::HAS_LOCAL } else { 0 };
+                let service = Service { ring: id(like), ring_size: 1, lease: 1, flags, ..Service::default() };
                 self.dataplane.put_service_range(key, bits, service).expect("put_service_range");
             }
         }

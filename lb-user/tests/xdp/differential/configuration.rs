@@ -31,6 +31,8 @@ pub(super) const VIPS: [IpAddr; 6] = [
 ];
 /// Of services; the last is that of encapsulated packets.
 pub(super) const PORTS: [u16; 4] = [80, 443, 53, 6_080];
+/// The most services of one port.
+const SERVICES: u32 = (VIPS.len() * PORTS.len() * 2) as u32;
 /// First port and compared bits of services of ranges.
 const RANGES: [(u16, u8); 4] = [(0, 0), (0x5000, 4), (0x5400, 6), (443, 16)];
 /// The first half may take `nat` packets of IPv4, the second of IPv6.
@@ -43,9 +45,8 @@ const NO_BACKEND: u32 = 100_000;
 /// A configuration.
 pub(super) fn model() -> impl Strategy<Value = Model> {
     let lease_of = prop_oneof![15 => 1_u32..=3, 1 => Just(NO_LEASE)];
-    let vips = vec(proptest::option::weighted(0.9, (lease_of.clone(), proptest::bool::ANY)), VIPS.len());
-    let services =
-        vec(proptest::option::weighted(0.6, service(lease_of.clone())), VIPS.len() * PORTS.len() * 2);
+    let vips = vec((lease_of.clone(), proptest::bool::ANY), VIPS.len());
+    let services = vec(proptest::option::weighted(0.6, service(lease_of.clone())), SERVICES as usize);
     let ranges = vec(proptest::option::weighted(0.3, service(lease_of)), VIPS.len() * RANGES.len() * 2);
     let leases = vec(lease(), 3);
     let backends = vec(backend(), BACKENDS as usize);
@@ -54,19 +55,19 @@ pub(super) fn model() -> impl Strategy<Value = Model> {
             vips: VIPS
                 .into_iter()
                 .zip(vips)
-                .filter_map(|(vip, value)| Some((vip, value?)))
                 .map(|(vip, (lease, has_ranges))| (vip, VipModel { lease, has_ranges }))
                 .collect(),
-            services: keys(&PORTS)
-                .zip(services)
-                .filter_map(|((vip, port, protocol), service)| {
-                    Some(((vip, port, protocol), of_family(vip, service?)))
+            services: (0..)
+                .zip(keys(&PORTS).zip(services))
+                .filter_map(|(index, ((vip, port, protocol), service))| {
+                    Some(((vip, port, protocol), finished_service(vip, index, service?)))
                 })
                 .collect(),
-            ranges: keys(&RANGES)
-                .zip(ranges)
-                .filter_map(|((vip, (first, bits), protocol), service)| {
-                    Some((RangeModel { vip, protocol, first, bits }, of_family(vip, service?)))
+            ranges: (0..)
+                .zip(keys(&RANGES).zip(ranges))
+                .filter_map(|(index, ((vip, (first, bits), protocol), service))| {
+                    let index = index + SERVICES;
+                    Some((RangeModel { vip, protocol, first, bits }, finished_service(vip, index, service?)))
                 })
                 .collect(),
             leases: (1..).zip(leases).collect(),
@@ -94,11 +95,12 @@ fn service(lease: impl Strategy<Value = u32>) -> impl Strategy<Value = ServiceMo
     let slot = (id(), id(), proptest::bool::weighted(0.4))
         .prop_map(|(current, previous, unsettled)| SlotModel { current, previous, unsettled });
     (vec(slot, 0..24), lease, proptest::bool::weighted(0.3))
-        .prop_map(|(ring, lease, has_local)| ServiceModel { ring, lease, has_local })
+        .prop_map(|(ring, lease, has_local)| ServiceModel { index: 0, ring, lease, has_local })
 }
 
-/// The service with backends of the VIP's family.
-fn of_family(vip: IpAddr, mut service: ServiceModel) -> ServiceModel {
+/// The service with its ring's index and with backends of the VIP's family.
+fn finished_service(vip: IpAddr, index: u32, mut service: ServiceModel) -> ServiceModel {
+    service.index = 2 * index;
     if vip.is_ipv6() {
         for id in service.ring.iter_mut().flat_map(|slot| [&mut slot.current, &mut slot.previous]) {
             if (1..=BACKENDS / 2).contains(id) {
@@ -218,33 +220,44 @@ pub(super) fn fill(dataplane: &mut XdpDataplane, model: &Model) {
 
 fn fill_services(dataplane: &mut XdpDataplane, model: &Model) {
     let all: Vec<&ServiceModel> = model.services.values().chain(model.ranges.values()).collect();
-    let rings: Vec<Vec<u32>> = all
+    let rings: Vec<(u32, Vec<u32>)> = all
         .iter()
+        .filter(|service| !service.ring.is_empty())
         .flat_map(|service| {
             let mark = |slot: &SlotModel| slot.current | if slot.unsettled { UNSETTLED } else { 0 };
-            [service.ring.iter().map(mark).collect(), service.ring.iter().map(|slot| slot.previous).collect()]
+            [
+                (service.index, service.ring.iter().map(mark).collect()),
+                (service.index + 1, service.ring.iter().map(|slot| slot.previous).collect()),
+            ]
         })
         .collect();
-    let rings: Vec<(u32, &[u32])> =
-        (0..).zip(&rings).filter(|(_, ring)| !ring.is_empty()).map(|(n, ring)| (n, &ring[..])).collect();
+    let rings: Vec<(u32, &[u32])> = rings.iter().map(|(index, ring)| (*index, &ring[..])).collect();
     dataplane.put_rings(&rings).expect("put_rings");
+    for (&key, service) in &model.services {
+        put_service(dataplane, key, service);
+    }
+    for (range, service) in &model.ranges {
+        let (protocol, port) = (range.protocol, Be16::new(range.first));
+        let key = RangeKey { address: address(range.vip), protocol, reserved: 0, port };
+        dataplane.put_service_range(key, range.bits, value(service)).expect("put_service_range");
+    }
+}
 
-    let value = |number: usize, service: &ServiceModel| Service {
-        ring: 2 * number as u32,
-        previous: 2 * number as u32 + 1,
+pub(super) fn put_service(dataplane: &mut XdpDataplane, key: (IpAddr, u16, u8), service: &ServiceModel) {
+    dataplane.put_service(service_key(key), value(service)).expect("put_service");
+}
+
+pub(super) fn service_key((vip, port, protocol): (IpAddr, u16, u8)) -> ServiceKey6 {
+    ServiceKey6 { address: address(vip), port: Be16::new(port), protocol, reserved: 0 }
+}
+
+fn value(service: &ServiceModel) -> Service {
+    Service {
+        ring: service.index,
+        previous: service.index + 1,
         ring_size: service.ring.len() as u32,
         lease: service.lease,
         flags: if service.has_local { Service::HAS_LOCAL } else { 0 },
         ..Service::default()
-    };
-    for (number, (&(vip, port, protocol), service)) in model.services.iter().enumerate() {
-        let key = ServiceKey6 { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
-        dataplane.put_service(key, value(number, service)).expect("put_service");
-    }
-    for (number, (range, service)) in (model.services.len()..).zip(&model.ranges) {
-        let (protocol, port) = (range.protocol, Be16::new(range.first));
-        let key = RangeKey { address: address(range.vip), protocol, reserved: 0, port };
-        let value = value(number, service);
-        dataplane.put_service_range(key, range.bits, value).expect("put_service_range");
     }
 }

@@ -14,13 +14,14 @@ use lb::dataplane::{
 };
 use lb_common::{Backend, BackendCounters, FlowKey, Verdict};
 use proptest::{
+    sample::Index,
     strategy::Strategy as _,
     test_runner::{Config, RngAlgorithm, TestRunner},
 };
 
 use self::{configuration::BACKENDS, step::Step};
 use crate::{
-    model::{Expected, Model},
+    model::{Expected, Model, ServiceModel},
     namespace::isolated,
     pool::Lent,
     world::{DROP, build_network},
@@ -134,12 +135,36 @@ fn run(
                 dataplane.set_lease(*lease, configuration::expiry(*state)).expect("set_lease");
                 model.leases.insert(*lease, *state);
             }
+            Step::Service(which, becomes) => replace_service(dataplane, &mut model, *which, *becomes),
         }
         if at % BETWEEN_FLOWS == BETWEEN_FLOWS - 1 || at == steps.len() - 1 {
             flows(dataplane, &model).map_err(fail)?;
         }
     }
     Ok(counted)
+}
+
+/// Has one service become what another of the family is, or go.
+fn replace_service(dataplane: &mut XdpDataplane, model: &mut Model, which: Index, becomes: Option<Index>) {
+    let keys: Vec<_> = model.services.keys().copied().collect();
+    if keys.is_empty() {
+        return;
+    }
+    let key = *which.get(&keys);
+    let others: Vec<&ServiceModel> = model
+        .services
+        .iter()
+        .filter(|(other, _)| other.0.is_ipv4() == key.0.is_ipv4())
+        .map(|(_, s)| s)
+        .collect();
+    if let Some(becomes) = becomes {
+        let service = (*becomes.get(&others)).clone();
+        configuration::put_service(dataplane, key, &service);
+        model.services.insert(key, service);
+    } else {
+        dataplane.delete_service(configuration::service_key(key)).expect("delete_service");
+        model.services.remove(&key);
+    }
 }
 
 /// Compares what becomes of one packet.

@@ -28,6 +28,8 @@ pub(super) enum Step {
     NextHop(u32, NextHop),
     /// A VIP changes hands.
     Lease(u32, LeaseModel),
+    /// One service becomes what another is, or goes.
+    Service(prop::sample::Index, Option<prop::sample::Index>),
 }
 
 /// A frame, described.
@@ -101,6 +103,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (1..=BACKENDS, proptest::bool::ANY).prop_map(|(id, failed)| Step::Failed(id, failed)),
         1 => (1..=BACKENDS, configuration::next_hop()).prop_map(|(id, hop)| Step::NextHop(id, hop)),
         1 => (1_u32..=3, configuration::lease()).prop_map(|(lease, state)| Step::Lease(lease, state)),
+        1 => (any::<prop::sample::Index>(), proptest::option::of(any::<prop::sample::Index>()))
+            .prop_map(|(which, becomes)| Step::Service(which, becomes)),
     ]
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct RangeModel {
 
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceModel {
+    /// Of its ring; that of the previous backends is one behind.
+    pub(crate) index: u32,
     pub(crate) ring: Vec<SlotModel>,
     pub(crate) lease: u32,
     pub(crate) has_local: bool,
