@@ -56,13 +56,13 @@ impl LoadOptions {
 pub struct XdpDataplane {
     /// Owns the programs; the maps were taken out.
     pub(super) ebpf: Ebpf,
-    maps: Maps,
+    pub(super) maps: Maps,
     /// The VIPs, each behind its bit of `VIP_FILTER`.
-    vips: BTreeSet<(u32, Address)>,
+    pub(super) vips: BTreeSet<(u32, Address)>,
     services_version: u32,
-    nat_replies: BTreeSet<NatReplyKey6>,
-    local_services: BTreeSet<ServiceName>,
-    pin_dir: PathBuf,
+    pub(super) nat_replies: BTreeSet<NatReplyKey6>,
+    pub(super) local_services: BTreeSet<ServiceName>,
+    pub(super) pin_dir: PathBuf,
 }
 
 impl XdpDataplane {
@@ -119,6 +119,11 @@ impl XdpDataplane {
         Ok(TestOutcome { action: result.return_value, frame: out })
     }
 
+    /// Replaces rings as [`Dataplane::put_ring`] does, and waits once for packets under way.
+    pub fn put_rings(&mut self, rings: &[(u32, &[u32])]) -> Result<(), DataplaneError> {
+        self.maps.put_rings(rings)
+    }
+
     /// Says that a service has changed, and whether it has a local backend.
     fn note_service(&mut self, name: ServiceName, service: Service) -> Result<(), DataplaneError> {
         if service.flags & Service::HAS_LOCAL != 0 {
@@ -126,6 +131,10 @@ impl XdpDataplane {
         } else {
             self.local_services.remove(&name);
         }
+        self.publish_change_of_services()
+    }
+
+    pub(super) fn publish_change_of_services(&mut self) -> Result<(), DataplaneError> {
         self.services_version = self.services_version.wrapping_add(1);
         self.publish_settings()
     }
@@ -150,7 +159,7 @@ impl XdpDataplane {
 
 /// What a service is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum ServiceName {
+pub(super) enum ServiceName {
     One(ServiceKey6),
     Range(RangeKey, u8),
 }
@@ -229,7 +238,7 @@ impl Dataplane for XdpDataplane {
     }
 
     fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError> {
-        self.maps.put_ring(index, slots)
+        self.maps.put_rings(&[(index, slots)])
     }
 
     fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError> {
