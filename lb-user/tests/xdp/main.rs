@@ -3,6 +3,8 @@
 mod attach;
 mod differential;
 mod fixtures;
+mod fixtures_faults;
+mod fixtures_modes;
 mod flows;
 mod log;
 mod model;
