@@ -1,6 +1,7 @@
 //! Tests of the loaded XDP program, in the real kernel.
 
 mod attach;
+mod concurrent;
 mod differential;
 mod fixtures;
 mod fixtures_faults;
