@@ -23,6 +23,7 @@ mod maps;
 pub mod memory;
 mod reset;
 mod rights;
+mod runner;
 mod stages;
 mod xdp;
 
@@ -31,6 +32,7 @@ pub use flows::FlowCursor;
 pub use link::LinkState;
 pub use log::spawn_packet_log;
 pub use memory::MemoryDataplane;
+pub use runner::Runner;
 pub use xdp::{LoadOptions, TestOutcome, XdpDataplane};
 
 /// The maps and attachments of one loaded program. Every operation is idempotent: putting what is there or

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
+    programs::{ProgramError, Xdp},
 };
 use lb_common::{
     Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Lease, Mac, NatReply, NatReplyKey6,
@@ -16,7 +16,7 @@ use super::{
     attach::Program,
     link::LinkState,
     maps::{Maps, failed, on_every_cpu},
-    rights, stages,
+    rights, runner, stages,
 };
 use crate::config::{PacketLog, XdpMode};
 
@@ -107,16 +107,7 @@ impl XdpDataplane {
     /// Runs a program once on a frame as if it had come in through the loopback. The packet is counted but, whatever
     /// the action, goes nowhere.
     pub fn test_run(&mut self, program: Program, frame: &[u8]) -> Result<TestOutcome, DataplaneError> {
-        // An outer IPv6 and UDP header, or those of an ICMP error, and a VLAN tag.
-        const MOST_ADDED: usize = 52;
-        let mut out = vec![0; frame.len() + MOST_ADDED];
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut out);
-        let result =
-            program.of(&mut self.ebpf)?.test_run(options).map_err(|error| load_error(error.into()))?;
-        out.truncate(result.data_size_out as usize);
-        Ok(TestOutcome { action: result.return_value, frame: out })
+        runner::run(program.of(&mut self.ebpf)?, frame)
     }
 
     /// Replaces rings as [`Dataplane::put_ring`] does, and waits once for packets under way.
