@@ -2,9 +2,10 @@
 //!
 //! A rare stage, and so a program of its own.
 
-use lb_common::{Backend, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Service, Verdict, Vip};
+use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Verdict};
 
 use crate::{
+    backend::BackendEntry,
     checksum,
     decision::Decision,
     forward::{self, Hop, require_ttl},
@@ -65,10 +66,7 @@ impl<I: Quoted> Error<I> {
             return Err(elsewhere());
         }
         match vip {
-            Some(vip) => {
-                let service = find(kernel, vip, &quote).ok_or_else(elsewhere)?;
-                self.to_backend::<K, GENERIC>(kernel, &quote, &service)
-            }
+            Some(_) => self.to_backend::<K, GENERIC>(kernel, &quote),
             None => self.to_client::<K, GENERIC>(kernel, &quote),
         }
     }
@@ -79,34 +77,34 @@ impl<I: Quoted> Error<I> {
         &self,
         kernel: &K,
         quote: &Quote<I>,
-        service: &Service,
     ) -> Result<Decision, Verdict> {
-        service::admit(kernel, service, self.ethernet)?;
         let flow = quote.reversed();
+        let service = service::look_up::<K, I>(kernel, &flow)?.ok_or(Verdict::NotOurs)?;
+        service::admit(kernel, &service, self.ethernet)?;
         let hash = flow.hash();
-        let (id, backend) = service::backend_of_error(kernel, service, &flow, hash)?;
+        let (id, backend) = service::backend_of_error(kernel, &service, &flow, hash)?;
         let ip = self.message.ip;
         let bytes = self.message.frame_length();
-        let decision = match backend.mode {
+        let decision = match backend.mode() {
             MODE_LOCAL => Verdict::IcmpErrorLocal.into(),
             MODE_DR => {
-                let hop = self.hop::<K, GENERIC>(kernel, &backend)?;
+                let hop = self.hop::<K, GENERIC>(kernel, backend)?;
                 hop.take(self.ethernet, ip);
                 Decision { verdict: Verdict::IcmpError, egress: hop.egress }
             }
             MODE_NAT => {
-                let hop = self.hop::<K, GENERIC>(kernel, &backend)?;
+                let hop = self.hop::<K, GENERIC>(kernel, backend)?;
                 self.rewrite(quote, || {
-                    ip.replace_address(Side::Destination, backend.address);
-                    quote.replace(Side::Source, backend.address, backend.port);
+                    ip.replace_address(Side::Destination, backend.address());
+                    quote.replace(Side::Source, backend.address(), backend.port());
                 });
                 let egress = hop.take_or_leave_to_stack::<I, GENERIC>(self.ethernet, ip, bytes);
                 Decision { verdict: Verdict::IcmpError, egress }
             }
             MODE_IPIP | MODE_GUE => {
-                let hop = self.hop::<K, GENERIC>(kernel, &backend)?;
+                let hop = self.hop::<K, GENERIC>(kernel, backend)?;
                 ip.spend_hop();
-                let sent = tunnel::encapsulate(kernel, ip, &backend, &hop, hash)?;
+                let sent = tunnel::encapsulate(kernel, ip, backend, &hop, hash)?;
                 Decision { verdict: Verdict::IcmpError, ..sent }
             }
             _ => return Err(Verdict::Internal),
@@ -148,8 +146,12 @@ impl<I: Quoted> Error<I> {
     }
 
     #[inline(always)]
-    fn hop<K: Kernel, const GENERIC: bool>(&self, kernel: &K, backend: &Backend) -> Result<Hop, Verdict> {
-        let hop = Hop::resolve(kernel, backend.next_hop)?;
+    fn hop<K: Kernel, const GENERIC: bool>(
+        &self,
+        kernel: &K,
+        backend: BackendEntry<'_>,
+    ) -> Result<Hop, Verdict> {
+        let hop = Hop::resolve(kernel, backend.next_hop())?;
         let ip = self.message.ip;
         require_ttl(ip)?;
         // Errors are never answered.
@@ -168,15 +170,4 @@ impl<I: Quoted> Error<I> {
         let checksum = checksum::replace(self.icmp.read::<u16, 2>(), old, sum());
         self.icmp.write::<u16, 2>(checksum);
     }
-}
-
-/// The service whose backend sent what is quoted.
-#[inline(always)]
-fn find<K: Kernel, I: Quoted>(kernel: &K, vip: Vip, quote: &Quote<I>) -> Option<Service> {
-    let flow = quote.reversed();
-    let service = I::service(kernel, &flow);
-    if service.is_none() && vip.flags & Vip::HAS_RANGES != 0 {
-        return service::range(kernel, &flow);
-    }
-    service
 }

@@ -9,4 +9,6 @@ mod log;
 mod model;
 mod namespace;
 mod packets;
+mod pool;
+mod sockets;
 mod world;
