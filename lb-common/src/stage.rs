@@ -34,11 +34,13 @@ pub enum Stage {
     TooBig,
     /// A packet that carries another one, perhaps for this node's own backend.
     Decapsulate,
+    /// A packet that was decided about, and is to be logged.
+    Log,
 }
 
 impl Stage {
     /// Every rare stage.
-    pub const ALL: &'static [Self] = &[Self::IcmpError, Self::TooBig, Self::Decapsulate];
+    pub const ALL: &'static [Self] = &[Self::IcmpError, Self::TooBig, Self::Decapsulate, Self::Log];
     /// The number of entries of `STAGES`.
     pub const SLOTS: u32 = (Self::ALL.len() * Variant::ALL.len()) as u32;
 
@@ -51,6 +53,8 @@ impl Stage {
             (Self::TooBig, Variant::Generic) => "lb_too_big_generic",
             (Self::Decapsulate, Variant::Native) => "lb_decapsulate_native",
             (Self::Decapsulate, Variant::Generic) => "lb_decapsulate_generic",
+            (Self::Log, Variant::Native) => "lb_log_native",
+            (Self::Log, Variant::Generic) => "lb_log_generic",
         }
     }
 

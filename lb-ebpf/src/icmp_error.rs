@@ -2,7 +2,7 @@
 //!
 //! A rare stage, and so a program of its own.
 
-use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Service, Verdict, Vip};
+use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Verdict};
 
 use crate::{
     backend::BackendEntry,
@@ -66,10 +66,7 @@ impl<I: Quoted> Error<I> {
             return Err(elsewhere());
         }
         match vip {
-            Some(vip) => {
-                let service = find(kernel, vip, &quote).ok_or_else(elsewhere)?;
-                self.to_backend::<K, GENERIC>(kernel, &quote, &service)
-            }
+            Some(_) => self.to_backend::<K, GENERIC>(kernel, &quote),
             None => self.to_client::<K, GENERIC>(kernel, &quote),
         }
     }
@@ -80,12 +77,12 @@ impl<I: Quoted> Error<I> {
         &self,
         kernel: &K,
         quote: &Quote<I>,
-        service: &Service,
     ) -> Result<Decision, Verdict> {
-        service::admit(kernel, service, self.ethernet)?;
         let flow = quote.reversed();
+        let service = service::look_up::<K, I>(kernel, &flow)?.ok_or(Verdict::NotOurs)?;
+        service::admit(kernel, &service, self.ethernet)?;
         let hash = flow.hash();
-        let (id, backend) = service::backend_of_error(kernel, service, &flow, hash)?;
+        let (id, backend) = service::backend_of_error(kernel, &service, &flow, hash)?;
         let ip = self.message.ip;
         let bytes = self.message.frame_length();
         let decision = match backend.mode() {
@@ -173,15 +170,4 @@ impl<I: Quoted> Error<I> {
         let checksum = checksum::replace(self.icmp.read::<u16, 2>(), old, sum());
         self.icmp.write::<u16, 2>(checksum);
     }
-}
-
-/// The service whose backend sent what is quoted.
-#[inline(always)]
-fn find<K: Kernel, I: Quoted>(kernel: &K, vip: Vip, quote: &Quote<I>) -> Option<Service> {
-    let flow = quote.reversed();
-    let service = I::service(kernel, &flow);
-    if service.is_none() && vip.flags & Vip::HAS_RANGES != 0 {
-        return service::range(kernel, &flow);
-    }
-    service
 }

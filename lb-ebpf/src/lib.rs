@@ -62,6 +62,8 @@ pub fn run_stage<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet, sta
         Stage::IcmpError => icmp_error::run::<K, GENERIC>(kernel, packet),
         Stage::TooBig => too_big::run::<K, GENERIC>(kernel, packet),
         Stage::Decapsulate => Err(decapsulate::run(kernel, packet)),
+        // It comes after the decision.
+        Stage::Log => Err(Verdict::Internal),
     }
     .unwrap_or_else(Decision::from)
 }

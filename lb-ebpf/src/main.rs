@@ -1,4 +1,6 @@
-//! The entry points of the XDP programs, inlined into what the kernel calls: each call takes 32 bytes of the stack at least. For the host there is nothing to run: `lb` loads the object file.
+//! The entry points of the XDP programs. For the host there is nothing to run: `lb` loads the object file.
+//!
+//! They are inlined into what the kernel calls, because each call takes 32 bytes of the stack.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -72,38 +74,53 @@ mod entry {
         run_stage::<true>(&context, Stage::Decapsulate)
     }
 
+    /// `Stage::Log.program(Variant::Native)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_log_native(context: XdpContext) -> u32 {
+        log::line(&context)
+    }
+
+    /// `Stage::Log.program(Variant::Generic)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_log_generic(context: XdpContext) -> u32 {
+        log::line(&context)
+    }
+
     #[inline(always)]
     fn run<const GENERIC: bool>(context: &XdpContext) -> u32 {
         let kernel = Maps::new(context);
         let decision = lb_ebpf::run::<_, GENERIC>(&kernel, Maps::packet(context));
         if decision.egress.way == Way::Stage {
             // It does not return unless the stage is missing, which the verdict says.
-            Maps::enter(
-                context,
-                decision.egress.number,
-                if GENERIC { Variant::Generic } else { Variant::Native },
-            );
+            Maps::enter(context, decision.egress.number, variant::<GENERIC>());
         }
-        finish(context, &kernel, decision)
+        finish::<GENERIC>(context, &kernel, decision)
     }
 
     #[inline(always)]
     fn run_stage<const GENERIC: bool>(context: &XdpContext, stage: Stage) -> u32 {
         let kernel = Maps::new(context);
         let decision = lb_ebpf::run_stage::<_, GENERIC>(&kernel, Maps::packet(context), stage);
-        finish(context, &kernel, decision)
+        finish::<GENERIC>(context, &kernel, decision)
     }
 
     /// Counts a decision and carries it out.
     #[inline(always)]
-    fn finish(context: &XdpContext, kernel: &Maps, decision: Decision) -> u32 {
+    fn finish<const GENERIC: bool>(context: &XdpContext, kernel: &Maps, decision: Decision) -> u32 {
         kernel.count(decision.verdict);
-        log::decision(context, decision.verdict);
-        match action(decision.verdict) {
+        let action = match action(decision.verdict) {
             Action::Pass => xdp_action::XDP_PASS,
             Action::Drop => xdp_action::XDP_DROP,
             Action::Send => Maps::send(decision.egress),
-        }
+        };
+        log::decision(context, decision.verdict, action, variant::<GENERIC>());
+        action
+    }
+
+    const fn variant<const GENERIC: bool>() -> Variant {
+        if GENERIC { Variant::Generic } else { Variant::Native }
     }
 
     /// The kernel lends some helpers to programs with a GPL-compatible licence only.

@@ -3,7 +3,7 @@
 //!
 //! A rare stage, and so a program of its own.
 
-use lb_common::{Address, Mac, Service, Verdict, Vip};
+use lb_common::{Address, Mac, Verdict};
 
 use crate::{
     checksum,
@@ -67,20 +67,10 @@ fn longest<K: Kernel, I: Answer, const GENERIC: bool>(
     segment: &Segment<I>,
 ) -> Result<u32, Verdict> {
     let flow = segment.flow();
-    let service = find::<K, I>(kernel, segment).ok_or(Verdict::TooBigDropped)?;
+    let service = service::look_up::<K, I>(kernel, &flow)?.ok_or(Verdict::TooBigDropped)?;
     let (_, backend) = service::backend_of_error(kernel, &service, &flow, flow.hash())?;
     let hop = Hop::resolve(kernel, backend.next_hop())?;
     Ok(forward::longest::<GENERIC>(backend, &hop))
-}
-
-#[inline(always)]
-fn find<K: Kernel, I: Answer>(kernel: &K, segment: &Segment<I>) -> Option<Service> {
-    let flow = segment.flow();
-    let service = I::service(kernel, &flow);
-    if service.is_none() && I::vip(kernel, flow.destination)?.flags & Vip::HAS_RANGES != 0 {
-        return service::range(kernel, &flow);
-    }
-    service
 }
 
 /// Whether the sender is one host, and the packet was sent to this one (RFC 1122 section 3.2.2, RFC 4443 section
