@@ -12,6 +12,7 @@ use lb_common::{
 };
 
 mod flows;
+mod kernel;
 mod modes;
 mod scale;
 mod world;
