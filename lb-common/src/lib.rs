@@ -17,6 +17,7 @@ mod backend;
 mod flow;
 mod keys;
 mod ownership;
+mod trace;
 mod verdict;
 
 pub use address::Address;
@@ -30,6 +31,7 @@ pub use keys::{
     ServiceKey6, Settings, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
 };
 pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Ownership, ownership};
+pub use trace::Trace;
 pub use verdict::Verdict;
 
 /// The version of everything in this crate; pinned maps of another version are not adopted.
@@ -71,6 +73,8 @@ pub mod names {
     pub const PROGRAM_NATIVE: &str = "lb_xdp_native";
     /// The same pipeline, compiled for generic mode, where packets keep their note of a partial checksum.
     pub const PROGRAM_GENERIC: &str = "lb_xdp_generic";
+    /// The same pipeline, which counts and remembers nothing and writes down how it decides. Never attached.
+    pub const PROGRAM_EXPLAIN: &str = "lb_xdp_explain";
     /// `HashMap<Be32, Vip>`: which addresses are ours, and which lease guards each.
     pub const VIPS: &str = "VIPS";
     /// `HashMap<Address, Vip>`: the IPv6 ones.
@@ -105,6 +109,8 @@ pub mod names {
     pub const NAT_REPLIES6: &str = "NAT_REPLIES6";
     /// `Array<Settings>` with one entry.
     pub const SETTINGS: &str = "SETTINGS";
+    /// `Array<Trace>` with one entry.
+    pub const TRACE: &str = "TRACE";
     /// `u8` load-time global: aya-log level of packet debugging, 0 = off (costs nothing).
     pub const LOG_LEVEL: &str = "LOG_LEVEL";
 }

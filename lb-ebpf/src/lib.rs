@@ -24,6 +24,7 @@ pub mod parse;
 mod reply;
 pub mod rewrite;
 mod service;
+pub mod traced;
 mod track;
 mod tunnel;
 

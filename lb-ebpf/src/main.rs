@@ -1,4 +1,4 @@
-//! The two entry points of the XDP program. For the host there is nothing to run: `lb` loads the object file.
+//! The entry points of the XDP program. For the host there is nothing to run: `lb` loads the object file.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -10,6 +10,7 @@ mod entry {
     use lb_ebpf::{
         decision::{Action, action},
         maps::Maps,
+        traced::Traced,
     };
 
     use crate::log;
@@ -34,6 +35,25 @@ mod entry {
             Action::Pass => xdp_action::XDP_PASS,
             Action::Drop => xdp_action::XDP_DROP,
             Action::Send => Maps::send(decision.egress),
+        }
+    }
+
+    /// `lb_common::names::PROGRAM_EXPLAIN`
+    ///
+    /// Native and generic mode differ for packets that are long or have a partial checksum only, and those that user space
+    /// makes up are neither. This one is as generic mode has it, which the verifier is done with sooner.
+    #[xdp]
+    pub(crate) fn lb_xdp_explain(context: XdpContext) -> u32 {
+        let Some(trace) = Maps::trace() else { return xdp_action::XDP_ABORTED };
+        // SAFETY: the kernel returned the address of the one element, and user space runs one packet at a time.
+        let kernel = unsafe { Traced::new(Maps::new(&context), trace) };
+        let decision = lb_ebpf::run::<_, true>(&kernel, Maps::packet(&context));
+        kernel.note_egress(decision.egress);
+        match action(decision.verdict) {
+            Action::Pass => xdp_action::XDP_PASS,
+            Action::Drop => xdp_action::XDP_DROP,
+            // Wherever it would leave: a test run sends nothing.
+            Action::Send => xdp_action::XDP_TX,
         }
     }
 

@@ -16,7 +16,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     Address, Backend, BackendCounters, Be32, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey,
-    NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Verdict, Vip, limits,
+    NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Trace, Verdict, Vip, limits,
 };
 
 use crate::{
@@ -83,6 +83,10 @@ const SCRATCH_LENGTH: u32 = LONGEST_SUM.next_power_of_two();
 #[btf_map]
 static ENDS: PerCpuArray<Ends, 1> = PerCpuArray::new();
 
+/// What the program that explains writes down. One value for all CPUs: its user runs it once at a time.
+#[btf_map]
+static TRACE: Array<Trace, 1> = Array::new();
+
 /// The maps, seen from one packet.
 pub struct Maps {
     context: *mut xdp_md,
@@ -124,6 +128,12 @@ impl Maps {
     pub fn noted_ends() -> Option<Ends> {
         // SAFETY: as above.
         ENDS.get_ptr(0).map(|noted| unsafe { *noted })
+    }
+
+    /// Where the program that explains writes.
+    #[inline(always)]
+    pub fn trace() -> Option<*mut Trace> {
+        TRACE.get_ptr_mut(0)
     }
 
     /// Sends the packet out; the XDP action.
@@ -213,6 +223,12 @@ impl Kernel for Maps {
             }
             Some((&raw const (*state).backend).read_volatile())
         }
+    }
+
+    #[inline(always)]
+    fn remembered(&self, key: &FlowKey) -> Option<u32> {
+        // SAFETY: as above.
+        FLOWS.get_ptr(key).map(|state| unsafe { (&raw const (*state).backend).read_volatile() })
     }
 
     #[inline(always)]

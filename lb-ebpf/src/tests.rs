@@ -18,6 +18,7 @@ use crate::{
     packet::{Header, Packet},
 };
 
+mod traced;
 mod track;
 
 const CLIENT: Be32 = Be32::from_octets([10, 0, 0, 9]);
@@ -81,12 +82,18 @@ impl Maps {
     }
 
     fn run<const GENERIC: bool>(&mut self, frame: &mut [u8]) -> Decision {
+        let packet = self.take(frame);
+        crate::run::<_, GENERIC>(&*self, packet)
+    }
+
+    /// The frame as a packet, which the frame must outlive and be used through only.
+    fn take(&mut self, frame: &mut [u8]) -> Packet {
         self.length = frame.len();
         let range = frame.as_mut_ptr_range();
         // SAFETY: the frame outlives the run, and only the packet is used meanwhile.
         let packet = unsafe { Packet::new(range.start, range.end) };
         self.packet.set(Some(packet));
-        crate::run::<_, GENERIC>(&*self, packet)
+        packet
     }
 }
 
@@ -149,6 +156,10 @@ impl Kernel for Maps {
         let state = flows.get_mut(key)?;
         state.last_seen = now;
         Some(state.backend)
+    }
+
+    fn remembered(&self, key: &FlowKey) -> Option<u32> {
+        self.flows.borrow().get(key).map(|state| state.backend)
     }
 
     fn remember(&self, key: &FlowKey, state: &FlowState) {

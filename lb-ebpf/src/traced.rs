@@ -1,0 +1,229 @@
+//! A [`Kernel`] that changes nothing that outlives the packet, and writes down how the stages decided.
+
+use lb_common::{
+    Address, Backend, Be32, FlowKey, FlowState, Interface, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
+    Service, ServiceKey, ServiceKey6, Trace, Verdict, Vip, slot_backend, slot_is_unsettled,
+};
+
+use crate::{
+    decision::Egress,
+    kernel::{Kernel, Question, Route},
+    packet::Packet,
+};
+
+/// Another kernel, asked and not changed: what would count or remember is noted in the trace instead.
+pub struct Traced<K> {
+    pub(crate) kernel: K,
+    trace: *mut Trace,
+}
+
+impl<K: Kernel> Traced<K> {
+    /// Asks `kernel` and writes to `trace`.
+    ///
+    /// # Safety
+    ///
+    /// `trace` must be valid, and nobody else may use it, for as long as the value is used.
+    #[inline(always)]
+    pub unsafe fn new(kernel: K, trace: *mut Trace) -> Self {
+        Self { kernel, trace }
+    }
+
+    /// Notes where the packet leaves.
+    #[inline(always)]
+    pub fn note_egress(&self, egress: Egress) {
+        let (out, through) = match egress {
+            Egress::None => (Trace::OUT_NOWHERE, 0),
+            Egress::Back => (Trace::OUT_BACK, 0),
+            Egress::Slot(slot) => (Trace::OUT_SLOT, slot),
+            Egress::Interface(index) => (Trace::OUT_INTERFACE, index),
+            Egress::Stack => (Trace::OUT_STACK, 0),
+        };
+        self.note(|trace| {
+            trace.out = out;
+            trace.out_through = through;
+        });
+    }
+
+    #[inline(always)]
+    fn note(&self, write: impl FnOnce(&mut Trace)) {
+        // SAFETY: valid and ours alone by the contract of `new`; the reference ends with the call.
+        write(unsafe { &mut *self.trace });
+    }
+
+    #[inline(always)]
+    fn found_service(&self, service: Option<Service>) -> Option<Service> {
+        if let Some(service) = service {
+            self.note(|trace| {
+                trace.found |= Trace::FOUND_SERVICE;
+                trace.service = service;
+            });
+        }
+        service
+    }
+
+    #[inline(always)]
+    fn found_vip(&self, vip: Option<Vip>) -> Option<Vip> {
+        if vip.is_some() {
+            self.note(|trace| trace.found |= Trace::FOUND_VIP);
+        }
+        vip
+    }
+}
+
+impl<K: Kernel> Kernel for Traced<K> {
+    #[inline(always)]
+    fn ingress(&self) -> u32 {
+        self.kernel.ingress()
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        self.kernel.now()
+    }
+
+    #[inline(always)]
+    fn now_coarse(&self) -> u64 {
+        self.kernel.now_coarse()
+    }
+
+    #[inline(always)]
+    fn vip(&self, address: Be32) -> Option<Vip> {
+        self.found_vip(self.kernel.vip(address))
+    }
+
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        self.found_service(self.kernel.service(key))
+    }
+
+    #[inline(always)]
+    fn vip6(&self, address: &Address) -> Option<Vip> {
+        self.found_vip(self.kernel.vip6(address))
+    }
+
+    #[inline(always)]
+    fn service6(&self, key: &ServiceKey6) -> Option<Service> {
+        self.found_service(self.kernel.service6(key))
+    }
+
+    #[inline(always)]
+    fn service_range(&self, key: RangeKey) -> Option<Service> {
+        self.found_service(self.kernel.service_range(key))
+    }
+
+    #[inline(always)]
+    fn lease(&self, number: u32) -> Option<u64> {
+        self.note(|trace| {
+            trace.found |= Trace::FOUND_LEASE;
+            trace.lease = number;
+        });
+        self.kernel.lease(number)
+    }
+
+    /// Notes the previous backend of an unsettled slot too, whether or not it is going to be asked for.
+    #[inline(always)]
+    fn slot(&self, ring: u32, slot: u32) -> Option<u32> {
+        let value = self.kernel.slot(ring, slot);
+        // SAFETY: as for `note`.
+        let service = unsafe { (*self.trace).service };
+        if ring != service.ring {
+            return value;
+        }
+        if let Some(value) = value {
+            let previous = if slot_is_unsettled(value) {
+                self.kernel.slot(service.previous, slot).map_or(0, slot_backend)
+            } else {
+                0
+            };
+            self.note(|trace| {
+                trace.found |= Trace::FOUND_SLOT;
+                trace.slot = slot;
+                trace.current = value;
+                trace.previous = previous;
+            });
+        }
+        value
+    }
+
+    /// Renews nothing.
+    #[inline(always)]
+    fn recall(&self, key: &FlowKey, _: u64) -> Option<u32> {
+        let id = self.kernel.remembered(key);
+        if let Some(id) = id {
+            self.note(|trace| trace.remembered = id);
+        }
+        id
+    }
+
+    #[inline(always)]
+    fn remembered(&self, key: &FlowKey) -> Option<u32> {
+        self.kernel.remembered(key)
+    }
+
+    /// Remembers nothing.
+    #[inline(always)]
+    fn remember(&self, _: &FlowKey, state: &FlowState) {
+        self.note(|trace| trace.would_remember = state.backend);
+    }
+
+    #[inline(always)]
+    fn backend(&self, id: u32) -> Option<Backend> {
+        self.note(|trace| trace.backend = id);
+        self.kernel.backend(id)
+    }
+
+    #[inline(always)]
+    fn interface(&self, slot: u16) -> Option<Interface> {
+        self.kernel.interface(slot)
+    }
+
+    #[inline(always)]
+    fn is_director(&self, mac_key: u64) -> bool {
+        self.kernel.is_director(mac_key)
+    }
+
+    #[inline(always)]
+    fn has_nat_replies(&self) -> bool {
+        self.kernel.has_nat_replies()
+    }
+
+    #[inline(always)]
+    fn has_local_services(&self) -> bool {
+        self.kernel.has_local_services()
+    }
+
+    #[inline(always)]
+    fn nat_reply(&self, key: &NatReplyKey) -> Option<NatReply> {
+        self.kernel.nat_reply(key)
+    }
+
+    #[inline(always)]
+    fn nat_reply6(&self, key: &NatReplyKey6) -> Option<NatReply> {
+        self.kernel.nat_reply6(key)
+    }
+
+    #[inline(always)]
+    fn route(&self, question: &Question) -> Route {
+        self.kernel.route(question)
+    }
+
+    #[inline(always)]
+    fn sum(&self, offset: u32, length: u32) -> Option<u32> {
+        self.kernel.sum(offset, length)
+    }
+
+    #[inline(always)]
+    fn grow(&self, bytes: i32) -> Option<Packet> {
+        self.kernel.grow(bytes)
+    }
+
+    /// Counts nothing.
+    #[inline(always)]
+    fn count(&self, verdict: Verdict) {
+        self.note(|trace| trace.verdict = verdict as u32);
+    }
+
+    /// Counts nothing.
+    #[inline(always)]
+    fn count_backend(&self, _: u32, _: u32, _: bool) {}
+}
