@@ -12,7 +12,7 @@ use aya::{
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Interface, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
-    Service, ServiceKey, ServiceKey6, Settings, Vip, names,
+    Service, ServiceKey, ServiceKey6, Settings, Trace, Vip, names,
 };
 
 use super::{DataplaneError, flows::Flows, mapped::Mapped};
@@ -38,6 +38,7 @@ pub(super) struct Maps {
     pub(super) verdicts: PerCpuArray<MapData, u64>,
     pub(super) backend_counters: PerCpuArray<MapData, BackendCounters>,
     pub(super) flows: Flows,
+    pub(super) trace: Array<MapData, Trace>,
     rings: ArrayOfMaps<MapData>,
     /// Takes the place of rings that are gone, because `RINGS` cannot have holes once filled.
     no_ring: MapData,
@@ -64,6 +65,7 @@ impl Maps {
             verdicts: take(ebpf, names::VERDICTS)?,
             backend_counters: take(ebpf, names::BACKEND_COUNTERS)?,
             flows: Flows::take(ebpf)?,
+            trace: take(ebpf, names::TRACE)?,
             rings: take(ebpf, names::RINGS)?,
             no_ring,
         })

@@ -8,7 +8,7 @@ use lb_common::{
     RangeKey, Service, ServiceKey6, Verdict, Vip,
 };
 
-use super::{Attachment, Dataplane, DataplaneError, FlowCursor};
+use super::{Attachment, Dataplane, DataplaneError, Explained, FlowCursor};
 use crate::config::XdpMode;
 
 /// What a [`Dataplane`] was told, in the order it was told.
@@ -67,6 +67,10 @@ pub struct MemoryDataplane {
     pub counters: BTreeMap<u32, BackendCounters>,
     /// What [`Dataplane::verdicts`] tells, where it is not 0.
     pub verdict_counts: BTreeMap<Verdict, u64>,
+    /// What [`Dataplane::explain`] tells; without it, it fails.
+    pub explained: Option<Explained>,
+    /// The frame that was asked about last, and the index of its interface.
+    pub asked: Option<(u32, Vec<u8>)>,
     /// Every operation, the first first.
     pub operations: Vec<Operation>,
     /// The operation with this index (counted from the first ever) fails, and changes nothing.
@@ -228,6 +232,11 @@ impl Dataplane for MemoryDataplane {
         self.record(Operation::ForgetFlows(keys.to_vec()))?;
         self.flows.retain(|key, _| !keys.contains(key));
         Ok(())
+    }
+
+    fn explain(&mut self, ingress: u32, frame: &[u8]) -> Result<Explained, DataplaneError> {
+        self.asked = Some((ingress, frame.to_vec()));
+        self.explained.clone().ok_or_else(|| DataplaneError::explain("the test has given no answer"))
     }
 
     fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attachment, DataplaneError> {

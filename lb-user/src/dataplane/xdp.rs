@@ -1,10 +1,14 @@
 //! The data plane of the kernel, by aya.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::resume_unwind,
+    path::PathBuf,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
+    programs::{ProgramError, Xdp},
 };
 use lb_common::{
     Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6, NextHop,
@@ -12,8 +16,9 @@ use lb_common::{
 };
 
 use super::{
-    Attachment, Dataplane, DataplaneError, FlowCursor, attach,
+    Attachment, Dataplane, DataplaneError, Explained, FlowCursor, attach,
     attach::Program,
+    explain,
     link::LinkState,
     maps::{Maps, failed, on_every_cpu},
     rights,
@@ -30,6 +35,8 @@ pub struct LoadOptions {
     pub pin_dir: PathBuf,
     /// How much the program logs about packets.
     pub packet_log: PacketLog,
+    /// Load the program that explains too. Where it does not load, the others do their work without it.
+    pub explain: bool,
     /// Room for backends of all services together, number 0 included; their counters take 32 bytes each on
     /// every possible CPU.
     pub backends: u32,
@@ -40,11 +47,12 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// The sizes of `lb_common::limits`, no packet log.
+    /// The sizes of `lb_common::limits`, no packet log, no program that explains.
     pub fn new(pin_dir: impl Into<PathBuf>) -> Self {
         Self {
             pin_dir: pin_dir.into(),
             packet_log: PacketLog::Off,
+            explain: false,
             backends: limits::BACKENDS,
             services: limits::SERVICES,
             flows: limits::FLOWS,
@@ -56,14 +64,16 @@ impl LoadOptions {
 pub struct XdpDataplane {
     /// Owns the programs; the maps were taken out.
     pub(super) ebpf: Ebpf,
-    maps: Maps,
+    pub(super) maps: Maps,
+    /// Whether the program that explains is loaded, or why not.
+    pub(super) explain: Result<(), String>,
     nat_replies: BTreeSet<NatReplyKey6>,
     local_services: BTreeSet<ServiceName>,
     pin_dir: PathBuf,
 }
 
 impl XdpDataplane {
-    /// Loads both programs with fresh maps. Nothing that runs is disturbed.
+    /// Loads the programs with fresh maps. Nothing that runs is disturbed.
     pub fn load(options: LoadOptions) -> Result<Self, DataplaneError> {
         rights::check("loading the XDP program")?;
         let level = log_level(options.packet_log);
@@ -80,13 +90,12 @@ impl XdpDataplane {
             .map_max_entries(names::FLOWS, options.flows)
             .load(OBJECT)
             .map_err(|error| load_error(error.into()))?;
-        for program in [Program::Native, Program::Generic] {
-            load_patiently(program.of(&mut ebpf)?).map_err(|error| load_error(readable(error)))?;
-        }
+        let explain = load_programs(&mut ebpf, options.explain)?;
         let maps = Maps::take(&mut ebpf)?;
         Ok(Self {
             ebpf,
             maps,
+            explain,
             nat_replies: BTreeSet::new(),
             local_services: BTreeSet::new(),
             pin_dir: options.pin_dir,
@@ -101,16 +110,7 @@ impl XdpDataplane {
     /// Runs a program once on a frame as if it had come in through the loopback. The packet is counted but, whatever
     /// the action, goes nowhere.
     pub fn test_run(&mut self, program: Program, frame: &[u8]) -> Result<TestOutcome, DataplaneError> {
-        // An outer IPv6 and UDP header, or those of an ICMP error, and a VLAN tag.
-        const MOST_ADDED: usize = 52;
-        let mut out = vec![0; frame.len() + MOST_ADDED];
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut out);
-        let result =
-            program.of(&mut self.ebpf)?.test_run(options).map_err(|error| load_error(error.into()))?;
-        out.truncate(result.data_size_out as usize);
-        Ok(TestOutcome { action: result.return_value, frame: out })
+        explain::run(program.of(&mut self.ebpf)?, frame, None).map_err(|error| load_error(error.into()))
     }
 
     /// Notes whether a service has a local backend.
@@ -137,6 +137,32 @@ impl XdpDataplane {
 enum ServiceName {
     One(ServiceKey6),
     Range(RangeKey, u8),
+}
+
+/// Loads the programs side by side: the verifier takes some hundred milliseconds for each. Returns whether the program that
+/// explains is loaded, or why not.
+fn load_programs(ebpf: &mut Ebpf, explain: bool) -> Result<Result<(), String>, DataplaneError> {
+    let mut results: BTreeMap<&str, Result<(), ProgramError>> = std::thread::scope(|scope| {
+        let wanted = ebpf.programs_mut().filter_map(|(name, program)| match program {
+            aya::programs::Program::Xdp(program) if explain || name != names::PROGRAM_EXPLAIN => {
+                Some((name, scope.spawn(|| load_patiently(program))))
+            }
+            _ => None,
+        });
+        let threads: Vec<_> = wanted.collect();
+        threads
+            .into_iter()
+            .map(|(name, thread)| (name, thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
+            .collect()
+    });
+    let explain = results.remove(names::PROGRAM_EXPLAIN);
+    for result in results.into_values() {
+        result.map_err(|error| load_error(readable(error)))?;
+    }
+    Ok(match explain {
+        Some(result) => result.map_err(|error| readable(error).to_string()),
+        None => Err("it was not asked for when lb started".to_owned()),
+    })
 }
 
 /// Loads a program. The verifier gives up with EAGAIN when a signal arrives while it works, whatever becomes of the
@@ -283,6 +309,10 @@ impl Dataplane for XdpDataplane {
 
     fn forget_flows(&mut self, keys: &[FlowKey]) -> Result<(), DataplaneError> {
         self.maps.flows.forget(keys)
+    }
+
+    fn explain(&mut self, ingress: u32, frame: &[u8]) -> Result<Explained, DataplaneError> {
+        self.run_explain(ingress, frame)
     }
 
     fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attachment, DataplaneError> {

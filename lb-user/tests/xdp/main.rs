@@ -2,6 +2,7 @@
 
 mod attach;
 mod differential;
+mod explain;
 mod fixtures;
 mod flows;
 mod log;

@@ -150,13 +150,24 @@ pub(crate) fn forwarding(on: bool) {
 impl World {
     /// Loads the program and fills the maps.
     pub(crate) fn load() -> Self {
-        Self::logging(PacketLog::Off)
+        Self::with(Self::options())
+    }
+
+    fn options() -> LoadOptions {
+        LoadOptions { backends: 256, services: 256, ..LoadOptions::new("/nonexistent") }
+    }
+
+    /// The same, with the program that explains.
+    pub(crate) fn explaining() -> Self {
+        Self::with(LoadOptions { explain: true, ..Self::options() })
     }
 
     /// The same, with the program's log at a level.
     pub(crate) fn logging(packet_log: PacketLog) -> Self {
-        let options =
-            LoadOptions { backends: 256, services: 256, packet_log, ..LoadOptions::new("/nonexistent") };
+        Self::with(LoadOptions { packet_log, ..Self::options() })
+    }
+
+    fn with(options: LoadOptions) -> Self {
         let mut dataplane = XdpDataplane::load(options).expect("the program loads");
         let far = index("far");
         for (slot, ifindex, mac) in [(1, 1, NEAR_MAC), (2, far, FAR_MAC)] {
@@ -307,7 +318,7 @@ impl World {
         Seen { action: outcome.action, verdicts, backends, frame: outcome.frame }
     }
 
-    fn backends(&self) -> Vec<BackendCounters> {
+    pub(crate) fn backends(&self) -> Vec<BackendCounters> {
         (0..256).map(|id| self.dataplane.backend_counters(id).expect("backend_counters")).collect()
     }
 }
