@@ -61,6 +61,10 @@ impl Trace {
     pub const FOUND_LEASE: u32 = 4;
     /// A slot was read.
     pub const FOUND_SLOT: u32 = 8;
+    /// This node's sockets were asked, and one is an end of the flow.
+    pub const FOUND_SOCKET: u32 = 16;
+    /// This node's sockets were asked, and none is an end of the flow.
+    pub const FOUND_NO_SOCKET: u32 = 32;
 
     /// It does not leave.
     pub const OUT_NOWHERE: u32 = 0;

@@ -35,9 +35,11 @@ pub trait Kernel {
     /// The backend identifier that `FLOWS` has for a flow, whose latest packet came `now` (as of [`Self::now_coarse`]).
     fn recall(&self, key: &FlowKey, now: u64) -> Option<u32>;
     /// The same, without a trace of the packet: nothing is renewed.
-    fn remembered(&self, key: &FlowKey) -> Option<u32>;
+    fn peek(&self, key: &FlowKey) -> Option<u32>;
     /// Writes to `FLOWS`.
     fn remember(&self, key: &FlowKey, state: &FlowState);
+    /// Whether this node has a TCP socket that is an end of a flow; one that only listens is none.
+    fn has_connection(&self, key: &FlowKey) -> bool;
     /// Looks up `BACKENDS`.
     fn backend(&self, id: u32) -> Option<Backend>;
     /// Looks up `INTERFACES`.

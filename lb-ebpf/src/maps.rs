@@ -1,21 +1,23 @@
 //! The maps (as `lb_common::names` describes them), and [`Kernel`] by them and the kernel's helpers.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
     bindings::{
         BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_FIB_LKUP_RET_FWD_DISABLED,
-        BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, xdp_action,
-        xdp_md,
+        BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, bpf_sock_tuple,
+        xdp_action, xdp_md,
     },
     btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
     helpers::{
         bpf_csum_diff, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect,
-        bpf_xdp_adjust_head, bpf_xdp_load_bytes,
+        bpf_sk_release, bpf_skc_lookup_tcp, bpf_xdp_adjust_head, bpf_xdp_load_bytes,
     },
     macros::btf_map,
     programs::XdpContext,
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Be32, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey,
+    Address, Backend, BackendCounters, Be16, Be32, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey,
     NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Trace, Verdict, Vip, limits,
 };
 
@@ -226,7 +228,7 @@ impl Kernel for Maps {
     }
 
     #[inline(always)]
-    fn remembered(&self, key: &FlowKey) -> Option<u32> {
+    fn peek(&self, key: &FlowKey) -> Option<u32> {
         // SAFETY: as above.
         FLOWS.get_ptr(key).map(|state| unsafe { (&raw const (*state).backend).read_volatile() })
     }
@@ -235,6 +237,11 @@ impl Kernel for Maps {
     fn remember(&self, key: &FlowKey, state: &FlowState) {
         // It fails only when every entry is being replaced on another CPU; the flow's next packet asks again.
         let _ = FLOWS.insert(key, state, 0);
+    }
+
+    #[inline(always)]
+    fn has_connection(&self, key: &FlowKey) -> bool {
+        has_connection(self.context, key)
     }
 
     #[inline(always)]
@@ -316,6 +323,36 @@ impl Kernel for Maps {
                 (*counters).connections += u64::from(opens_connection);
             }
         }
+    }
+}
+
+#[inline(always)]
+fn has_connection(context: *mut xdp_md, key: &FlowKey) -> bool {
+    const THIS_NAMESPACE: u64 = u64::MAX;
+    const LISTENS: u32 = 10;
+    /// A `bpf_sock_tuple` of IPv4.
+    #[repr(C)]
+    struct Tuple4(Be32, Be32, Be16, Be16);
+
+    let tuple4;
+    let (tuple, length): (*const bpf_sock_tuple, usize) = match (key.source.v4(), key.destination.v4()) {
+        (Some(source), Some(destination)) => {
+            tuple4 = Tuple4(source, destination, key.source_port, key.destination_port);
+            ((&raw const tuple4).cast(), size_of::<Tuple4>())
+        }
+        // A key of `FLOWS` begins with addresses and ports as a `bpf_sock_tuple` of IPv6 has them.
+        _ => ((&raw const *key).cast(), offset_of!(FlowKey, protocol)),
+    };
+    // SAFETY: the context is the running packet's, the tuple has the given size and is only read. A socket that is found
+    // is read while it is held, and let go.
+    unsafe {
+        let socket = bpf_skc_lookup_tcp(context.cast(), tuple.cast_mut(), length as u32, THIS_NAMESPACE, 0);
+        if socket.is_null() {
+            return false;
+        }
+        let state = (&raw const (*socket).state).read_volatile();
+        bpf_sk_release(socket.cast());
+        state != LISTENS
     }
 }
 

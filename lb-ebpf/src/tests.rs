@@ -40,6 +40,9 @@ struct Maps {
     previous: u32,
     flows: RefCell<HashMap<FlowKey, FlowState>>,
     failed: HashSet<u32>,
+    /// The backend that is this node itself.
+    own: Option<u32>,
+    connections: HashSet<FlowKey>,
     interfaces: HashMap<u16, Interface>,
     directors: HashSet<u64>,
     route: Route,
@@ -67,6 +70,8 @@ impl Maps {
             previous: 0,
             flows: RefCell::default(),
             failed: HashSet::new(),
+            own: None,
+            connections: HashSet::new(),
             interfaces: HashMap::from([(
                 1,
                 Interface { ifindex: INGRESS, mac: OWN, mtu: 1500, ..Interface::default() },
@@ -158,7 +163,7 @@ impl Kernel for Maps {
         Some(state.backend)
     }
 
-    fn remembered(&self, key: &FlowKey) -> Option<u32> {
+    fn peek(&self, key: &FlowKey) -> Option<u32> {
         self.flows.borrow().get(key).map(|state| state.backend)
     }
 
@@ -166,9 +171,14 @@ impl Kernel for Maps {
         self.flows.borrow_mut().insert(*key, *state);
     }
 
+    fn has_connection(&self, key: &FlowKey) -> bool {
+        self.connections.contains(key)
+    }
+
     fn backend(&self, id: u32) -> Option<Backend> {
         let flags = if self.failed.contains(&id) { Backend::FAILED } else { 0 };
-        (1..=3).contains(&id).then_some(Backend { flags, ..self.backend })
+        let mode = if self.own == Some(id) { MODE_LOCAL } else { self.backend.mode };
+        (1..=3).contains(&id).then_some(Backend { flags, mode, ..self.backend })
     }
 
     fn interface(&self, slot: u16) -> Option<Interface> {

@@ -148,7 +148,7 @@ impl<K: Kernel> Kernel for Traced<K> {
     /// Renews nothing.
     #[inline(always)]
     fn recall(&self, key: &FlowKey, _: u64) -> Option<u32> {
-        let id = self.kernel.remembered(key);
+        let id = self.kernel.peek(key);
         if let Some(id) = id {
             self.note(|trace| trace.remembered = id);
         }
@@ -156,14 +156,21 @@ impl<K: Kernel> Kernel for Traced<K> {
     }
 
     #[inline(always)]
-    fn remembered(&self, key: &FlowKey) -> Option<u32> {
-        self.kernel.remembered(key)
+    fn peek(&self, key: &FlowKey) -> Option<u32> {
+        self.kernel.peek(key)
     }
 
     /// Remembers nothing.
     #[inline(always)]
     fn remember(&self, _: &FlowKey, state: &FlowState) {
         self.note(|trace| trace.would_remember = state.backend);
+    }
+
+    #[inline(always)]
+    fn has_connection(&self, key: &FlowKey) -> bool {
+        let has = self.kernel.has_connection(key);
+        self.note(|trace| trace.found |= if has { Trace::FOUND_SOCKET } else { Trace::FOUND_NO_SOCKET });
+        has
     }
 
     #[inline(always)]

@@ -9,4 +9,5 @@ mod log;
 mod model;
 mod namespace;
 mod packets;
+mod sockets;
 mod world;
