@@ -30,6 +30,28 @@ pub struct ExplainRequest {
     pub interface: Option<String>,
 }
 
+impl ExplainRequest {
+    /// Whether there can be such a packet; the error says why not.
+    pub fn check(&self) -> Result<(), String> {
+        let family = |end: SocketAddr| if end.is_ipv4() { "IPv4" } else { "IPv6" };
+        let Self { source, destination, .. } = *self;
+        if source.is_ipv4() != destination.is_ipv4() {
+            return Err(format!(
+                "the source {source} is {}, the destination {destination} is {}: a packet has two addresses of one \
+                 family",
+                family(source),
+                family(destination)
+            ));
+        }
+        if self.opening && self.protocol == Protocol::Udp {
+            return Err(
+                "only a TCP SYN opens a connection: leave --opening out for a UDP datagram".to_owned()
+            );
+        }
+        Ok(())
+    }
+}
+
 /// Where a packet would go, and why, as the loaded program says. What was not reached on its way is absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {

@@ -10,13 +10,17 @@ use crate::{
 
 /// `lb explain`.
 pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
-    let request = match request(args) {
-        Ok(request) => request,
-        Err(message) => {
-            eprintln!("lb: {message}");
-            return ExitCode::from(exit::USAGE);
-        }
+    let request = ExplainRequest {
+        source: args.src,
+        destination: args.dst,
+        protocol: args.protocol,
+        opening: args.opening,
+        interface: args.interface.clone(),
     };
+    if let Err(message) = request.check() {
+        eprintln!("lb: {message}");
+        return ExitCode::from(exit::USAGE);
+    }
     ask(&args.socket, &Request::Explain(request), |response| match response {
         Response::Explanation(explanation) if args.json => {
             // Invariant: the explanation came out of JSON, so it goes back in.
@@ -25,23 +29,6 @@ pub(super) fn explain(args: &ExplainArgs) -> ExitCode {
         Response::Explanation(explanation) => print!("{explanation}"),
         Response::Status(_) | Response::Done { .. } | Response::Error { .. } => {}
     })
-}
-
-fn request(args: &ExplainArgs) -> Result<ExplainRequest, String> {
-    let family = |end: SocketAddr| if end.is_ipv4() { "IPv4" } else { "IPv6" };
-    let (source, destination) = (args.src, args.dst);
-    if source.is_ipv4() != destination.is_ipv4() {
-        return Err(format!(
-            "--src {source} is {}, --dst {destination} is {}: a packet has two addresses of one family",
-            family(source),
-            family(destination)
-        ));
-    }
-    if args.opening && args.protocol == Protocol::Udp {
-        return Err("--opening is a TCP SYN; a UDP datagram opens nothing".to_owned());
-    }
-    let interface = args.interface.clone();
-    Ok(ExplainRequest { source, destination, protocol: args.protocol, opening: args.opening, interface })
 }
 
 /// Reads `ADDRESS:PORT`.

@@ -14,6 +14,7 @@ use lb_common::{
     Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6, NextHop,
     RangeKey, Service, ServiceKey6, Settings, Verdict, Vip, limits, names,
 };
+use tracing::warn;
 
 use super::{
     Attachment, Dataplane, DataplaneError, Explained, FlowCursor, attach,
@@ -160,7 +161,11 @@ fn load_programs(ebpf: &mut Ebpf, explain: bool) -> Result<Result<(), String>, D
         result.map_err(|error| load_error(readable(error)))?;
     }
     Ok(match explain {
-        Some(result) => result.map_err(|error| readable(error).to_string()),
+        Some(result) => result.map_err(|error| {
+            let text = readable(error).to_string();
+            warn!("`lb explain` will not work, everything else does: {text}");
+            text
+        }),
         None => Err("it was not asked for when lb started".to_owned()),
     })
 }

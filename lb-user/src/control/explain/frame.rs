@@ -40,8 +40,8 @@ pub(super) fn build(request: &ExplainRequest, ends: &Ends) -> Vec<u8> {
     frame
 }
 
-/// An IP header; the builder fills in lengths, protocol and checksum. The two addresses are of one family: of a pair
-/// that is not, the IPv4 one is mapped.
+/// An IP header; the builder fills in lengths, protocol and checksum. The addresses are of one family, as
+/// [`ExplainRequest::check`] has seen to.
 fn ip(source: IpAddr, destination: IpAddr) -> IpHeaders {
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
