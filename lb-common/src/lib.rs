@@ -17,6 +17,7 @@ mod backend;
 mod flow;
 mod keys;
 mod ownership;
+mod stage;
 mod trace;
 mod verdict;
 
@@ -31,11 +32,12 @@ pub use keys::{
     ServiceKey6, Settings, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
 };
 pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Ownership, ownership};
+pub use stage::{Stage, Variant};
 pub use trace::Trace;
 pub use verdict::Verdict;
 
 /// The version of everything in this crate; pinned maps of another version are not adopted.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Ring slots of a service unless its configuration says otherwise (a prime, as Maglev wants it).
 pub const DEFAULT_RING_SIZE: u32 = 65_537;
@@ -67,14 +69,13 @@ pub mod limits {
     pub const FLOWS: u32 = 131_072;
 }
 
-/// The names of maps, programs and load-time globals in the eBPF object.
+/// The names of maps and load-time globals in the eBPF object; [`Variant`] and [`Stage`] know those of the programs.
 pub mod names {
-    /// The XDP program as attached in native (driver) mode.
-    pub const PROGRAM_NATIVE: &str = "lb_xdp_native";
-    /// The same pipeline, compiled for generic mode, where packets keep their note of a partial checksum.
-    pub const PROGRAM_GENERIC: &str = "lb_xdp_generic";
-    /// The same pipeline, which counts and remembers nothing and writes down how it decides. Never attached.
+    /// The program that explains: the pipeline as in generic mode, which counts and remembers nothing and writes down how it
+    /// decides. Never attached.
     pub const PROGRAM_EXPLAIN: &str = "lb_xdp_explain";
+    /// `ProgramArray`, by [`Stage::slot`](crate::Stage::slot).
+    pub const STAGES: &str = "STAGES";
     /// `HashMap<Be32, Vip>`: which addresses are ours, and which lease guards each.
     pub const VIPS: &str = "VIPS";
     /// `HashMap<Address, Vip>`: the IPv6 ones.

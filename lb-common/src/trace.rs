@@ -30,7 +30,7 @@ pub struct Trace {
     pub backend: u32,
     /// One of the `Trace::OUT_*` constants: where the packet leaves.
     pub out: u32,
-    /// A slot of `INTERFACES` or the index of an interface, as `out` says.
+    /// A slot of `INTERFACES`, the index of an interface or a rare stage, as `out` says.
     pub out_through: u32,
 }
 
@@ -76,6 +76,8 @@ impl Trace {
     pub const OUT_INTERFACE: u32 = 3;
     /// By way of this node's stack.
     pub const OUT_STACK: u32 = 4;
+    /// It is not decided: a rare stage, by its number, would have taken the packet over.
+    pub const OUT_STAGE: u32 = 5;
 }
 
 #[cfg(feature = "user")]

@@ -6,7 +6,7 @@ use lb_common::{
 };
 
 use crate::{
-    decision::Egress,
+    decision::{Decision, Way},
     kernel::{Kernel, Question, Route},
     packet::Packet,
 };
@@ -28,19 +28,21 @@ impl<K: Kernel> Traced<K> {
         Self { kernel, trace }
     }
 
-    /// Notes where the packet leaves.
+    /// Notes what was decided.
     #[inline(always)]
-    pub fn note_egress(&self, egress: Egress) {
-        let (out, through) = match egress {
-            Egress::None => (Trace::OUT_NOWHERE, 0),
-            Egress::Back => (Trace::OUT_BACK, 0),
-            Egress::Slot(slot) => (Trace::OUT_SLOT, slot),
-            Egress::Interface(index) => (Trace::OUT_INTERFACE, index),
-            Egress::Stack => (Trace::OUT_STACK, 0),
+    pub fn note_decision(&self, decision: Decision) {
+        self.count(decision.verdict);
+        let out = match decision.egress.way {
+            Way::None => Trace::OUT_NOWHERE,
+            Way::Back => Trace::OUT_BACK,
+            Way::Slot => Trace::OUT_SLOT,
+            Way::Interface => Trace::OUT_INTERFACE,
+            Way::Stack => Trace::OUT_STACK,
+            Way::Stage => Trace::OUT_STAGE,
         };
         self.note(|trace| {
             trace.out = out;
-            trace.out_through = through;
+            trace.out_through = decision.egress.number;
         });
     }
 

@@ -15,7 +15,7 @@ fn traced(mut maps: Maps, frame: &mut [u8]) -> (Decision, Trace, Maps) {
     // SAFETY: nobody else uses the trace until the kernel is gone.
     let kernel = unsafe { Traced::new(maps, &raw mut trace) };
     let decision = crate::run::<_, true>(&kernel, packet);
-    kernel.note_egress(decision.egress);
+    kernel.note_decision(decision);
     (decision, trace, kernel.kernel)
 }
 

@@ -89,6 +89,15 @@ pub(super) fn words(verdict: Verdict, about: &Explanation) -> Words {
         Verdict::NatReply => {
             fine("a `nat` backend's reply: its source becomes the VIP, and it is sent to the client")
         }
+        Verdict::IcmpError => {
+            fine(format!("an ICMP error about a flow of {service}: sent to the flow's backend, {backend}"))
+        }
+        Verdict::IcmpErrorLocal => fine(format!(
+            "an ICMP error about a flow of {service} that this node serves itself: up its own stack"
+        )),
+        Verdict::IcmpErrorReply => fine(
+            "an ICMP error about a packet to a `nat` backend, made one about the client's packet: sent to the client",
+        ),
         Verdict::NoBackend => mend(
             format!("no backend of {service} can take it: none is up, or none has a weight above 0: dropped"),
             "`lb status` says why each backend is down; once a check passes the service goes on by itself",
@@ -123,15 +132,21 @@ pub(super) fn words(verdict: Verdict, about: &Explanation) -> Words {
                 "`traceroute` does this on purpose; otherwise look for a loop between {client} and this node"
             ),
         ),
-        Verdict::Internal => mend(
-            "a map lacks an entry that must be there, which is a fault of lb: dropped",
-            "restart lb, which writes the maps anew, and report it with this output and that of `lb status --json`",
+        Verdict::StageMissing => mend(
+            "a rare stage of the program should go on with it and is not there, which is a fault of lb: passed untouched",
+            REPORT,
         ),
+        Verdict::Internal => {
+            mend("a map lacks an entry that must be there, which is a fault of lb: dropped", REPORT)
+        }
     }
 }
 
 const LEASE_REMEDY: &str = "the daemon did not renew it in time: frozen, starved, or unable to send adverts? Its log and \
                             `lb status` say; it speaks again once it owns the VIP anew";
+
+const REPORT: &str =
+    "restart lb, which loads everything anew, and report it with this output and that of `lb status --json`";
 
 /// What the words speak of; where something was not found, a word for it.
 struct Facts {

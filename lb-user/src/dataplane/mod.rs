@@ -22,6 +22,7 @@ mod mapped;
 mod maps;
 pub mod memory;
 mod rights;
+mod stages;
 mod xdp;
 
 pub use attach::Program;

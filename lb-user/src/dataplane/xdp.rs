@@ -22,7 +22,7 @@ use super::{
     explain,
     link::LinkState,
     maps::{Maps, failed, on_every_cpu},
-    rights,
+    rights, stages,
 };
 use crate::config::{PacketLog, XdpMode};
 
@@ -74,7 +74,7 @@ pub struct XdpDataplane {
 }
 
 impl XdpDataplane {
-    /// Loads the programs with fresh maps. Nothing that runs is disturbed.
+    /// Loads all programs with fresh maps. Nothing that runs is disturbed.
     pub fn load(options: LoadOptions) -> Result<Self, DataplaneError> {
         rights::check("loading the XDP program")?;
         let level = log_level(options.packet_log);
@@ -92,6 +92,7 @@ impl XdpDataplane {
             .load(OBJECT)
             .map_err(|error| load_error(error.into()))?;
         let explain = load_programs(&mut ebpf, options.explain)?;
+        stages::enter(&mut ebpf)?;
         let maps = Maps::take(&mut ebpf)?;
         Ok(Self {
             ebpf,
@@ -143,7 +144,7 @@ enum ServiceName {
 /// Loads the programs side by side: the verifier takes some hundred milliseconds for each. Returns whether the program that
 /// explains is loaded, or why not.
 fn load_programs(ebpf: &mut Ebpf, explain: bool) -> Result<Result<(), String>, DataplaneError> {
-    let mut results: BTreeMap<&str, Result<(), ProgramError>> = std::thread::scope(|scope| {
+    let mut results: BTreeMap<&str, Result<(), DataplaneError>> = std::thread::scope(|scope| {
         let wanted = ebpf.programs_mut().filter_map(|(name, program)| match program {
             aya::programs::Program::Xdp(program) if explain || name != names::PROGRAM_EXPLAIN => {
                 Some((name, scope.spawn(|| load_patiently(program))))
@@ -157,12 +158,10 @@ fn load_programs(ebpf: &mut Ebpf, explain: bool) -> Result<Result<(), String>, D
             .collect()
     });
     let explain = results.remove(names::PROGRAM_EXPLAIN);
-    for result in results.into_values() {
-        result.map_err(|error| load_error(readable(error)))?;
-    }
+    results.into_values().collect::<Result<(), DataplaneError>>()?;
     Ok(match explain {
         Some(result) => result.map_err(|error| {
-            let text = readable(error).to_string();
+            let text = error.to_string();
             warn!("`lb explain` will not work, everything else does: {text}");
             text
         }),
@@ -172,16 +171,16 @@ fn load_programs(ebpf: &mut Ebpf, explain: bool) -> Result<Result<(), String>, D
 
 /// Loads a program. The verifier gives up with EAGAIN when a signal arrives while it works, whatever becomes of the
 /// signal.
-fn load_patiently(program: &mut Xdp) -> Result<(), ProgramError> {
+fn load_patiently(program: &mut Xdp) -> Result<(), DataplaneError> {
     const ATTEMPTS: usize = 5;
     for _ in 1..ATTEMPTS {
         match program.load() {
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
-            result => return result,
+            result => return result.map_err(|error| load_error(readable(error))),
         }
     }
-    program.load()
+    program.load().map_err(|error| load_error(readable(error)))
 }
 
 /// What became of a test packet.

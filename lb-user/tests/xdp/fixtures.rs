@@ -25,29 +25,29 @@ use crate::{
 };
 
 /// A frame and what must become of it.
-struct Row {
-    what: &'static str,
-    frame: Vec<u8>,
-    action: u32,
-    verdict: Verdict,
+pub(crate) struct Row {
+    pub(crate) what: &'static str,
+    pub(crate) frame: Vec<u8>,
+    pub(crate) action: u32,
+    pub(crate) verdict: Verdict,
     /// `None`: as it came.
-    out: Option<Vec<u8>>,
+    pub(crate) out: Option<Vec<u8>>,
     /// Identifier, bytes, and whether a connection is opened.
-    counted: Option<(u32, usize, bool)>,
+    pub(crate) counted: Option<(u32, usize, bool)>,
 }
 
 /// The frame goes on as it came, and no backend is counted.
-fn passes(what: &'static str, frame: impl Into<Frame>, verdict: Verdict) -> Row {
+pub(crate) fn passes(what: &'static str, frame: impl Into<Frame>, verdict: Verdict) -> Row {
     Row { what, frame: frame.into().0, action: PASS, verdict, out: None, counted: None }
 }
 
 /// The frame is dropped; what it looks like then is nobody's business.
-fn drops(what: &'static str, frame: impl Into<Frame>, verdict: Verdict) -> Row {
+pub(crate) fn drops(what: &'static str, frame: impl Into<Frame>, verdict: Verdict) -> Row {
     Row { what, frame: frame.into().0, action: DROP, verdict, out: None, counted: None }
 }
 
 /// The packet is sent on, changed by `change`, and counted for the backend behind `port`.
-fn sends(
+pub(crate) fn sends(
     what: &'static str,
     packet: Packet,
     action: u32,
@@ -125,7 +125,7 @@ fn replies6(what: &'static str, packet: Packet) -> Row {
 }
 
 /// A packet or the bytes of a frame.
-struct Frame(Vec<u8>);
+pub(crate) struct Frame(pub(crate) Vec<u8>);
 
 impl From<Packet> for Frame {
     fn from(packet: Packet) -> Self {
@@ -168,7 +168,7 @@ fn answered(packet: Packet) -> Packet {
     packet.source(VIP).source_port(port).hop(Mac([2, 0, 0, 0, 0, 9]), FAR_MAC)
 }
 
-fn run(program: Program, rows: impl IntoIterator<Item = Row> + Send) {
+pub(crate) fn run(program: Program, rows: impl IntoIterator<Item = Row> + Send) {
     isolated(|| {
         build_network();
         let mut world = World::load();
@@ -177,7 +177,7 @@ fn run(program: Program, rows: impl IntoIterator<Item = Row> + Send) {
     });
 }
 
-fn check(world: &mut World, program: Program, rows: impl IntoIterator<Item = Row>) {
+pub(crate) fn check(world: &mut World, program: Program, rows: impl IntoIterator<Item = Row>) {
     for row in rows {
         let seen = world.see(program, &row.frame);
         let frame = if row.action == DROP { seen.frame.clone() } else { row.out.unwrap_or(row.frame) };
@@ -204,6 +204,7 @@ macro_rules! table {
         }
     )+};
 }
+pub(crate) use table;
 
 table! {
     /// "What has nothing to do with a VIP is XDP_PASS, untouched."

@@ -4,6 +4,7 @@ mod attach;
 mod differential;
 mod explain;
 mod fixtures;
+mod fixtures_icmp;
 mod flows;
 mod log;
 mod model;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::{MODE_LOCAL, Trace, Verdict, slot_backend, slot_is_unsettled};
+use lb_common::{MODE_LOCAL, Stage, Trace, Variant, Verdict, slot_backend, slot_is_unsettled};
 
 use super::{
     super::{
@@ -41,6 +41,14 @@ impl Known<'_> {
         explained: &Explained,
     ) -> Result<Explanation, String> {
         let Explained { trace, outcome } = explained;
+        if trace.out == Trace::OUT_STAGE {
+            let stage =
+                Stage::ALL.get(trace.out_through as usize).map(|stage| stage.program(Variant::Generic));
+            let stage = stage.unwrap_or("of an unknown number");
+            return Err(format!(
+                "a rare stage of the program ({stage}) takes it over, which is not followed here"
+            ));
+        }
         let Some(verdict) = Verdict::ALL.get(trace.verdict as usize).copied() else {
             return Err(
                 "the XDP program wrote down no verdict, which is a fault of lb; please report it".to_owned()
