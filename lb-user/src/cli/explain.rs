@@ -1,6 +1,9 @@
 //! `lb explain`: where would this packet go, and why?
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+};
 
 use super::{ExplainArgs, exit, status::ask};
 use crate::{
@@ -37,25 +40,35 @@ pub(super) fn end(text: &str) -> Result<SocketAddr, String> {
     if let Ok(end) = text.parse::<SocketAddr>() {
         return Ok(SocketAddr::new(end.ip().to_canonical(), end.port()));
     }
-    let wrong = match (text.starts_with('['), text.rsplit_once(':')) {
-        (false, Some((address, _))) if address.contains(':') => {
-            "an IPv6 address stands in brackets before its port".to_owned()
+    let wrong = match parts(text) {
+        Err(wrong) => wrong,
+        Ok((address, _)) if address.parse::<IpAddr>().is_err() => {
+            format!("`{address}` is no IP address (names are not resolved)")
         }
-        (_, Some((address, port))) => {
-            let at = address.chars().count();
-            let bare = address.trim_start_matches('[').trim_end_matches(']');
-            if bare.parse::<std::net::IpAddr>().is_err() || address.starts_with('[') != address.ends_with(']')
-            {
-                format!("`{address}`, at character 1, is no IP address (names are not resolved)")
-            } else if port.is_empty() {
-                format!("the port after the colon at character {} is missing", at + 1)
-            } else {
-                format!("`{port}`, at character {}, is no port from 0 to 65535", at + 2)
-            }
+        Ok((_, "")) => format!("the port is missing after character {}", text.chars().count()),
+        Ok((_, port)) => {
+            let at = text.chars().count() - port.chars().count() + 1;
+            format!("`{port}`, at character {at}, is no port from 0 to 65535")
         }
-        (_, None) => format!("the port is missing after character {}", text.chars().count()),
     };
     Err(format!("{wrong}; {EXAMPLE}"))
+}
+
+/// Address and port of a text, or why it does not have them.
+fn parts(text: &str) -> Result<(&str, &str), String> {
+    let no_port =
+        |before: &str| format!("a colon and the port are missing after character {}", before.chars().count());
+    if let Some(rest) = text.strip_prefix('[') {
+        let (address, port) =
+            rest.split_once(']').ok_or_else(|| "the bracket at character 1 is not closed".to_owned())?;
+        let port = port.strip_prefix(':').ok_or_else(|| no_port(&text[..address.len() + 2]))?;
+        return Ok((address, port));
+    }
+    let (address, port) = text.rsplit_once(':').ok_or_else(|| no_port(text))?;
+    if address.contains(':') {
+        return Err("an IPv6 address stands in brackets before its port".to_owned());
+    }
+    Ok((address, port))
 }
 
 /// Reads the protocol.

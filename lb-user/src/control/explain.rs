@@ -2,10 +2,7 @@
 //! into the operator's terms.
 
 mod frame;
-mod interpret;
-
-#[cfg(test)]
-mod tests;
+pub(super) mod interpret;
 
 use lb_common::Mac;
 

@@ -25,17 +25,17 @@ use crate::{
 };
 
 /// What the control task knows that the program does not: names.
-pub(super) struct Known<'a> {
-    pub(super) config: &'a Config,
-    pub(super) forwarding: &'a Forwarding,
-    pub(super) world: &'a World,
-    pub(super) health: &'a Health,
-    pub(super) routers: &'a [Router],
+pub(in crate::control) struct Known<'a> {
+    pub(in crate::control) config: &'a Config,
+    pub(in crate::control) forwarding: &'a Forwarding,
+    pub(in crate::control) world: &'a World,
+    pub(in crate::control) health: &'a Health,
+    pub(in crate::control) routers: &'a [Router],
 }
 
 impl Known<'_> {
     /// Puts a decision into words.
-    pub(super) fn interpret(
+    pub(in crate::control) fn interpret(
         &self,
         packet: ExplainedPacket,
         explained: &Explained,
