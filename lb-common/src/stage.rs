@@ -30,11 +30,13 @@ impl Variant {
 pub enum Stage {
     /// An ICMP error about a packet of a steered flow, on either way.
     IcmpError,
+    /// A packet that is too big for the way to its backend.
+    TooBig,
 }
 
 impl Stage {
     /// Every rare stage.
-    pub const ALL: &'static [Self] = &[Self::IcmpError];
+    pub const ALL: &'static [Self] = &[Self::IcmpError, Self::TooBig];
     /// The number of entries of `STAGES`.
     pub const SLOTS: u32 = (Self::ALL.len() * Variant::ALL.len()) as u32;
 
@@ -43,6 +45,8 @@ impl Stage {
         match (self, variant) {
             (Self::IcmpError, Variant::Native) => "lb_icmp_error_native",
             (Self::IcmpError, Variant::Generic) => "lb_icmp_error_generic",
+            (Self::TooBig, Variant::Native) => "lb_too_big_native",
+            (Self::TooBig, Variant::Generic) => "lb_too_big_generic",
         }
     }
 

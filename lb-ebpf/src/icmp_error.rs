@@ -7,7 +7,7 @@ use lb_common::{Backend, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Ser
 use crate::{
     checksum,
     decision::Decision,
-    forward::{Hop, require_ttl},
+    forward::{self, Hop, require_ttl},
     guard,
     ip::{Ipv4, Ipv6},
     kernel::{Kernel, Question},
@@ -90,15 +90,12 @@ impl<I: Quoted> Error<I> {
         let decision = match backend.mode {
             MODE_LOCAL => Verdict::IcmpErrorLocal.into(),
             MODE_DR => {
-                let hop = self.hop(kernel, &backend)?;
-                if GENERIC && hop.is_too_long(bytes) {
-                    return Err(Verdict::TooLong);
-                }
+                let hop = self.hop::<K, GENERIC>(kernel, &backend)?;
                 hop.take(self.ethernet, ip);
                 Decision { verdict: Verdict::IcmpError, egress: hop.egress }
             }
             MODE_NAT => {
-                let hop = self.hop(kernel, &backend)?;
+                let hop = self.hop::<K, GENERIC>(kernel, &backend)?;
                 self.rewrite(quote, || {
                     ip.replace_address(Side::Destination, backend.address);
                     quote.replace(Side::Source, backend.address, backend.port);
@@ -107,8 +104,7 @@ impl<I: Quoted> Error<I> {
                 Decision { verdict: Verdict::IcmpError, egress }
             }
             MODE_IPIP | MODE_GUE => {
-                let hop = self.hop(kernel, &backend)?;
-                tunnel::fits::<I, GENERIC>(ip, &backend, &hop)?;
+                let hop = self.hop::<K, GENERIC>(kernel, &backend)?;
                 ip.spend_hop();
                 let sent = tunnel::encapsulate(kernel, ip, &backend, &hop, hash)?;
                 Decision { verdict: Verdict::IcmpError, ..sent }
@@ -152,9 +148,14 @@ impl<I: Quoted> Error<I> {
     }
 
     #[inline(always)]
-    fn hop<K: Kernel>(&self, kernel: &K, backend: &Backend) -> Result<Hop, Verdict> {
+    fn hop<K: Kernel, const GENERIC: bool>(&self, kernel: &K, backend: &Backend) -> Result<Hop, Verdict> {
         let hop = Hop::resolve(kernel, backend.next_hop)?;
-        require_ttl(self.message.ip)?;
+        let ip = self.message.ip;
+        require_ttl(ip)?;
+        // Errors are never answered.
+        if ip.packet_length() > forward::longest::<GENERIC>(backend, &hop) {
+            return Err(Verdict::TooBigDropped);
+        }
         Ok(hop)
     }
 

@@ -270,7 +270,7 @@ impl Ip for Ipv6 {
     /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443 section 2.1).
     #[inline(always)]
     fn is_icmp_error(kind: u8) -> bool {
-        kind >= 1 && kind <= 4
+        (1..=4).contains(&kind)
     }
 
     #[inline(always)]

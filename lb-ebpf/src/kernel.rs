@@ -65,6 +65,13 @@ pub trait Kernel {
     /// address taken of the packet before is void; `None`: there is no room.
     fn grow(&self, bytes: i32) -> Option<Packet>;
 
+    /// Takes bytes from the end of the frame so that `length` are left; as [`Self::grow`] else.
+    fn cut(&self, length: u32) -> Option<Packet>;
+    /// The longest IP packet that an interface takes, in bytes.
+    fn interface_mtu(&self, index: u32) -> Option<u32>;
+    /// Whether this CPU may send one more message of its own now; if so it is counted as sent.
+    fn may_answer(&self) -> bool;
+
     /// Counts a verdict.
     fn count(&self, verdict: Verdict);
     /// Counts a packet of `bytes` bytes for a backend.

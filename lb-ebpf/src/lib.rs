@@ -9,6 +9,7 @@
     reason = "the verifier follows packet addresses through one function, and knows nothing of the caller's checks"
 )]
 
+pub mod budget;
 pub mod checksum;
 mod decapsulate;
 pub mod decision;
@@ -20,12 +21,14 @@ pub mod ip;
 pub mod kernel;
 #[cfg(target_arch = "bpf")]
 pub mod maps;
+mod outer;
 pub mod packet;
 pub mod parse;
 mod quote;
 mod reply;
 pub mod rewrite;
 mod service;
+mod too_big;
 pub mod traced;
 mod track;
 mod tunnel;
@@ -57,6 +60,7 @@ pub fn run<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Decisi
 pub fn run_stage<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet, stage: Stage) -> Decision {
     match stage {
         Stage::IcmpError => icmp_error::run::<K, GENERIC>(kernel, packet),
+        Stage::TooBig => too_big::run::<K, GENERIC>(kernel, packet),
     }
     .unwrap_or_else(Decision::from)
 }

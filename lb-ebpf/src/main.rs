@@ -41,6 +41,18 @@ mod entry {
         run_stage::<true>(&context, Stage::IcmpError)
     }
 
+    /// `Stage::TooBig.program(Variant::Native)`
+    #[xdp]
+    pub(crate) fn lb_too_big_native(context: XdpContext) -> u32 {
+        run_stage::<false>(&context, Stage::TooBig)
+    }
+
+    /// `Stage::TooBig.program(Variant::Generic)`
+    #[xdp]
+    pub(crate) fn lb_too_big_generic(context: XdpContext) -> u32 {
+        run_stage::<true>(&context, Stage::TooBig)
+    }
+
     #[inline(always)]
     fn run<const GENERIC: bool>(context: &XdpContext) -> u32 {
         let kernel = Maps::new(context);

@@ -12,8 +12,9 @@ use aya_ebpf::{
         Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key,
     },
     helpers::{
-        bpf_csum_diff, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect,
-        bpf_sk_release, bpf_skc_lookup_tcp, bpf_xdp_adjust_head, bpf_xdp_load_bytes,
+        bpf_check_mtu, bpf_csum_diff, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns,
+        bpf_redirect, bpf_sk_release, bpf_skc_lookup_tcp, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
     },
     macros::btf_map,
     programs::XdpContext,
@@ -25,6 +26,7 @@ use lb_common::{
 };
 
 use crate::{
+    budget,
     decision::{Egress, Way},
     kernel::{Kernel, LONGEST_SUM, Question, Route},
     packet::{Packet, masked},
@@ -76,6 +78,10 @@ static SETTINGS: Array<Settings, 1> = Array::new();
 static STAGES: ProgramArray<{ Stage::SLOTS as usize }> = ProgramArray::new();
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// The state of [`budget`].
+#[btf_map]
+static ANSWERS: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// Where a packet's bytes are summed up: the verifier follows offsets into a map value better than into a packet.
 #[repr(C, align(8))]
@@ -316,6 +322,36 @@ impl Kernel for Maps {
         // SAFETY: the context is the running packet's.
         let moved = unsafe { bpf_xdp_adjust_head(self.context, -bytes) } == 0;
         moved.then(|| self.packet_again())
+    }
+
+    #[inline(always)]
+    fn cut(&self, length: u32) -> Option<Packet> {
+        // SAFETY: the context is the running packet's.
+        let excess = unsafe { bpf_xdp_get_buff_len(self.context) }.checked_sub(u64::from(length))?;
+        // SAFETY: as above. A frame's length fits.
+        let cut = unsafe { bpf_xdp_adjust_tail(self.context, -(excess as i32)) } == 0;
+        cut.then(|| self.packet_again())
+    }
+
+    #[inline(always)]
+    fn interface_mtu(&self, index: u32) -> Option<u32> {
+        let mut mtu = 0;
+        // SAFETY: the context is the running packet's; the kernel writes 4 bytes to a variable of that size.
+        let answer = unsafe { bpf_check_mtu(self.context.cast(), index, &raw mut mtu, 0, 0) };
+        // Whether the packet fits is not the question, but a negative answer is no answer.
+        (answer >= 0).then_some(mtu)
+    }
+
+    #[inline(always)]
+    fn may_answer(&self) -> bool {
+        let Some(state) = ANSWERS.get_ptr_mut(0) else { return false };
+        // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
+        let after = budget::take(unsafe { *state }, self.now());
+        if let Some(after) = after {
+            // SAFETY: as above.
+            unsafe { *state = after };
+        }
+        after.is_some()
     }
 
     #[inline(always)]

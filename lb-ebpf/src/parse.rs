@@ -38,6 +38,23 @@ impl Ethernet {
         u64::from(self.0.read::<u32, 6>()) | u64::from(self.0.read::<u16, 10>()) << 32
     }
 
+    /// Who the frame is for, and who it is from.
+    #[inline(always)]
+    pub fn addresses(self) -> (Mac, Mac) {
+        let [a, b, c, d] = self.0.read::<u32, 0>().to_ne_bytes();
+        let [e, f] = self.0.read::<u16, 4>().to_ne_bytes();
+        let destination = Mac([a, b, c, d, e, f]);
+        let [a, b, c, d] = self.0.read::<u32, 6>().to_ne_bytes();
+        let [e, f] = self.0.read::<u16, 10>().to_ne_bytes();
+        (destination, Mac([a, b, c, d, e, f]))
+    }
+
+    /// Whether it is from one station for one station.
+    #[inline(always)]
+    pub fn is_unicast(self) -> bool {
+        (self.0.read::<u8, 0>() | self.0.read::<u8, 6>()) & 1 == 0
+    }
+
     /// Sets who the frame is for and who it is from.
     #[inline(always)]
     pub fn set_addresses(self, destination: Mac, source: Mac) {

@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod icmp;
+mod too_big;
 mod traced;
 mod track;
 
@@ -49,8 +50,12 @@ struct Maps {
     directors: HashSet<u64>,
     route: Route,
     asked: Cell<Option<Question>>,
-    packet: Cell<Option<Packet>>,
-    length: usize,
+    /// The buffer the frame is in, and where in it the frame starts and ends.
+    buffer: Cell<*mut u8>,
+    frame: Cell<(usize, usize)>,
+    /// The MTU of every interface.
+    mtu: u32,
+    may_answer: bool,
     verdicts: RefCell<Vec<Verdict>>,
     counted: RefCell<Vec<(u32, u32, bool)>>,
 }
@@ -81,15 +86,32 @@ impl Maps {
             directors: HashSet::new(),
             route: Route::NotForwarded,
             asked: Cell::new(None),
-            packet: Cell::new(None),
-            length: 0,
+            buffer: Cell::new(core::ptr::null_mut()),
+            frame: Cell::new((0, 0)),
+            mtu: 1500,
+            may_answer: true,
             verdicts: RefCell::default(),
             counted: RefCell::default(),
         }
     }
 
     fn run<const GENERIC: bool>(&mut self, frame: &mut [u8]) -> Decision {
-        let packet = self.take(frame);
+        self.run_within::<GENERIC>(frame, 0)
+    }
+
+    /// The same where there is room before the frame; what the frame is then.
+    fn run_with_room<const GENERIC: bool>(&mut self, frame: &[u8]) -> (Decision, Vec<u8>) {
+        const ROOM: usize = 64;
+        let mut buffer = [&[0; ROOM], frame].concat();
+        let decision = self.run_within::<GENERIC>(&mut buffer, ROOM);
+        let (start, end) = self.frame.get();
+        (decision, buffer[start..end].to_vec())
+    }
+
+    fn run_within<const GENERIC: bool>(&mut self, buffer: &mut [u8], start: usize) -> Decision {
+        self.buffer.set(buffer.as_mut_ptr());
+        self.frame.set((start, buffer.len()));
+        let packet = self.packet();
         let mut decision = crate::run::<_, GENERIC>(&*self, packet);
         if decision.egress.way == Way::Stage {
             let stage = Stage::ALL[decision.egress.number as usize];
@@ -99,14 +121,10 @@ impl Maps {
         decision
     }
 
-    /// The frame as a packet, which the frame must outlive and be used through only.
-    fn take(&mut self, frame: &mut [u8]) -> Packet {
-        self.length = frame.len();
-        let range = frame.as_mut_ptr_range();
-        // SAFETY: the frame outlives the run, and only the packet is used meanwhile.
-        let packet = unsafe { Packet::new(range.start, range.end) };
-        self.packet.set(Some(packet));
-        packet
+    fn packet(&self) -> Packet {
+        let (start, end) = self.frame.get();
+        // SAFETY: the buffer outlives the run, the frame lies in it, and only the packet is used meanwhile.
+        unsafe { Packet::new(self.buffer.get().add(start), self.buffer.get().add(end)) }
     }
 }
 
@@ -221,10 +239,10 @@ impl Kernel for Maps {
     }
 
     fn sum(&self, offset: u32, length: u32) -> Option<u32> {
-        if length > LONGEST_SUM || (offset + length) as usize > self.length {
+        let packet = self.packet();
+        if length > LONGEST_SUM || !packet.holds(offset + length) {
             return None;
         }
-        let packet = self.packet.get()?;
         let byte = |at: u32| packet.header_at::<1>(at).map(Header::read::<u8, 0>);
         (0..length).step_by(2).try_fold(0, |sum: u32, at| {
             let second = if at + 1 < length { byte(offset + at + 1)? } else { 0 };
@@ -232,8 +250,24 @@ impl Kernel for Maps {
         })
     }
 
-    fn grow(&self, _: i32) -> Option<Packet> {
-        None
+    fn grow(&self, bytes: i32) -> Option<Packet> {
+        let (start, end) = self.frame.get();
+        self.frame.set((start.checked_add_signed(-bytes as isize)?, end));
+        Some(self.packet())
+    }
+
+    fn cut(&self, length: u32) -> Option<Packet> {
+        let (start, end) = self.frame.get();
+        self.frame.set((start, end.min(start + length as usize)));
+        (end >= start + length as usize).then(|| self.packet())
+    }
+
+    fn interface_mtu(&self, _: u32) -> Option<u32> {
+        Some(self.mtu)
+    }
+
+    fn may_answer(&self) -> bool {
+        self.may_answer
     }
 
     fn count(&self, verdict: Verdict) {
@@ -336,13 +370,13 @@ fn what_generic_mode_cannot_redirect_goes_by_the_stack_or_is_counted() {
     let mtu = length as u16 - 14 - 1;
     // (mode, out through, verdict and egress in generic mode, in native mode)
     let cases = [
-        (MODE_NAT, INGRESS + 1, (Verdict::Nat, Egress::STACK), (Verdict::Nat, Egress::slot(1))),
+        (MODE_NAT, INGRESS + 1, (Verdict::Nat, Egress::STACK), (Verdict::TooBigDropped, Egress::NONE)),
         (MODE_NAT, INGRESS, (Verdict::Nat, Egress::BACK), (Verdict::Nat, Egress::BACK)),
-        (MODE_DR, INGRESS + 1, (Verdict::TooLong, Egress::NONE), (Verdict::Dr, Egress::slot(1))),
+        (MODE_DR, INGRESS + 1, (Verdict::TooLong, Egress::NONE), (Verdict::TooBigDropped, Egress::NONE)),
         (MODE_DR, INGRESS, (Verdict::Dr, Egress::BACK), (Verdict::Dr, Egress::BACK)),
     ];
     for (mode, ifindex, generic, native) in cases {
-        let mut maps = Maps::new(mode);
+        let mut maps = Maps { mtu: u32::from(mtu), ..Maps::new(mode) };
         maps.interfaces.insert(1, Interface { ifindex, mac: OWN, mtu, ..Interface::default() });
         let mut frame = to_service();
         let decision = maps.run::<true>(&mut frame);
@@ -487,7 +521,8 @@ fn partial_checksum_over_too_many_bytes_is_malformed() {
 fn only_forwarding_sends() {
     let sending: Vec<_> =
         Verdict::ALL.iter().filter(|verdict| action(**verdict) == Action::Send).copied().collect();
-    let forwarding = [Verdict::Dr, Verdict::Nat, Verdict::Ipip, Verdict::Gue, Verdict::NatReply];
+    let to_backends = [Verdict::Dr, Verdict::Nat, Verdict::Ipip, Verdict::Gue];
+    let back = [Verdict::TooBigAnswered, Verdict::NatReply];
     let errors = [Verdict::IcmpError, Verdict::IcmpErrorReply];
-    assert_eq!(sending, [&forwarding[..], &errors].concat());
+    assert_eq!(sending, [&to_backends[..], &back, &errors].concat());
 }

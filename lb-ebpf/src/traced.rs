@@ -226,6 +226,22 @@ impl<K: Kernel> Kernel for Traced<K> {
         self.kernel.grow(bytes)
     }
 
+    #[inline(always)]
+    fn cut(&self, length: u32) -> Option<Packet> {
+        self.kernel.cut(length)
+    }
+
+    #[inline(always)]
+    fn interface_mtu(&self, index: u32) -> Option<u32> {
+        self.kernel.interface_mtu(index)
+    }
+
+    /// Nothing is sent, so there is nothing to be sparing of.
+    #[inline(always)]
+    fn may_answer(&self) -> bool {
+        true
+    }
+
     /// Counts nothing.
     #[inline(always)]
     fn count(&self, verdict: Verdict) {

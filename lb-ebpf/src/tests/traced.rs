@@ -9,8 +9,10 @@ const PREVIOUS: u32 = 1;
 const CURRENT: u32 = 2;
 
 /// Decides about a frame and writes down how.
-fn traced(mut maps: Maps, frame: &mut [u8]) -> (Decision, Trace, Maps) {
-    let packet = maps.take(frame);
+fn traced(maps: Maps, frame: &mut [u8]) -> (Decision, Trace, Maps) {
+    maps.buffer.set(frame.as_mut_ptr());
+    maps.frame.set((0, frame.len()));
+    let packet = maps.packet();
     let mut trace = Trace::EMPTY;
     // SAFETY: nobody else uses the trace until the kernel is gone.
     let kernel = unsafe { Traced::new(maps, &raw mut trace) };

@@ -80,11 +80,20 @@ pub(super) fn words(verdict: Verdict, about: &Explanation) -> Words {
         Verdict::Decapsulated => {
             fine("another director has packed it up for this node's own backend: unpacked and delivered")
         }
-        Verdict::TooBigDropped => mend(
-            format!("with its outer header it is longer than the way to {backend} takes: dropped"),
+        Verdict::TooBigAnswered => fine(format!(
+            "too big for the way to {backend}: {client} is told by an ICMP error how much fits, and sends smaller packets"
+        )),
+        Verdict::TooBigLimited => mend(
+            format!(
+                "too big for the way to {backend}, and this node has told senders so as often as it may for now: dropped"
+            ),
             format!(
                 "raise the MTU on the way from {out} to {backend}, or lower the MSS that clients are told"
             ),
+        ),
+        Verdict::TooBigDropped => mend(
+            format!("too big for the way to {backend}, and nobody can be told so: dropped"),
+            format!("raise the MTU on the way from {out} to {backend}"),
         ),
         Verdict::NatReply => {
             fine("a `nat` backend's reply: its source becomes the VIP, and it is sent to the client")
