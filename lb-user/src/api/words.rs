@@ -23,6 +23,7 @@ fn mend(meaning: impl Into<String>, remedy: impl Into<String>) -> Words {
 
 /// Puts a verdict about the packet of `about` into words. Every verdict has its own: one that is new does not compile
 /// without.
+#[expect(clippy::too_many_lines, reason = "a table, of which each verdict is a row")]
 pub(super) fn words(verdict: Verdict, about: &Explanation) -> Words {
     let Facts { vip, client, target, service, backend, neighbour, out, interface } = &Facts::of(about);
     match verdict {
