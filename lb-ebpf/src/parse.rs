@@ -41,12 +41,14 @@ impl Ethernet {
     /// Who the frame is for, and who it is from.
     #[inline(always)]
     pub fn addresses(self) -> (Mac, Mac) {
-        let [a, b, c, d] = self.0.read::<u32, 0>().to_ne_bytes();
-        let [e, f] = self.0.read::<u16, 4>().to_ne_bytes();
-        let destination = Mac([a, b, c, d, e, f]);
-        let [a, b, c, d] = self.0.read::<u32, 6>().to_ne_bytes();
-        let [e, f] = self.0.read::<u16, 10>().to_ne_bytes();
-        (destination, Mac([a, b, c, d, e, f]))
+        let mac = |start: u32, rest: u16| {
+            let (start, rest) = (start.to_ne_bytes(), rest.to_ne_bytes());
+            Mac([start[0], start[1], start[2], start[3], rest[0], rest[1]])
+        };
+        (
+            mac(self.0.read::<u32, 0>(), self.0.read::<u16, 4>()),
+            mac(self.0.read::<u32, 6>(), self.0.read::<u16, 10>()),
+        )
     }
 
     /// Whether it is from one station for one station.
