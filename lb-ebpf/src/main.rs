@@ -17,38 +17,47 @@ mod entry {
 
     use crate::log;
 
+    // `inline(always)` goes to the function that `xdp` puts within its own: else the compiler may make two of them, which
+    // takes 32 bytes of stack more.
+
     /// `Variant::Native.program()`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_xdp_native(context: XdpContext) -> u32 {
         run::<false>(&context)
     }
 
     /// `Variant::Generic.program()`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_xdp_generic(context: XdpContext) -> u32 {
         run::<true>(&context)
     }
 
     /// `Stage::IcmpError.program(Variant::Native)`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_icmp_error_native(context: XdpContext) -> u32 {
         run_stage::<false>(&context, Stage::IcmpError)
     }
 
     /// `Stage::IcmpError.program(Variant::Generic)`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_icmp_error_generic(context: XdpContext) -> u32 {
         run_stage::<true>(&context, Stage::IcmpError)
     }
 
     /// `Stage::TooBig.program(Variant::Native)`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_too_big_native(context: XdpContext) -> u32 {
         run_stage::<false>(&context, Stage::TooBig)
     }
 
     /// `Stage::TooBig.program(Variant::Generic)`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_too_big_generic(context: XdpContext) -> u32 {
         run_stage::<true>(&context, Stage::TooBig)
     }
@@ -92,6 +101,7 @@ mod entry {
     /// Native and generic mode differ for packets that are long or have a partial checksum only, and those that user space
     /// makes up are neither. This one is as generic mode has it, which the verifier is done with sooner.
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_xdp_explain(context: XdpContext) -> u32 {
         let Some(trace) = Maps::trace() else { return xdp_action::XDP_ABORTED };
         // SAFETY: the kernel returned the address of the one element, and user space runs one packet at a time.
