@@ -1,8 +1,9 @@
 //! How a packet gets to its backend: `local`, `dr`, `nat`; `ipip` and `gue` are in [`tunnel`].
 
-use lb_common::{Backend, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Stage, Verdict};
+use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Stage, Verdict};
 
 use crate::{
+    backend::BackendEntry,
     decision::{Decision, Egress, Way},
     ip::Ip,
     kernel::{Kernel, Question, Route},
@@ -19,15 +20,15 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
     ethernet: Ethernet,
     segment: &Segment<I>,
     id: u32,
-    backend: &Backend,
+    backend: BackendEntry<'_>,
     hash: u32,
 ) -> Result<Decision, Verdict> {
     let opens_connection = segment.opens_connection();
     let bytes = segment.frame_length();
-    let decision = match backend.mode {
+    let decision = match backend.mode() {
         MODE_LOCAL => Verdict::Local.into(),
         MODE_DR => {
-            let hop = Hop::resolve(kernel, backend.next_hop)?;
+            let hop = Hop::resolve(kernel, backend.next_hop())?;
             require_ttl(segment.ip)?;
             if hop.is_too_long(bytes) {
                 return Ok(Decision::go_on_in(Stage::TooBig));
@@ -40,7 +41,7 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
             Decision { verdict: Verdict::Dr, egress: hop.egress }
         }
         MODE_NAT => {
-            let hop = Hop::resolve(kernel, backend.next_hop)?;
+            let hop = Hop::resolve(kernel, backend.next_hop())?;
             require_ttl(segment.ip)?;
             if !GENERIC && hop.is_too_long(bytes) {
                 return Ok(Decision::go_on_in(Stage::TooBig));
@@ -49,8 +50,8 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
                 kernel,
                 segment,
                 Side::Destination,
-                backend.address,
-                backend.port,
+                backend.address(),
+                backend.port(),
             )?;
             Decision {
                 verdict: Verdict::Nat,
@@ -58,7 +59,7 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
             }
         }
         MODE_IPIP | MODE_GUE => {
-            let hop = Hop::resolve(kernel, backend.next_hop)?;
+            let hop = Hop::resolve(kernel, backend.next_hop())?;
             require_ttl(segment.ip)?;
             if segment.ip.packet_length() > longest::<GENERIC>(backend, &hop) {
                 return Ok(Decision::go_on_in(Stage::TooBig));
@@ -77,9 +78,9 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
 
 /// The longest IP packet that gets to a backend through `hop` in one piece, in bytes.
 #[inline(always)]
-pub(crate) fn longest<const GENERIC: bool>(backend: &Backend, hop: &Hop) -> u32 {
+pub(crate) fn longest<const GENERIC: bool>(backend: BackendEntry<'_>, hop: &Hop) -> u32 {
     let mtu = u32::from(hop.mtu);
-    match backend.mode {
+    match backend.mode() {
         // What generic mode cannot send the kernel cannot cut either, not knowing of the outer header.
         MODE_IPIP | MODE_GUE if GENERIC => tunnel::room(backend).min(mtu),
         MODE_IPIP | MODE_GUE => tunnel::room(backend),

@@ -9,6 +9,7 @@
     reason = "the verifier follows packet addresses through one function, and knows nothing of the caller's checks"
 )]
 
+pub mod backend;
 pub mod budget;
 pub mod checksum;
 mod decapsulate;
@@ -36,7 +37,7 @@ mod tunnel;
 #[cfg(test)]
 mod tests;
 
-use lb_common::{Stage, Verdict, Vip};
+use lb_common::{Stage, Verdict};
 
 use crate::{
     decision::Decision,
@@ -98,27 +99,15 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
     ip: I,
     payload: Payload<I>,
 ) -> Result<Decision, Verdict> {
-    // Services first: what is steered costs one hash look-up, what is not ours two.
+    let may_be_vip = kernel.may_be_vip(ip.destination().filter_bit());
     let segment = payload.segment;
     if payload.kind == Kind::Segment {
         let flow = segment.flow();
-        let mut service = I::service(kernel, &flow);
-        if service.is_none()
-            && let Some(vip) = I::vip(kernel, flow.destination)
-        {
-            if vip.flags & Vip::HAS_RANGES != 0 {
-                service = service::range(kernel, &flow);
-            }
-            if service.is_none() {
-                return Err(guard::vip(kernel, vip, payload.kind));
-            }
-        }
-        if let Some(service) = service {
-            service::admit(kernel, &service, ethernet)?;
+        if may_be_vip && let Some(service) = service::find::<K, I>(kernel, &flow, ethernet)? {
             let hash = flow.hash();
             let opens = segment.opens_connection();
             let (id, backend) = service::backend(kernel, &service, &flow, hash, opens)?;
-            return forward::to_backend::<K, I, GENERIC>(kernel, ethernet, &segment, id, &backend, hash);
+            return forward::to_backend::<K, I, GENERIC>(kernel, ethernet, &segment, id, backend, hash);
         }
         if flow.protocol == UDP && flow.destination_port.0 == tunnel::GUE_PORT && kernel.has_local_services()
         {
@@ -130,7 +119,7 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
         return Err(Verdict::NotOurs);
     }
     let is_error = payload.kind == Kind::Icmp && parse::is_icmp_error::<I>(packet, segment.offset);
-    if let Some(vip) = I::vip(kernel, ip.destination()) {
+    if may_be_vip && let Some(vip) = I::vip(kernel, ip.destination()) {
         if is_error {
             return Ok(Decision::go_on_in(Stage::IcmpError));
         }

@@ -12,23 +12,24 @@ use aya_ebpf::{
         Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key,
     },
     helpers::{
-        bpf_check_mtu, bpf_csum_diff, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns,
-        bpf_redirect, bpf_sk_release, bpf_skc_lookup_tcp, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
-        bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+        bpf_check_mtu, bpf_csum_diff, bpf_fib_lookup, bpf_jiffies64, bpf_ktime_get_coarse_ns,
+        bpf_ktime_get_ns, bpf_redirect, bpf_sk_release, bpf_skc_lookup_tcp, bpf_xdp_adjust_head,
+        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
     },
     macros::btf_map,
     programs::XdpContext,
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Be16, Be32, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey,
-    NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Stage, Trace, Variant,
-    Verdict, Vip, limits,
+    Address, Backend, BackendCounters, Be16, Be32, FlowKey, FlowState, Interface, Lease, Mac, NatReply,
+    NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Stage, Trace,
+    Variant, Verdict, Vip, limits, ownership,
 };
 
 use crate::{
+    backend::BackendEntry,
     budget,
     decision::{Egress, Way},
-    kernel::{Kernel, LONGEST_SUM, Question, Route},
+    kernel::{Kept, Kernel, LONGEST_SUM, Question, Route},
     packet::{Packet, masked},
     parse::{Ends, ends},
 };
@@ -40,6 +41,8 @@ type Ring = Array<u32, 1, { (BPF_F_MMAPABLE | BPF_F_INNER_MAP) as usize }>;
 
 #[btf_map]
 static VIPS: HashMap<Be32, Vip, { limits::VIPS as usize }, GROWING> = HashMap::new();
+#[btf_map]
+static VIP_FILTER: Array<u64, { limits::FILTER_BITS as usize / 64 }, MAPPED> = Array::new();
 #[btf_map]
 static SERVICES: HashMap<ServiceKey, Service, { limits::SERVICES as usize }, GROWING> = HashMap::new();
 #[btf_map]
@@ -59,7 +62,7 @@ static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { limits::BACKENDS as usiz
 #[btf_map]
 static VERDICTS: PerCpuArray<u64, { Verdict::COUNT as usize }> = PerCpuArray::new();
 #[btf_map]
-static LEASES: Array<u64, { limits::LEASES as usize }, MAPPED> = Array::new();
+static LEASES: Array<Lease, { limits::LEASES as usize }, MAPPED> = Array::new();
 #[btf_map]
 static INTERFACES: Array<Interface, { limits::INTERFACES as usize }> = Array::new();
 #[btf_map]
@@ -82,6 +85,69 @@ static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 /// The state of [`budget`].
 #[btf_map]
 static ANSWERS: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// What each CPU keeps of `SERVICES` and `SERVICE_RANGES` for itself: an array whose index is computed is found in a
+/// fraction of the time of a hash map's entry.
+#[btf_map]
+static KEPT: PerCpuArray<Entry<ServiceKey>, { KEPT_SERVICES as usize }> = PerCpuArray::new();
+#[btf_map]
+static KEPT6: PerCpuArray<Entry<ServiceKey6>, { KEPT_SERVICES as usize }> = PerCpuArray::new();
+
+/// Services a CPU keeps of each family, a power of two: two that fall into one entry take turns.
+const KEPT_SERVICES: u32 = 256;
+
+/// A service that is kept.
+#[repr(C, align(8))]
+struct Entry<Key> {
+    version: u32,
+    key: Key,
+    service: Service,
+}
+
+impl<Key: Copy + PartialEq> Entry<Key> {
+    /// # Safety
+    ///
+    /// `entry` must be this CPU's element.
+    #[inline(always)]
+    unsafe fn kept(entry: Option<*mut Self>, key: &Key) -> Kept {
+        let version = SETTINGS.get(0).map_or(0, |settings| settings.services_version);
+        let Some(entry) = entry else { return Kept::Nothing(version) };
+        // SAFETY: nothing else on this CPU runs meanwhile.
+        let entry = unsafe { &*entry };
+        if entry.version == version && entry.key == *key {
+            Kept::Fresh(entry.service)
+        } else {
+            Kept::Nothing(version)
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `entry` must be this CPU's element.
+    #[inline(always)]
+    unsafe fn keep(entry: Option<*mut Self>, key: &Key, service: &Service, version: u32) {
+        let Some(entry) = entry else { return };
+        // SAFETY: as above.
+        unsafe {
+            (*entry).version = version;
+            (*entry).key = *key;
+            (*entry).service = *service;
+        }
+    }
+}
+
+/// Where a service is kept.
+#[inline(always)]
+fn place(address: u32, port: Be16, protocol: u8) -> u32 {
+    let number = u64::from(address) | u64::from(port.0) << 32 | u64::from(protocol) << 48;
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - KEPT_SERVICES.ilog2())) as u32
+}
+
+#[inline(always)]
+fn place6(key: &ServiceKey6) -> u32 {
+    let [a, b, c, d] = key.address.0;
+    place(a.0 ^ b.0 ^ c.0 ^ d.0, key.port, key.protocol)
+}
 
 /// Where a packet's bytes are summed up: the verifier follows offsets into a map value better than into a packet.
 #[repr(C, align(8))]
@@ -192,6 +258,37 @@ impl Kernel for Maps {
     }
 
     #[inline(always)]
+    fn may_be_vip(&self, bit: u32) -> bool {
+        VIP_FILTER.get(bit / 64).is_some_and(|bits| bits >> (bit % 64) & 1 != 0)
+    }
+
+    #[inline(always)]
+    fn kept(&self, key: &ServiceKey) -> Kept {
+        let entry = KEPT.get_ptr_mut(place(key.address.0, key.port, key.protocol));
+        // SAFETY: the kernel returned this CPU's element.
+        unsafe { Entry::kept(entry, key) }
+    }
+
+    #[inline(always)]
+    fn keep(&self, key: &ServiceKey, service: &Service, version: u32) {
+        let entry = KEPT.get_ptr_mut(place(key.address.0, key.port, key.protocol));
+        // SAFETY: the kernel returned this CPU's element.
+        unsafe { Entry::keep(entry, key, service, version) }
+    }
+
+    #[inline(always)]
+    fn kept6(&self, key: &ServiceKey6) -> Kept {
+        // SAFETY: the kernel returned this CPU's element.
+        unsafe { Entry::kept(KEPT6.get_ptr_mut(place6(key)), key) }
+    }
+
+    #[inline(always)]
+    fn keep6(&self, key: &ServiceKey6, service: &Service, version: u32) {
+        // SAFETY: the kernel returned this CPU's element.
+        unsafe { Entry::keep(KEPT6.get_ptr_mut(place6(key)), key, service, version) }
+    }
+
+    #[inline(always)]
     fn vip(&self, address: Be32) -> Option<Vip> {
         // SAFETY: the program never changes the map; the value is copied at once.
         unsafe { VIPS.get(address) }.copied()
@@ -223,7 +320,25 @@ impl Kernel for Maps {
     #[inline(always)]
     fn lease(&self, number: u32) -> Option<u64> {
         // SAFETY: the kernel returned the address of an aligned u64, which user space replaces in one store.
-        LEASES.get_ptr(number).map(|expiry| unsafe { expiry.read_volatile() })
+        LEASES.get_ptr(number).map(|lease| unsafe { (&raw const (*lease).expiry).read_volatile() })
+    }
+
+    /// The clock is read once a tick: until the next it says the same.
+    #[inline(always)]
+    fn ownership(&self, number: u32) -> Option<Ownership> {
+        let lease = LEASES.get_ptr_mut(number)?;
+        // SAFETY: as above; the program alone writes the tick, on every CPU the same.
+        let (expiry, tick) = unsafe { ((&raw const (*lease).expiry).read_volatile(), bpf_jiffies64()) };
+        // SAFETY: as above.
+        if unsafe { (&raw const (*lease).owner_in).read_volatile() } == tick {
+            return Some(Ownership::Owner);
+        }
+        let says = ownership(expiry, self.now_coarse());
+        if says == Ownership::Owner {
+            // SAFETY: as above.
+            unsafe { (&raw mut (*lease).owner_in).write_volatile(tick) };
+        }
+        Some(says)
     }
 
     #[inline(always)]
@@ -264,14 +379,10 @@ impl Kernel for Maps {
     }
 
     #[inline(always)]
-    fn backend(&self, id: u32) -> Option<Backend> {
-        let backend = BACKENDS.get_ptr(id)?;
-        // SAFETY: the kernel returned the address of an element. Only the next hop may change meanwhile, so it is
-        // read in one load; nothing else changes while a ring names the identifier.
-        unsafe {
-            let next_hop = NextHop((&raw const (*backend).next_hop).cast::<u64>().read_volatile());
-            Some(Backend { next_hop, ..*backend })
-        }
+    fn backend(&self, id: u32) -> Option<BackendEntry<'_>> {
+        // SAFETY: the kernel returned the address of an element. Nothing but next hop and flags changes while a ring
+        // names the identifier.
+        BACKENDS.get_ptr(id).map(|backend| unsafe { BackendEntry::new(backend) })
     }
 
     #[inline(always)]

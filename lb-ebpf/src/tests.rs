@@ -8,14 +8,15 @@ use std::{
 
 use lb_common::{
     Address, Backend, Be16, Be32, FlowKey, FlowState, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
-    NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Stage, Verdict,
-    Vip,
+    NatReply, NatReplyKey, NatReplyKey6, NextHop, Ownership, RangeKey, Service, ServiceKey, ServiceKey6,
+    Stage, Verdict, Vip, ownership,
 };
 
 use crate::{
+    backend::BackendEntry,
     checksum,
     decision::{Action, Decision, Egress, Way, action},
-    kernel::{Kernel, LONGEST_SUM, Question, Route},
+    kernel::{Kept, Kernel, LONGEST_SUM, Question, Route},
     packet::{Header, Packet},
 };
 
@@ -141,6 +142,22 @@ impl Kernel for Maps {
         self.now_coarse
     }
 
+    fn may_be_vip(&self, bit: u32) -> bool {
+        bit == Address::from(VIP).filter_bit()
+    }
+
+    fn kept(&self, _: &ServiceKey) -> Kept {
+        Kept::Nothing(0)
+    }
+
+    fn keep(&self, _: &ServiceKey, _: &Service, _: u32) {}
+
+    fn kept6(&self, _: &ServiceKey6) -> Kept {
+        Kept::Nothing(0)
+    }
+
+    fn keep6(&self, _: &ServiceKey6, _: &Service, _: u32) {}
+
     fn vip(&self, address: Be32) -> Option<Vip> {
         (address == VIP).then_some(Vip { lease: 1, flags: 0 })
     }
@@ -177,6 +194,10 @@ impl Kernel for Maps {
         (number == 1).then_some(self.lease)
     }
 
+    fn ownership(&self, number: u32) -> Option<Ownership> {
+        self.lease(number).map(|expiry| ownership(expiry, self.now_coarse()))
+    }
+
     fn slot(&self, ring: u32, slot: u32) -> Option<u32> {
         let value = if ring == 4 { self.previous } else { self.slot };
         (ring == 3 || ring == 4).then_some(value).filter(|_| slot < 5)
@@ -201,10 +222,14 @@ impl Kernel for Maps {
         self.connections.contains(key)
     }
 
-    fn backend(&self, id: u32) -> Option<Backend> {
+    fn backend(&self, id: u32) -> Option<BackendEntry<'_>> {
         let flags = if self.failed.contains(&id) { Backend::FAILED } else { 0 };
         let mode = if self.own == Some(id) { MODE_LOCAL } else { self.backend.mode };
-        (1..=3).contains(&id).then_some(Backend { flags, mode, ..self.backend })
+        // It must stand somewhere.
+        let mut backend = Backend { flags, mode, ..self.backend };
+        backend.overhead = backend.outer_length();
+        let backend = Box::leak(Box::new(backend));
+        (1..=3).contains(&id).then(|| (&*backend).into())
     }
 
     fn interface(&self, slot: u16) -> Option<Interface> {

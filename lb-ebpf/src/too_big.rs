@@ -69,8 +69,8 @@ fn longest<K: Kernel, I: Answer, const GENERIC: bool>(
     let flow = segment.flow();
     let service = find::<K, I>(kernel, segment).ok_or(Verdict::TooBigDropped)?;
     let (_, backend) = service::backend_of_error(kernel, &service, &flow, flow.hash())?;
-    let hop = Hop::resolve(kernel, backend.next_hop)?;
-    Ok(forward::longest::<GENERIC>(&backend, &hop))
+    let hop = Hop::resolve(kernel, backend.next_hop())?;
+    Ok(forward::longest::<GENERIC>(backend, &hop))
 }
 
 #[inline(always)]
@@ -99,9 +99,8 @@ fn answer<K: Kernel, I: Answer, const GENERIC: bool>(
     mtu: u32,
 ) -> Result<Decision, Verdict> {
     let (to, from) = ethernet.addresses();
+    let ends = (segment.ip.destination(), segment.ip.source());
     let outer = Outer {
-        source: segment.ip.destination(),
-        destination: segment.ip.source(),
         protocol: I::ICMP,
         traffic_class: TRAFFIC_CLASS,
         length: I::LENGTH + ICMP_LENGTH + I::QUOTED,
@@ -116,7 +115,7 @@ fn answer<K: Kernel, I: Answer, const GENERIC: bool>(
     kernel.grow(added.cast_signed()).ok_or(Verdict::Internal)?;
     let packet = kernel.cut(ETHERNET + outer.length).ok_or(Verdict::Internal)?;
     let icmp = packet.header_at::<8>(ETHERNET + I::LENGTH).ok_or(Verdict::Internal)?;
-    I::write(packet, from, to, &outer).ok_or(Verdict::Internal)?;
+    I::write(packet, from, to, &outer, ends).ok_or(Verdict::Internal)?;
     I::write_message(icmp, mtu);
 
     let at = ETHERNET + I::LENGTH;
@@ -127,7 +126,7 @@ fn answer<K: Kernel, I: Answer, const GENERIC: bool>(
     } else {
         u64::from(kernel.sum(at, ICMP_LENGTH + I::QUOTED).ok_or(Verdict::Internal)?)
     };
-    icmp.write::<u16, 2>(checksum::finish(sum + I::pseudo_header(&outer)));
+    icmp.write::<u16, 2>(checksum::finish(sum + I::pseudo_header(&outer, ends)));
     Ok(Decision { verdict: Verdict::TooBigAnswered, egress: Egress::BACK })
 }
 
@@ -140,12 +139,18 @@ trait Answer: Parse {
 
     /// Whether an address can be that of one host.
     fn is_host(address: Address) -> bool;
-    /// Writes the Ethernet and IP headers.
-    fn write(packet: Packet, destination: Mac, source: Mac, outer: &Outer) -> Option<()>;
+    /// Writes the Ethernet and IP headers; `ends` are source and destination.
+    fn write(
+        packet: Packet,
+        destination: Mac,
+        source: Mac,
+        outer: &Outer,
+        ends: (Address, Address),
+    ) -> Option<()>;
     /// Writes the ICMP header with a checksum of 0.
     fn write_message(icmp: Header<8>, mtu: u32);
     /// The sum of the pseudo header that the ICMP checksum covers.
-    fn pseudo_header(outer: &Outer) -> u64;
+    fn pseudo_header(outer: &Outer, ends: (Address, Address)) -> u64;
 }
 
 impl Answer for Ipv4 {
@@ -162,10 +167,16 @@ impl Answer for Ipv4 {
     }
 
     #[inline(always)]
-    fn write(packet: Packet, destination: Mac, source: Mac, outer: &Outer) -> Option<()> {
+    fn write(
+        packet: Packet,
+        destination: Mac,
+        source: Mac,
+        outer: &Outer,
+        ends: (Address, Address),
+    ) -> Option<()> {
         let header = packet.header::<34>()?;
         forward::address(header, destination, source, ETHERTYPE_IPV4);
-        outer.write4(header);
+        outer.write4(header, (ends.0.0[3], ends.1.0[3]));
         Some(())
     }
 
@@ -176,7 +187,7 @@ impl Answer for Ipv4 {
     }
 
     #[inline(always)]
-    fn pseudo_header(_: &Outer) -> u64 {
+    fn pseudo_header(_: &Outer, _: (Address, Address)) -> u64 {
         0
     }
 }
@@ -194,10 +205,16 @@ impl Answer for Ipv6 {
     }
 
     #[inline(always)]
-    fn write(packet: Packet, destination: Mac, source: Mac, outer: &Outer) -> Option<()> {
+    fn write(
+        packet: Packet,
+        destination: Mac,
+        source: Mac,
+        outer: &Outer,
+        ends: (Address, Address),
+    ) -> Option<()> {
         let header = packet.header::<54>()?;
         forward::address(header, destination, source, ETHERTYPE_IPV6);
-        outer.write6(header);
+        outer.write6(header, ends);
         Some(())
     }
 
@@ -208,9 +225,9 @@ impl Answer for Ipv6 {
     }
 
     #[inline(always)]
-    fn pseudo_header(outer: &Outer) -> u64 {
+    fn pseudo_header(outer: &Outer, ends: (Address, Address)) -> u64 {
         use crate::ip::Ip as _;
-        let addresses = Self::sum(outer.source) + Self::sum(outer.destination);
+        let addresses = Self::sum(ends.0) + Self::sum(ends.1);
         checksum::pseudo_header(addresses, Self::ICMP, (outer.length - Self::LENGTH) as u16)
     }
 }

@@ -1,13 +1,14 @@
 //! A [`Kernel`] that changes nothing that outlives the packet, and writes down how the stages decided.
 
 use lb_common::{
-    Address, Backend, Be32, FlowKey, FlowState, Interface, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
-    Service, ServiceKey, ServiceKey6, Trace, Verdict, Vip, slot_backend, slot_is_unsettled,
+    Address, Be32, FlowKey, FlowState, Interface, NatReply, NatReplyKey, NatReplyKey6, Ownership, RangeKey,
+    Service, ServiceKey, ServiceKey6, Trace, Verdict, Vip, ownership, slot_backend, slot_is_unsettled,
 };
 
 use crate::{
+    backend::BackendEntry,
     decision::{Decision, Way},
-    kernel::{Kernel, Question, Route},
+    kernel::{Kept, Kernel, Question, Route},
     packet::Packet,
 };
 
@@ -89,6 +90,28 @@ impl<K: Kernel> Kernel for Traced<K> {
     }
 
     #[inline(always)]
+    fn may_be_vip(&self, bit: u32) -> bool {
+        self.kernel.may_be_vip(bit)
+    }
+
+    /// Nothing is kept, so that each look-up is seen.
+    #[inline(always)]
+    fn kept(&self, _: &ServiceKey) -> Kept {
+        Kept::Nothing(0)
+    }
+
+    #[inline(always)]
+    fn keep(&self, _: &ServiceKey, _: &Service, _: u32) {}
+
+    #[inline(always)]
+    fn kept6(&self, _: &ServiceKey6) -> Kept {
+        Kept::Nothing(0)
+    }
+
+    #[inline(always)]
+    fn keep6(&self, _: &ServiceKey6, _: &Service, _: u32) {}
+
+    #[inline(always)]
     fn vip(&self, address: Be32) -> Option<Vip> {
         self.found_vip(self.kernel.vip(address))
     }
@@ -120,6 +143,12 @@ impl<K: Kernel> Kernel for Traced<K> {
             trace.lease = number;
         });
         self.kernel.lease(number)
+    }
+
+    /// Without a note in the lease of the tick in which it ran.
+    #[inline(always)]
+    fn ownership(&self, number: u32) -> Option<Ownership> {
+        self.lease(number).map(|expiry| ownership(expiry, self.now_coarse()))
     }
 
     /// Notes the previous backend of an unsettled slot too, whether or not it is going to be asked for.
@@ -176,7 +205,7 @@ impl<K: Kernel> Kernel for Traced<K> {
     }
 
     #[inline(always)]
-    fn backend(&self, id: u32) -> Option<Backend> {
+    fn backend(&self, id: u32) -> Option<BackendEntry<'_>> {
         self.note(|trace| trace.backend = id);
         self.kernel.backend(id)
     }

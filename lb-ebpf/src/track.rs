@@ -32,7 +32,7 @@ pub(crate) fn backend<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
     if let Some(id) = kernel.recall(&packet.key, now).filter(|id| is_usable(kernel, *id)) {
         return id;
     }
-    let id = if packet.opens != 0 { packet.current } else { forgotten(kernel, packet) };
+    let id = if packet.opens != 0 { packet.current } else { previous(kernel, packet) };
     if id != 0 {
         kernel.remember(&packet.key, &FlowState { backend: id, reserved: 0, last_seen: now });
     }
@@ -42,18 +42,17 @@ pub(crate) fn backend<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
 /// The same for what is about a flow but no packet of it: nothing is remembered and no time renewed.
 #[inline(always)]
 pub(crate) fn backend_of_other<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
-    kernel.peek(&packet.key).filter(|id| is_usable(kernel, *id)).unwrap_or_else(|| forgotten(kernel, packet))
+    kernel.peek(&packet.key).filter(|id| is_usable(kernel, *id)).unwrap_or_else(|| previous(kernel, packet))
 }
 
 #[inline(always)]
 fn is_usable<K: Kernel>(kernel: &K, id: u32) -> bool {
-    kernel.backend(id).is_some_and(|backend| backend.flags & Backend::FAILED == 0)
+    kernel.backend(id).is_some_and(|backend| backend.flags() & Backend::FAILED == 0)
 }
 
-/// The backend of a flow that is not remembered and does not begin with this packet.
+/// Where a connection nobody remembers belongs. User space writes the previous backends before a slot says that it has one.
 #[inline(always)]
-fn forgotten<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
-    // User space writes the previous backends before a slot says that it has one.
+fn previous<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
     let previous = kernel.slot(packet.previous, packet.number).map_or(0, slot_backend);
     if previous == packet.current || packet.key.protocol != TCP {
         previous
@@ -68,5 +67,5 @@ fn forgotten<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
 
 #[inline(always)]
 fn is_local<K: Kernel>(kernel: &K, id: u32) -> bool {
-    kernel.backend(id).is_some_and(|backend| backend.mode == MODE_LOCAL)
+    kernel.backend(id).is_some_and(|backend| backend.mode() == MODE_LOCAL)
 }

@@ -1,8 +1,9 @@
 //! `ipip` and `gue`: the packet travels within another one, of either family.
 
-use lb_common::{Backend, MODE_GUE, Verdict};
+use lb_common::{MODE_GUE, Verdict};
 
 use crate::{
+    backend::BackendEntry,
     decision::Decision,
     forward::Hop,
     ip::{Ip, Ipv4, Ipv6},
@@ -17,19 +18,12 @@ pub(crate) const GUE_PORT: u16 = 6_080_u16.to_be();
 /// Bytes of a UDP header. Variant 1 of GUE, in which an IP packet follows it directly, adds nothing else.
 pub(crate) const UDP_LENGTH: u32 = 8;
 
-/// Bytes that the mode puts before a packet's IP header.
-#[inline(always)]
-fn overhead(backend: &Backend) -> u32 {
-    let ip = if backend.address.is_v4() { Ipv4::LENGTH } else { Ipv6::LENGTH };
-    if backend.mode == MODE_GUE { ip + UDP_LENGTH } else { ip }
-}
-
 /// The longest IP packet that the way to a backend takes when it is encapsulated, in bytes.
 #[inline(always)]
-pub(crate) fn room(backend: &Backend) -> u32 {
-    match backend.mtu {
+pub(crate) fn room(backend: BackendEntry<'_>) -> u32 {
+    match backend.mtu() {
         0 => u32::MAX,
-        mtu => u32::from(mtu).saturating_sub(overhead(backend)),
+        mtu => u32::from(mtu).saturating_sub(u32::from(backend.overhead())),
     }
 }
 
@@ -38,32 +32,30 @@ pub(crate) fn room(backend: &Backend) -> u32 {
 pub(crate) fn encapsulate<K: Kernel, I: Ip>(
     kernel: &K,
     ip: I,
-    backend: &Backend,
+    backend: BackendEntry<'_>,
     hop: &Hop,
     hash: u32,
 ) -> Result<Decision, Verdict> {
-    let overhead = overhead(backend);
-    let is_gue = backend.mode == MODE_GUE;
+    let overhead = u32::from(backend.overhead());
+    let is_gue = backend.mode() == MODE_GUE;
     let outer = Outer {
-        source: backend.source,
-        destination: backend.address,
         protocol: if is_gue { UDP } else { I::CARRIED },
         traffic_class: ip.traffic_class(),
         length: ip.packet_length() + overhead,
     };
     let packet = kernel.grow(overhead.cast_signed()).ok_or(Verdict::Internal)?;
     // The room was made a line above: a frame without it is a fault.
-    if backend.address.is_v4() {
+    if overhead < Ipv6::LENGTH {
         let header = packet.header::<34>().ok_or(Verdict::Internal)?;
         hop.address(header, Ipv4::ETHERTYPE);
-        outer.write4(header);
+        outer.write4(header, backend.ends4());
         if is_gue {
             udp(packet, ETHERNET + Ipv4::LENGTH, outer.length - Ipv4::LENGTH, hash)?;
         }
     } else {
         let header = packet.header::<54>().ok_or(Verdict::Internal)?;
         hop.address(header, Ipv6::ETHERTYPE);
-        outer.write6(header);
+        outer.write6(header, (backend.source(), backend.address()));
         if is_gue {
             udp(packet, ETHERNET + Ipv6::LENGTH, outer.length - Ipv6::LENGTH, hash)?;
         }

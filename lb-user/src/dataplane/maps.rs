@@ -11,7 +11,7 @@ use aya::{
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use lb_common::{
-    Address, Backend, BackendCounters, Be32, Interface, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
+    Address, Backend, BackendCounters, Be32, Interface, Lease, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
     Service, ServiceKey, ServiceKey6, Settings, Trace, Vip, names,
 };
 
@@ -24,6 +24,7 @@ const RING_FLAGS: u32 = 1 << 10 | 1 << 12;
 pub(super) struct Maps {
     pub(super) vips: Hash<Be32, Vip>,
     pub(super) vips6: Hash<Address, Vip>,
+    pub(super) vip_filter: Words,
     pub(super) services: Hash<ServiceKey, Service>,
     pub(super) services6: Hash<ServiceKey6, Service>,
     service_ranges: LpmTrie<MapData, RangeKey, Service>,
@@ -51,6 +52,7 @@ impl Maps {
         Ok(Self {
             vips: Hash::take(ebpf, names::VIPS)?,
             vips6: Hash::take(ebpf, names::VIPS6)?,
+            vip_filter: Words::take::<u64>(ebpf, names::VIP_FILTER)?,
             services: Hash::take(ebpf, names::SERVICES)?,
             services6: Hash::take(ebpf, names::SERVICES6)?,
             service_ranges: take(ebpf, names::SERVICE_RANGES)?,
@@ -61,7 +63,7 @@ impl Maps {
             egress: take(ebpf, names::EGRESS)?,
             settings: take(ebpf, names::SETTINGS)?,
             backends: Words::take::<Backend>(ebpf, names::BACKENDS)?,
-            leases: Words::take::<u64>(ebpf, names::LEASES)?,
+            leases: Words::take::<Lease>(ebpf, names::LEASES)?,
             verdicts: take(ebpf, names::VERDICTS)?,
             backend_counters: take(ebpf, names::BACKEND_COUNTERS)?,
             flows: Flows::take(ebpf)?,
