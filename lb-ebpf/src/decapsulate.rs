@@ -7,6 +7,7 @@ use crate::{
     kernel::{Kernel, Question, Route},
     packet::Packet,
     parse::{self, ETHERNET, Ethernet, Kind, Parse},
+    service,
 };
 
 /// Strips the outer headers if the packet within, `offset` bytes from the start of the frame, is for a service with a
@@ -77,5 +78,8 @@ fn is_for_local_backend<K: Kernel, I: Parse>(kernel: &K, packet: Packet) -> bool
         return false;
     }
     let flow = payload.segment.flow();
-    I::service(kernel, &flow).is_some_and(|service| service.flags & Service::HAS_LOCAL != 0)
+    matches!(
+        service::look_up::<K, I>(kernel, &flow),
+        Ok(Some(service)) if service.flags & Service::HAS_LOCAL != 0
+    )
 }

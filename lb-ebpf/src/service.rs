@@ -44,8 +44,10 @@ pub(crate) fn admit<K: Kernel>(kernel: &K, service: &Service, ethernet: Ethernet
     }
 }
 
+/// The service that a flow is addressed to; `None` if that is no VIP, `Err` with what happens to a packet to a VIP
+/// without such a service.
 #[inline(always)]
-fn look_up<K: Kernel, I: Ip>(kernel: &K, flow: &Flow) -> Result<Option<Service>, Verdict> {
+pub(crate) fn look_up<K: Kernel, I: Ip>(kernel: &K, flow: &Flow) -> Result<Option<Service>, Verdict> {
     if let Some(service) = I::service(kernel, flow) {
         return Ok(Some(service));
     }

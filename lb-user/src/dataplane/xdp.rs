@@ -69,11 +69,11 @@ pub struct XdpDataplane {
     /// Whether the program that explains is loaded, or why not.
     pub(super) explain: Result<(), String>,
     /// The VIPs, each behind its bit of `VIP_FILTER`.
-    vips: BTreeSet<(u32, Address)>,
+    pub(super) vips: BTreeSet<(u32, Address)>,
     services_version: u32,
-    nat_replies: BTreeSet<NatReplyKey6>,
-    local_services: BTreeSet<ServiceName>,
-    pin_dir: PathBuf,
+    pub(super) nat_replies: BTreeSet<NatReplyKey6>,
+    pub(super) local_services: BTreeSet<ServiceName>,
+    pub(super) pin_dir: PathBuf,
 }
 
 impl XdpDataplane {
@@ -120,6 +120,11 @@ impl XdpDataplane {
         explain::run(program.of(&mut self.ebpf)?, frame, None).map_err(|error| load_error(error.into()))
     }
 
+    /// Replaces rings as [`Dataplane::put_ring`] does, and waits once for packets under way.
+    pub fn put_rings(&mut self, rings: &[(u32, &[u32])]) -> Result<(), DataplaneError> {
+        self.maps.put_rings(rings)
+    }
+
     /// Says that a service has changed, and whether it has a local backend.
     fn note_service(&mut self, name: ServiceName, service: Service) -> Result<(), DataplaneError> {
         if service.flags & Service::HAS_LOCAL != 0 {
@@ -127,6 +132,10 @@ impl XdpDataplane {
         } else {
             self.local_services.remove(&name);
         }
+        self.publish_change_of_services()
+    }
+
+    pub(super) fn publish_change_of_services(&mut self) -> Result<(), DataplaneError> {
         self.services_version = self.services_version.wrapping_add(1);
         self.publish_settings()
     }
@@ -151,7 +160,7 @@ impl XdpDataplane {
 
 /// What a service is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum ServiceName {
+pub(super) enum ServiceName {
     One(ServiceKey6),
     Range(RangeKey, u8),
 }
@@ -258,7 +267,7 @@ impl Dataplane for XdpDataplane {
     }
 
     fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError> {
-        self.maps.put_ring(index, slots)
+        self.maps.put_rings(&[(index, slots)])
     }
 
     fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError> {

@@ -85,7 +85,7 @@ fn explained(world: &mut World, what: &str, packet: &Packet) -> Trace {
 fn in_world(test: impl FnOnce(&mut World) + Send) {
     isolated(|| {
         build_network();
-        let mut world = World::explaining();
+        let mut world = World::load();
         world.put_nat_replies();
         test(&mut world);
     });
@@ -204,7 +204,7 @@ fn unsettled_slot_is_explained_without_remembering_the_flow() {
 fn program_that_was_not_loaded_says_so() {
     isolated(|| {
         build_network();
-        let mut world = World::load();
+        let mut world = World::that_cannot_explain();
         let error = world.dataplane.explain(LOOPBACK, &tcp(VIP, DR).bytes()).expect_err("it is not there");
         assert!(error.to_string().contains("not asked for"), "{error}");
     });

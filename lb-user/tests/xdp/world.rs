@@ -12,7 +12,10 @@ use lb_common::{
     Verdict, Vip,
 };
 
-use crate::namespace::{index, ip};
+use crate::{
+    namespace::{index, ip},
+    pool::{self, Lent},
+};
 
 /// XDP actions.
 pub(crate) const DROP: u32 = 1;
@@ -61,6 +64,8 @@ pub(crate) const NARROW: u16 = 97;
 pub(crate) const NARROWER: u16 = 98;
 /// The first of 1,024 ports of one service.
 pub(crate) const RANGE: u16 = 20_480;
+/// The first of 16 ports of one service with a local backend.
+pub(crate) const LOCAL_RANGE: u16 = 30_000;
 /// UDP.
 pub(crate) const NAT_UDP: u16 = 53;
 pub(crate) const DR_UDP: u16 = 54;
@@ -103,7 +108,7 @@ const fn ipv6(last: u16) -> Ipv6Addr {
 
 /// A loaded program with the maps of the fixtures.
 pub(crate) struct World {
-    pub(crate) dataplane: XdpDataplane,
+    pub(crate) dataplane: Lent,
 }
 
 /// What a frame did.
@@ -152,27 +157,22 @@ pub(crate) fn forwarding(on: bool) {
 }
 
 impl World {
-    /// Loads the program and fills the maps.
+    /// Fills the maps of a program.
     pub(crate) fn load() -> Self {
-        Self::with(Self::options())
+        Self::of(Lent::empty())
     }
 
-    fn options() -> LoadOptions {
-        LoadOptions { backends: 256, services: 256, ..LoadOptions::new("/nonexistent") }
-    }
-
-    /// The same, with the program that explains.
-    pub(crate) fn explaining() -> Self {
-        Self::with(LoadOptions { explain: true, ..Self::options() })
-    }
-
-    /// The same, with the program's log at a level.
+    /// The same of a program that logs.
     pub(crate) fn logging(packet_log: PacketLog) -> Self {
-        Self::with(LoadOptions { packet_log, ..Self::options() })
+        Self::of(Lent::loaded(LoadOptions { packet_log, ..pool::options() }))
     }
 
-    fn with(options: LoadOptions) -> Self {
-        let mut dataplane = XdpDataplane::load(options).expect("the program loads");
+    /// The same without the program that explains.
+    pub(crate) fn that_cannot_explain() -> Self {
+        Self::of(Lent::loaded(LoadOptions { explain: false, ..pool::options() }))
+    }
+
+    fn of(mut dataplane: Lent) -> Self {
         let far = index("far");
         for (slot, ifindex, mac) in [(1, 1, NEAR_MAC), (2, far, FAR_MAC)] {
             dataplane
@@ -249,32 +249,32 @@ impl World {
             NARROW,
             NARROWER,
         ];
-        for port in ports {
-            for id in [backend_of(port), backend_of6(port)] {
-                let slot = match port {
-                    HOLE => 0,
-                    NO_SUCH_BACKEND => 1_000_000,
-                    _ => id,
-                };
-                if port != NO_RING {
-                    dataplane.put_ring(id, &[slot]).expect("put_ring");
-                }
-            }
-        }
+        let rings = ports.iter().flat_map(|&port| {
+            [backend_of(port), backend_of6(port)].map(|id| match port {
+                HOLE => (id, [0]),
+                NO_SUCH_BACKEND => (id, [1_000_000]),
+                _ => (id, [id]),
+            })
+        });
+        let rings: Vec<(u32, [u32; 1])> = rings.collect();
+        let rings: Vec<(u32, &[u32])> = rings.iter().map(|(index, slots)| (*index, &slots[..])).collect();
+        dataplane.put_rings(&rings).expect("put_rings");
         put_services(&mut dataplane, &ports);
         let mut world = Self { dataplane };
         world.put_ranges();
         world
     }
 
-    /// Every UDP port is steered by `dr`, 1,024 TCP ports by `nat`.
+    /// Every UDP port is steered by `dr`, 1,024 TCP ports by `nat`, 16 to this node itself.
     fn put_ranges(&mut self) {
-        let vips: [(IpAddr, u32, u32); 2] =
-            [(VIP.into(), backend_of(NAT), backend_of(DR)), (VIP6.into(), backend_of6(NAT), backend_of6(DR))];
-        for (vip, range, all) in vips {
-            for (protocol, port, bits, ring) in [(6, RANGE, 6, range), (17, 0, 0, all)] {
+        for (vip, id) in [(VIP.into(), backend_of as fn(u16) -> u32), (VIP6.into(), backend_of6)] {
+            let vip: IpAddr = vip;
+            for (protocol, port, bits, like) in
+                [(6, RANGE, 6, NAT), (17, 0, 0, DR), (6, LOCAL_RANGE, 12, LOCAL)]
+            {
                 let key = RangeKey { address: address(vip), protocol, reserved: 0, port: Be16::new(port) };
-                let service = Service { ring, ring_size: 1, lease: 1, ..Service::default() };
+                let flags = if like == LOCAL { Service::HAS_LOCAL } else { 0 };
+                let service = Service { ring: id(like), ring_size: 1, lease: 1, flags, ..Service::default() };
                 self.dataplane.put_service_range(key, bits, service).expect("put_service_range");
             }
         }
@@ -347,7 +347,11 @@ fn put_services(dataplane: &mut XdpDataplane, ports: &[u16]) {
             let protocol = if port == NAT_UDP || port == DR_UDP { 17 } else { 6 };
             let key = ServiceKey6 { address: address(vip), port: Be16::new(port), protocol, reserved: 0 };
             let service = Service {
-                ring: if vip.is_ipv4() { backend_of(port) } else { backend_of6(port) },
+                ring: match port {
+                    NO_RING => u32::MAX,
+                    _ if vip.is_ipv4() => backend_of(port),
+                    _ => backend_of6(port),
+                },
                 ring_size: u32::from(port != EMPTY),
                 lease,
                 flags: if port == LOCAL { Service::HAS_LOCAL } else { 0 },
