@@ -24,7 +24,7 @@ impl Variant {
     }
 }
 
-/// A rare stage: where the pipeline goes on when it does not end.
+/// A stage that is a program of its own: where the pipeline goes on when it does not end.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
@@ -32,11 +32,13 @@ pub enum Stage {
     IcmpError,
     /// A packet that is too big for the way to its backend.
     TooBig,
+    /// A packet that carries another one, perhaps for this node's own backend.
+    Decapsulate,
 }
 
 impl Stage {
     /// Every rare stage.
-    pub const ALL: &'static [Self] = &[Self::IcmpError, Self::TooBig];
+    pub const ALL: &'static [Self] = &[Self::IcmpError, Self::TooBig, Self::Decapsulate];
     /// The number of entries of `STAGES`.
     pub const SLOTS: u32 = (Self::ALL.len() * Variant::ALL.len()) as u32;
 
@@ -47,6 +49,8 @@ impl Stage {
             (Self::IcmpError, Variant::Generic) => "lb_icmp_error_generic",
             (Self::TooBig, Variant::Native) => "lb_too_big_native",
             (Self::TooBig, Variant::Generic) => "lb_too_big_generic",
+            (Self::Decapsulate, Variant::Native) => "lb_decapsulate_native",
+            (Self::Decapsulate, Variant::Generic) => "lb_decapsulate_generic",
         }
     }
 

@@ -62,6 +62,7 @@ pub fn run_stage<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet, sta
     match stage {
         Stage::IcmpError => icmp_error::run::<K, GENERIC>(kernel, packet),
         Stage::TooBig => too_big::run::<K, GENERIC>(kernel, packet),
+        Stage::Decapsulate => Err(decapsulate::run(kernel, packet)),
     }
     .unwrap_or_else(Decision::from)
 }
@@ -111,7 +112,7 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
         }
         if flow.protocol == UDP && flow.destination_port.0 == tunnel::GUE_PORT && kernel.has_local_services()
         {
-            return Err(decapsulate::run(kernel, packet, segment.offset + tunnel::UDP_LENGTH));
+            return Ok(Decision::go_on_in(Stage::Decapsulate));
         }
         if kernel.has_nat_replies() {
             return reply::to_client::<K, I, GENERIC>(kernel, ethernet, &segment);
@@ -129,7 +130,7 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
         return Ok(Decision::go_on_in(Stage::IcmpError));
     }
     if payload.kind == Kind::Packet && kernel.has_local_services() {
-        return Err(decapsulate::run(kernel, packet, segment.offset));
+        return Ok(Decision::go_on_in(Stage::Decapsulate));
     }
     Err(Verdict::NotOurs)
 }

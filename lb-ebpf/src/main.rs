@@ -1,4 +1,4 @@
-//! The entry points of the XDP programs. For the host there is nothing to run: `lb` loads the object file.
+//! The entry points of the XDP programs, inlined into what the kernel calls: each call takes 32 bytes of the stack at least. For the host there is nothing to run: `lb` loads the object file.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -60,6 +60,20 @@ mod entry {
     #[inline(always)]
     pub(crate) fn lb_too_big_generic(context: XdpContext) -> u32 {
         run_stage::<true>(&context, Stage::TooBig)
+    }
+
+    /// `Stage::Decapsulate.program(Variant::Native)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_decapsulate_native(context: XdpContext) -> u32 {
+        run_stage::<false>(&context, Stage::Decapsulate)
+    }
+
+    /// `Stage::Decapsulate.program(Variant::Generic)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_decapsulate_generic(context: XdpContext) -> u32 {
+        run_stage::<true>(&context, Stage::Decapsulate)
     }
 
     #[inline(always)]
