@@ -109,7 +109,7 @@ fn what_keeps_a_packet_from_a_backend_is_told_with_a_remedy() {
     told(&["--dst", &vip, "--protocol", "udp"], &["no service takes udp port 80"]);
     refused(&["--dst", &vip, "--interface", "lo"], 1, &["the XDP program is not on lo", "eth0"]);
     refused(&["--dst", "[2001:db8::1]:80"], 2, &["is IPv4", "is IPv6", "one family"]);
-    refused(&["--dst", "172.20.128.4"], 2, &["the port is missing", "192.0.2.7:40000"]);
+    refused(&["--dst", "172.20.128.4"], 2, &["the port are missing after character 12", "192.0.2.7:40000"]);
 
     pair.a.stop_web().expect("nginx ends");
     pair.b.stop_web().expect("nginx ends");
