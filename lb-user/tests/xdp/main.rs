@@ -3,6 +3,7 @@
 mod attach;
 mod concurrent;
 mod differential;
+mod explain;
 mod fixtures;
 mod fixtures_faults;
 mod fixtures_icmp;
