@@ -99,6 +99,7 @@ impl XdpDataplane {
         Ok(Self {
             ebpf,
             maps,
+            explain,
             vips: BTreeSet::new(),
             services_version: 0,
             nat_replies: BTreeSet::new(),
