@@ -18,6 +18,7 @@ mod flow;
 mod keys;
 mod ownership;
 mod stage;
+mod trace;
 mod verdict;
 
 pub use address::Address;
@@ -32,6 +33,7 @@ pub use keys::{
 };
 pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Lease, Ownership, ownership};
 pub use stage::{Stage, Variant};
+pub use trace::Trace;
 pub use verdict::Verdict;
 
 /// The version of everything in this crate; pinned maps of another version are not adopted.
@@ -71,6 +73,9 @@ pub mod limits {
 
 /// The names of maps and load-time globals in the eBPF object; [`Variant`] and [`Stage`] know those of the programs.
 pub mod names {
+    /// The program that explains: the pipeline as in generic mode, which counts and remembers nothing and writes down how it
+    /// decides. Never attached.
+    pub const PROGRAM_EXPLAIN: &str = "lb_xdp_explain";
     /// `ProgramArray`, by [`Stage::slot`](crate::Stage::slot).
     pub const STAGES: &str = "STAGES";
     /// `HashMap<Be32, Vip>`: which addresses are ours, and which lease guards each.
@@ -112,6 +117,8 @@ pub mod names {
     pub const NAT_REPLIES6: &str = "NAT_REPLIES6";
     /// `Array<Settings>` with one entry.
     pub const SETTINGS: &str = "SETTINGS";
+    /// `Array<Trace>` with one entry.
+    pub const TRACE: &str = "TRACE";
     /// `u8` load-time global: aya-log level of packet debugging, 0 = off (costs nothing).
     pub const LOG_LEVEL: &str = "LOG_LEVEL";
 }

@@ -30,6 +30,7 @@ mod reply;
 pub mod rewrite;
 mod service;
 mod too_big;
+pub mod traced;
 mod track;
 mod tunnel;
 

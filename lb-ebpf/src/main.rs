@@ -14,9 +14,13 @@ mod entry {
         decision::{Action, Decision, Way, action},
         kernel::Kernel as _,
         maps::Maps,
+        traced::Traced,
     };
 
     use crate::log;
+
+    // `inline(always)` goes to the function that `xdp` puts within its own: else the compiler may make two of them, which
+    // takes 32 bytes of stack more.
 
     /// `Variant::Native.program()`
     #[xdp]
@@ -121,6 +125,27 @@ mod entry {
 
     const fn variant<const GENERIC: bool>() -> Variant {
         if GENERIC { Variant::Generic } else { Variant::Native }
+    }
+
+    /// `lb_common::names::PROGRAM_EXPLAIN`
+    ///
+    /// Native and generic mode differ for packets that are long or have a partial checksum only, and those that user space
+    /// makes up are neither. This one is as generic mode has it, which the verifier is done with sooner.
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_xdp_explain(context: XdpContext) -> u32 {
+        let Some(trace) = Maps::trace() else { return xdp_action::XDP_ABORTED };
+        // SAFETY: the kernel returned the address of the one element, and user space runs one packet at a time.
+        let kernel = unsafe { Traced::new(Maps::new(&context), trace) };
+        let decision = lb_ebpf::run::<_, true>(&kernel, Maps::packet(&context));
+        // A rare stage is only named: those there are would count.
+        kernel.note_decision(decision);
+        match action(decision.verdict) {
+            Action::Pass => xdp_action::XDP_PASS,
+            Action::Drop => xdp_action::XDP_DROP,
+            // Wherever it would leave: a test run sends nothing.
+            Action::Send => xdp_action::XDP_TX,
+        }
     }
 
     /// The kernel lends some helpers to programs with a GPL-compatible licence only.

@@ -21,7 +21,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     Address, Backend, BackendCounters, Be16, Be32, FlowKey, FlowState, Interface, Lease, Mac, NatReply,
-    NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Stage,
+    NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Stage, Trace,
     Variant, Verdict, Vip, limits, ownership,
 };
 
@@ -169,6 +169,10 @@ pub struct Logged {
 #[btf_map]
 static LOGGED: PerCpuArray<Logged, 1> = PerCpuArray::new();
 
+/// What the program that explains writes down. One value for all CPUs: its user runs it once at a time.
+#[btf_map]
+static TRACE: Array<Trace, 1> = Array::new();
+
 /// The maps, seen from one packet.
 pub struct Maps {
     context: *mut xdp_md,
@@ -210,6 +214,12 @@ impl Maps {
     pub fn noted() -> Option<Logged> {
         // SAFETY: as above. Zeros are a value of it too.
         LOGGED.get_ptr(0).map(|noted| unsafe { *noted })
+    }
+
+    /// Where the program that explains writes.
+    #[inline(always)]
+    pub fn trace() -> Option<*mut Trace> {
+        TRACE.get_ptr_mut(0)
     }
 
     /// Goes on in the program of the rare stage with that number; returns only if it is not there.

@@ -22,6 +22,7 @@ use crate::{
 
 mod icmp;
 mod too_big;
+mod traced;
 mod track;
 
 const CLIENT: Be32 = Be32::from_octets([10, 0, 0, 9]);

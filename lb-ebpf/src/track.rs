@@ -55,14 +55,13 @@ fn is_usable<K: Kernel>(kernel: &K, id: u32) -> bool {
 fn previous<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
     let previous = kernel.slot(packet.previous, packet.number).map_or(0, slot_backend);
     if previous == packet.current || packet.key.protocol != TCP {
-        previous
-    } else if is_local(kernel, previous) {
-        if kernel.has_connection(&packet.key) { previous } else { packet.current }
-    } else if is_local(kernel, packet.current) && kernel.has_connection(&packet.key) {
-        packet.current
-    } else {
-        previous
+        return previous;
     }
+    let previous_is_here = is_local(kernel, previous);
+    if !previous_is_here && !is_local(kernel, packet.current) {
+        return previous;
+    }
+    if kernel.has_connection(&packet.key) == previous_is_here { previous } else { packet.current }
 }
 
 #[inline(always)]

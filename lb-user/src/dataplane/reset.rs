@@ -44,6 +44,8 @@ impl Maps {
             verdicts,
             backend_counters,
             flows,
+            // Emptied before each use.
+            trace: _,
             rings: _,
             no_ring: _,
         } = self;

@@ -18,15 +18,14 @@ use lb_common::{Stage, Variant, names};
 use super::{
     DataplaneError,
     maps::{failed, missing},
-    xdp::{load_error, load_patiently},
+    xdp::load_error,
 };
 
-/// Loads the rare stages of every variant and enters them in `STAGES`.
-pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), DataplaneError> {
+/// Enters the rare stages of every variant, which are loaded, in `STAGES`.
+pub(super) fn enter(ebpf: &mut Ebpf) -> Result<(), DataplaneError> {
     for &variant in Variant::ALL {
         for &stage in Stage::ALL {
             let program = program(ebpf, stage.program(variant))?;
-            load_patiently(program)?;
             let fd =
                 program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| load_error(error.into()))?;
             let slot = Stage::slot(stage as u32, variant);

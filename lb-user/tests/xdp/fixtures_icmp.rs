@@ -480,9 +480,9 @@ table! {
 fn merged_packets_are_not_too_big_in_generic_mode() {
     // The interface they came in by takes 2,000 bytes.
     let too_long = |port| tcp(VIP, port).payload(2_000);
-    run(&[Native], || [answers("dr", too_long(DR_FAR), 1_500), answers("ipip", too_long(NARROW), 1_380)]);
-    run(&[Generic], || [drops("dr", too_long(DR_FAR), TooLong), drops("ipip", too_long(NARROW), TooLong)]);
-    run(&[Native], || [answers("nat", too_long(NAT_FAR), 1_500)]);
+    run(Native, [answers("dr", too_long(DR_FAR), 1_500), answers("ipip", too_long(NARROW), 1_380)]);
+    run(Generic, [drops("dr", too_long(DR_FAR), TooLong), drops("ipip", too_long(NARROW), TooLong)]);
+    run(Native, [answers("nat", too_long(NAT_FAR), 1_500)]);
 }
 
 #[test]

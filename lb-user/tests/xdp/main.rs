@@ -1,9 +1,13 @@
 //! Tests of the loaded XDP program, in the real kernel.
 
 mod attach;
+mod concurrent;
 mod differential;
+mod explain;
 mod fixtures;
+mod fixtures_faults;
 mod fixtures_icmp;
+mod fixtures_modes;
 mod flows;
 mod log;
 mod model;

@@ -167,6 +167,11 @@ impl World {
         Self::of(Lent::loaded(LoadOptions { packet_log, ..pool::options() }))
     }
 
+    /// The same without the program that explains.
+    pub(crate) fn that_cannot_explain() -> Self {
+        Self::of(Lent::loaded(LoadOptions { explain: false, ..pool::options() }))
+    }
+
     fn of(mut dataplane: Lent) -> Self {
         let far = index("far");
         for (slot, ifindex, mac) in [(1, 1, NEAR_MAC), (2, far, FAR_MAC)] {
@@ -320,7 +325,7 @@ impl World {
         Seen { action: outcome.action, verdicts, backends, frame: outcome.frame }
     }
 
-    fn backends(&self) -> Vec<BackendCounters> {
+    pub(crate) fn backends(&self) -> Vec<BackendCounters> {
         (0..256).map(|id| self.dataplane.backend_counters(id).expect("backend_counters")).collect()
     }
 }
