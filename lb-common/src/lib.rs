@@ -17,6 +17,8 @@ mod backend;
 mod flow;
 mod keys;
 mod ownership;
+mod stage;
+mod trace;
 mod verdict;
 
 pub use address::Address;
@@ -30,6 +32,8 @@ pub use keys::{
     ServiceKey6, Settings, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
 };
 pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Lease, Ownership, ownership};
+pub use stage::{Stage, Variant};
+pub use trace::Trace;
 pub use verdict::Verdict;
 
 /// The version of everything in this crate; pinned maps of another version are not adopted.
@@ -67,12 +71,13 @@ pub mod limits {
     pub const FLOWS: u32 = 131_072;
 }
 
-/// The names of maps, programs and load-time globals in the eBPF object.
+/// The names of maps and load-time globals in the eBPF object; [`Variant`] and [`Stage`] know those of the programs.
 pub mod names {
-    /// The XDP program as attached in native (driver) mode.
-    pub const PROGRAM_NATIVE: &str = "lb_xdp_native";
-    /// The same pipeline, compiled for generic mode, where packets keep their note of a partial checksum.
-    pub const PROGRAM_GENERIC: &str = "lb_xdp_generic";
+    /// The program that explains: the pipeline as in generic mode, which counts and remembers nothing and writes down how it
+    /// decides. Never attached.
+    pub const PROGRAM_EXPLAIN: &str = "lb_xdp_explain";
+    /// `ProgramArray`, by [`Stage::slot`](crate::Stage::slot).
+    pub const STAGES: &str = "STAGES";
     /// `HashMap<Be32, Vip>`: which addresses are ours, and which lease guards each.
     pub const VIPS: &str = "VIPS";
     /// `HashMap<Address, Vip>`: the IPv6 ones.
@@ -94,6 +99,8 @@ pub mod names {
     pub const BACKENDS: &str = "BACKENDS";
     /// `PerCpuArray<BackendCounters>`, by backend identifier.
     pub const BACKEND_COUNTERS: &str = "BACKEND_COUNTERS";
+    /// `PerCpuArray<u64>` with one entry: how often the program has answered of late.
+    pub const ANSWERS: &str = "ANSWERS";
     /// `PerCpuArray<u64>`, by [`Verdict`](crate::Verdict).
     pub const VERDICTS: &str = "VERDICTS";
     /// `Array<Lease>` (memory-mappable), by lease number.
@@ -110,6 +117,8 @@ pub mod names {
     pub const NAT_REPLIES6: &str = "NAT_REPLIES6";
     /// `Array<Settings>` with one entry.
     pub const SETTINGS: &str = "SETTINGS";
+    /// `Array<Trace>` with one entry.
+    pub const TRACE: &str = "TRACE";
     /// `u8` load-time global: aya-log level of packet debugging, 0 = off (costs nothing).
     pub const LOG_LEVEL: &str = "LOG_LEVEL";
 }

@@ -60,10 +60,21 @@ verdicts! {
     Gue = "gue",
     /// Encapsulated by another director for this node's own backend; stripped and delivered.
     Decapsulated = "decapsulated",
-    /// With its outer header too big for the way to the backend; dropped.
+    /// Too big for the way to the backend; the sender was told the path's MTU by an ICMP error from the VIP.
+    TooBigAnswered = "too_big_answered",
+    /// Too big for the way to the backend, and this node has told senders so as often as it may for now; dropped.
+    TooBigLimited = "too_big_limited",
+    /// Too big for the way to the backend, and nobody can be told: an ICMP error, a sender that is not one host, a path
+    /// too narrow for the family; dropped.
     TooBigDropped = "too_big_dropped",
     /// A backend's reply, its source rewritten to the VIP.
     NatReply = "nat_reply",
+    /// An ICMP error about a flow of a service; sent to the flow's backend.
+    IcmpError = "icmp_error",
+    /// An ICMP error about a flow of a service whose backend is this node; passed to the stack.
+    IcmpErrorLocal = "icmp_error_local",
+    /// An ICMP error about a packet to a `nat` backend, rewritten to be about the client's packet; sent to the client.
+    IcmpErrorReply = "icmp_error_reply",
     /// The service has no usable backend; dropped.
     NoBackend = "no_backend",
     /// The chosen backend's MAC address is not resolved; dropped.
@@ -78,6 +89,8 @@ verdicts! {
     TooLong = "too_long",
     /// The TTL ran out here; dropped.
     TtlExpired = "ttl_expired",
+    /// A rare stage of the program is not there: a fault of lb itself; passed to the stack untouched.
+    StageMissing = "stage_missing",
     /// A map that must hold an entry does not: a fault of lb itself; dropped.
     Internal = "internal",
 }

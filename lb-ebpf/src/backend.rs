@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use lb_common::{Address, Backend, Be16, NextHop};
+use lb_common::{Address, Backend, Be16, Be32, NextHop};
 
 /// A backend of which each field is read when it is needed: most packets need few of them.
 #[derive(Clone, Copy)]
@@ -47,6 +47,20 @@ impl<'a> BackendEntry<'a> {
         flags: u8,
         /// [`Backend::mtu`]
         mtu: u16,
+        /// [`Backend::overhead`]
+        overhead: u16,
+    }
+
+    /// The last words of [`Backend::source`] and [`Backend::address`]: the addresses, if they are IPv4 ones.
+    #[inline(always)]
+    pub fn ends4(self) -> (Be32, Be32) {
+        // SAFETY: the contract of `new`.
+        unsafe {
+            (
+                (&raw const (*self.at).source.0[3]).read_volatile(),
+                (&raw const (*self.at).address.0[3]).read_volatile(),
+            )
+        }
     }
 
     /// [`Backend::next_hop`], in one load.

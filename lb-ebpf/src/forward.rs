@@ -1,12 +1,12 @@
 //! How a packet gets to its backend: `local`, `dr`, `nat`; `ipip` and `gue` are in [`tunnel`].
 
-use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Verdict};
+use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Stage, Verdict};
 
 use crate::{
     backend::BackendEntry,
-    decision::{Decision, Egress},
+    decision::{Decision, Egress, Way},
     ip::Ip,
-    kernel::Kernel,
+    kernel::{Kernel, Question, Route},
     packet::Header,
     parse::{ETHERNET, Ethernet, Segment},
     rewrite::{self, Side},
@@ -30,11 +30,12 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
         MODE_DR => {
             let hop = Hop::resolve(kernel, backend.next_hop())?;
             require_ttl(segment.ip)?;
+            if hop.is_too_long(bytes) {
+                return Ok(Decision::go_on_in(Stage::TooBig));
+            }
             // Generic mode keeps the kernel's note that a checksum is partial, and nothing it covers changes.
             if !GENERIC {
                 rewrite::finish_partial(kernel, segment)?;
-            } else if hop.is_too_long(segment) {
-                return Err(Verdict::TooLong);
             }
             hop.take(ethernet, segment.ip);
             Decision { verdict: Verdict::Dr, egress: hop.egress }
@@ -42,6 +43,9 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
         MODE_NAT => {
             let hop = Hop::resolve(kernel, backend.next_hop())?;
             require_ttl(segment.ip)?;
+            if !GENERIC && hop.is_too_long(bytes) {
+                return Ok(Decision::go_on_in(Stage::TooBig));
+            }
             rewrite::endpoint::<K, I, GENERIC>(
                 kernel,
                 segment,
@@ -51,13 +55,15 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
             )?;
             Decision {
                 verdict: Verdict::Nat,
-                egress: hop.take_or_leave_to_stack::<I, GENERIC>(ethernet, segment),
+                egress: hop.take_or_leave_to_stack::<I, GENERIC>(ethernet, segment.ip, bytes),
             }
         }
         MODE_IPIP | MODE_GUE => {
             let hop = Hop::resolve(kernel, backend.next_hop())?;
             require_ttl(segment.ip)?;
-            tunnel::fits::<I, GENERIC>(segment.ip, backend, &hop)?;
+            if segment.ip.packet_length() > longest::<GENERIC>(backend, &hop) {
+                return Ok(Decision::go_on_in(Stage::TooBig));
+            }
             if !GENERIC {
                 rewrite::finish_partial(kernel, segment)?;
             }
@@ -68,6 +74,19 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
     };
     kernel.count_backend(id, bytes, opens_connection);
     Ok(decision)
+}
+
+/// The longest IP packet that gets to a backend through `hop` in one piece, in bytes.
+#[inline(always)]
+pub(crate) fn longest<const GENERIC: bool>(backend: BackendEntry<'_>, hop: &Hop) -> u32 {
+    let mtu = u32::from(hop.mtu);
+    match backend.mode() {
+        // What generic mode cannot send the kernel cannot cut either, not knowing of the outer header.
+        MODE_IPIP | MODE_GUE if GENERIC => tunnel::room(backend).min(mtu),
+        MODE_IPIP | MODE_GUE => tunnel::room(backend),
+        _ if hop.egress.way == Way::Back => u32::MAX,
+        _ => mtu,
+    }
 }
 
 /// Whether a packet may make another hop.
@@ -89,8 +108,9 @@ pub(crate) struct Hop {
 }
 
 impl Hop {
+    /// The next station on the way to a backend.
     #[inline(always)]
-    fn resolve<K: Kernel>(kernel: &K, next_hop: NextHop) -> Result<Self, Verdict> {
+    pub(crate) fn resolve<K: Kernel>(kernel: &K, next_hop: NextHop) -> Result<Self, Verdict> {
         if next_hop == NextHop::UNRESOLVED {
             return Err(Verdict::NoNeighbour);
         }
@@ -98,29 +118,45 @@ impl Hop {
         let interface =
             kernel.interface(slot).filter(|interface| interface.ifindex != 0).ok_or(Verdict::Internal)?;
         let egress =
-            if interface.ifindex == kernel.ingress() { Egress::Back } else { Egress::Slot(u32::from(slot)) };
+            if interface.ifindex == kernel.ingress() { Egress::BACK } else { Egress::slot(u32::from(slot)) };
         Ok(Self { destination: next_hop.mac(), source: interface.mac, egress, mtu: interface.mtu })
     }
 
-    /// Whether generic mode cannot redirect the packet: GRO has made one of many, or TSO has yet to make many of
-    /// one. Sending such back where it came from works.
+    /// The next station on the way the routing table says.
     #[inline(always)]
-    fn is_too_long<I: Ip>(&self, segment: &Segment<I>) -> bool {
-        self.egress != Egress::Back && segment.frame_length() > ETHERNET + u32::from(self.mtu)
+    pub(crate) fn by_route<K: Kernel>(kernel: &K, question: &Question) -> Result<Self, Verdict> {
+        match kernel.route(question) {
+            Route::Forward { interface, source, destination, mtu } => {
+                let egress =
+                    if interface == kernel.ingress() { Egress::BACK } else { Egress::interface(interface) };
+                Ok(Self { destination, source, egress, mtu })
+            }
+            Route::NotForwarded => Err(Verdict::NotOurs),
+            Route::ForwardingOff => Err(Verdict::ForwardingOff),
+            Route::Nowhere => Err(Verdict::NoRoute),
+        }
     }
 
-    /// Sends a packet on whose addresses lead to its next station anyway. What generic mode cannot redirect, the
+    /// Whether the kernel does not redirect a frame of so many bytes. Sending it back where it came from works, also
+    /// where GRO has made one of many, or TSO has yet to make many of one.
+    #[inline(always)]
+    pub(crate) fn is_too_long(&self, bytes: u32) -> bool {
+        self.egress.way != Way::Back && bytes > ETHERNET + u32::from(self.mtu)
+    }
+
+    /// Sends a packet of a frame of `bytes` bytes on whose addresses lead to its next station anyway. What generic mode cannot redirect, the
     /// stack forwards by them; it also counts the hop.
     #[inline(always)]
     pub(crate) fn take_or_leave_to_stack<I: Ip, const GENERIC: bool>(
         &self,
         ethernet: Ethernet,
-        segment: &Segment<I>,
+        ip: I,
+        bytes: u32,
     ) -> Egress {
-        if GENERIC && self.is_too_long(segment) {
-            return Egress::Stack;
+        if GENERIC && self.is_too_long(bytes) {
+            return Egress::STACK;
         }
-        self.take(ethernet, segment.ip);
+        self.take(ethernet, ip);
         self.egress
     }
 
@@ -134,11 +170,17 @@ impl Hop {
     /// Writes an Ethernet header.
     #[inline(always)]
     pub(crate) fn address<const N: usize>(&self, frame: Header<N>, ethertype: u16) {
-        let (d, s) = (self.destination.0, self.source.0);
-        frame.write::<u32, 0>(u32::from_ne_bytes([d[0], d[1], d[2], d[3]]));
-        frame.write::<u16, 4>(u16::from_ne_bytes([d[4], d[5]]));
-        frame.write::<u32, 6>(u32::from_ne_bytes([s[0], s[1], s[2], s[3]]));
-        frame.write::<u16, 10>(u16::from_ne_bytes([s[4], s[5]]));
-        frame.write::<u16, 12>(ethertype);
+        address(frame, self.destination, self.source, ethertype);
     }
+}
+
+/// Writes an Ethernet header.
+#[inline(always)]
+pub(crate) fn address<const N: usize>(frame: Header<N>, destination: Mac, source: Mac, ethertype: u16) {
+    let (d, s) = (destination.0, source.0);
+    frame.write::<u32, 0>(u32::from_ne_bytes([d[0], d[1], d[2], d[3]]));
+    frame.write::<u16, 4>(u16::from_ne_bytes([d[4], d[5]]));
+    frame.write::<u32, 6>(u32::from_ne_bytes([s[0], s[1], s[2], s[3]]));
+    frame.write::<u16, 10>(u16::from_ne_bytes([s[4], s[5]]));
+    frame.write::<u16, 12>(ethertype);
 }

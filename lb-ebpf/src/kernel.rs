@@ -46,6 +46,8 @@ pub trait Kernel {
     fn slot(&self, ring: u32, slot: u32) -> Option<u32>;
     /// The backend identifier that `FLOWS` has for a flow, whose latest packet came `now` (as of [`Self::now_coarse`]).
     fn recall(&self, key: &FlowKey, now: u64) -> Option<u32>;
+    /// The same without a trace.
+    fn peek(&self, key: &FlowKey) -> Option<u32>;
     /// Writes to `FLOWS`.
     fn remember(&self, key: &FlowKey, state: &FlowState);
     /// Whether this node has a TCP socket that is an end of a flow; one that only listens is none.
@@ -74,6 +76,13 @@ pub trait Kernel {
     /// Makes room for so many bytes before the frame, or with a negative number takes bytes from its start. Every
     /// address taken of the packet before is void; `None`: there is no room.
     fn grow(&self, bytes: i32) -> Option<Packet>;
+
+    /// Takes bytes from the end of the frame so that `length` are left; as [`Self::grow`] else.
+    fn cut(&self, length: u32) -> Option<Packet>;
+    /// The longest IP packet that an interface takes, in bytes.
+    fn interface_mtu(&self, index: u32) -> Option<u32>;
+    /// Whether this CPU may send one more message of its own now; if so it is counted as sent.
+    fn may_answer(&self) -> bool;
 
     /// Counts a verdict.
     fn count(&self, verdict: Verdict);

@@ -1,4 +1,6 @@
-//! The two entry points of the XDP program. For the host there is nothing to run: `lb` loads the object file.
+//! The entry points of the XDP programs. For the host there is nothing to run: `lb` loads the object file.
+//!
+//! They are inlined into what the kernel calls, because each call takes 32 bytes of the stack.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -7,33 +9,142 @@ mod log;
 #[cfg(target_arch = "bpf")]
 mod entry {
     use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+    use lb_common::{Stage, Variant};
     use lb_ebpf::{
-        decision::{Action, action},
+        decision::{Action, Decision, Way, action},
+        kernel::Kernel as _,
         maps::Maps,
+        traced::Traced,
     };
 
     use crate::log;
 
-    /// `lb_common::names::PROGRAM_NATIVE`
+    // `inline(always)` goes to the function that `xdp` puts within its own: else the compiler may make two of them, which
+    // takes 32 bytes of stack more.
+
+    /// `Variant::Native.program()`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_xdp_native(context: XdpContext) -> u32 {
         run::<false>(&context)
     }
 
-    /// `lb_common::names::PROGRAM_GENERIC`
+    /// `Variant::Generic.program()`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_xdp_generic(context: XdpContext) -> u32 {
         run::<true>(&context)
     }
 
+    /// `Stage::IcmpError.program(Variant::Native)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_icmp_error_native(context: XdpContext) -> u32 {
+        run_stage::<false>(&context, Stage::IcmpError)
+    }
+
+    /// `Stage::IcmpError.program(Variant::Generic)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_icmp_error_generic(context: XdpContext) -> u32 {
+        run_stage::<true>(&context, Stage::IcmpError)
+    }
+
+    /// `Stage::TooBig.program(Variant::Native)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_too_big_native(context: XdpContext) -> u32 {
+        run_stage::<false>(&context, Stage::TooBig)
+    }
+
+    /// `Stage::TooBig.program(Variant::Generic)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_too_big_generic(context: XdpContext) -> u32 {
+        run_stage::<true>(&context, Stage::TooBig)
+    }
+
+    /// `Stage::Decapsulate.program(Variant::Native)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_decapsulate_native(context: XdpContext) -> u32 {
+        run_stage::<false>(&context, Stage::Decapsulate)
+    }
+
+    /// `Stage::Decapsulate.program(Variant::Generic)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_decapsulate_generic(context: XdpContext) -> u32 {
+        run_stage::<true>(&context, Stage::Decapsulate)
+    }
+
+    /// `Stage::Log.program(Variant::Native)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_log_native(context: XdpContext) -> u32 {
+        log::line(&context)
+    }
+
+    /// `Stage::Log.program(Variant::Generic)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_log_generic(context: XdpContext) -> u32 {
+        log::line(&context)
+    }
+
     #[inline(always)]
     fn run<const GENERIC: bool>(context: &XdpContext) -> u32 {
-        let decision = lb_ebpf::run::<_, GENERIC>(&Maps::new(context), Maps::packet(context));
-        log::decision(context, decision.verdict);
-        match action(decision.verdict) {
+        let kernel = Maps::new(context);
+        let decision = lb_ebpf::run::<_, GENERIC>(&kernel, Maps::packet(context));
+        if decision.egress.way == Way::Stage {
+            // It does not return unless the stage is missing, which the verdict says.
+            Maps::enter(context, decision.egress.number, variant::<GENERIC>());
+        }
+        finish::<GENERIC>(context, &kernel, decision)
+    }
+
+    #[inline(always)]
+    fn run_stage<const GENERIC: bool>(context: &XdpContext, stage: Stage) -> u32 {
+        let kernel = Maps::new(context);
+        let decision = lb_ebpf::run_stage::<_, GENERIC>(&kernel, Maps::packet(context), stage);
+        finish::<GENERIC>(context, &kernel, decision)
+    }
+
+    /// Counts a decision and carries it out.
+    #[inline(always)]
+    fn finish<const GENERIC: bool>(context: &XdpContext, kernel: &Maps, decision: Decision) -> u32 {
+        kernel.count(decision.verdict);
+        let action = match action(decision.verdict) {
             Action::Pass => xdp_action::XDP_PASS,
             Action::Drop => xdp_action::XDP_DROP,
             Action::Send => Maps::send(decision.egress),
+        };
+        log::decision(context, decision.verdict, action, variant::<GENERIC>());
+        action
+    }
+
+    const fn variant<const GENERIC: bool>() -> Variant {
+        if GENERIC { Variant::Generic } else { Variant::Native }
+    }
+
+    /// `lb_common::names::PROGRAM_EXPLAIN`
+    ///
+    /// Native and generic mode differ for packets that are long or have a partial checksum only, and those that user space
+    /// makes up are neither. This one is as generic mode has it, which the verifier is done with sooner.
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_xdp_explain(context: XdpContext) -> u32 {
+        let Some(trace) = Maps::trace() else { return xdp_action::XDP_ABORTED };
+        // SAFETY: the kernel returned the address of the one element, and user space runs one packet at a time.
+        let kernel = unsafe { Traced::new(Maps::new(&context), trace) };
+        let decision = lb_ebpf::run::<_, true>(&kernel, Maps::packet(&context));
+        // A rare stage is only named: those there are would count.
+        kernel.note_decision(decision);
+        match action(decision.verdict) {
+            Action::Pass => xdp_action::XDP_PASS,
+            Action::Drop => xdp_action::XDP_DROP,
+            // Wherever it would leave: a test run sends nothing.
+            Action::Send => xdp_action::XDP_TX,
         }
     }
 

@@ -8,26 +8,29 @@ use aya_ebpf::{
         BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, bpf_sock_tuple,
         xdp_action, xdp_md,
     },
-    btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    btf_maps::{
+        Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key,
+    },
     helpers::{
-        bpf_csum_diff, bpf_fib_lookup, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns,
-        bpf_redirect, bpf_sk_release, bpf_skc_lookup_tcp, bpf_xdp_adjust_head, bpf_xdp_load_bytes,
+        bpf_check_mtu, bpf_csum_diff, bpf_fib_lookup, bpf_jiffies64, bpf_ktime_get_coarse_ns,
+        bpf_ktime_get_ns, bpf_redirect, bpf_sk_release, bpf_skc_lookup_tcp, bpf_xdp_adjust_head,
+        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
     },
     macros::btf_map,
     programs::XdpContext,
 };
 use lb_common::{
     Address, Backend, BackendCounters, Be16, Be32, FlowKey, FlowState, Interface, Lease, Mac, NatReply,
-    NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Verdict, Vip,
-    limits, ownership,
+    NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Stage, Trace,
+    Variant, Verdict, Vip, limits, ownership,
 };
 
 use crate::{
     backend::BackendEntry,
-    decision::Egress,
+    budget,
+    decision::{Egress, Way},
     kernel::{Kept, Kernel, LONGEST_SUM, Question, Route},
     packet::{Packet, masked},
-    parse::{Ends, ends},
 };
 
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -74,7 +77,13 @@ static NAT_REPLIES6: HashMap<NatReplyKey6, NatReply, { limits::NAT_REPLIES as us
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map]
+static STAGES: ProgramArray<{ Stage::SLOTS as usize }> = ProgramArray::new();
+#[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// The state of [`budget`].
+#[btf_map]
+static ANSWERS: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// What each CPU keeps of `SERVICES` and `SERVICE_RANGES` for itself: an array whose index is computed is found in a
 /// fraction of the time of a hash map's entry.
@@ -147,10 +156,22 @@ struct Scratch([u8; SCRATCH_LENGTH as usize + 8]);
 /// length is neither 0 nor too long.
 const SCRATCH_LENGTH: u32 = LONGEST_SUM.next_power_of_two();
 
-/// Who talks to whom, on its way from the function that reads it to the one that logs it: together with what the
-/// pipeline keeps on the stack they would need more of it than there is.
+/// A decision that waits for the log.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Logged {
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The XDP action it comes to.
+    pub action: u32,
+}
+
 #[btf_map]
-static ENDS: PerCpuArray<Ends, 1> = PerCpuArray::new();
+static LOGGED: PerCpuArray<Logged, 1> = PerCpuArray::new();
+
+/// What the program that explains writes down. One value for all CPUs: its user runs it once at a time.
+#[btf_map]
+static TRACE: Array<Trace, 1> = Array::new();
 
 /// The maps, seen from one packet.
 pub struct Maps {
@@ -179,35 +200,48 @@ impl Maps {
         unsafe { Packet::new((*self.context).data as *mut u8, (*self.context).data_end as *mut u8) }
     }
 
-    /// Notes who talks to whom, for the log.
-    #[inline(never)]
-    pub fn note_ends(context: &XdpContext) {
-        if let Some(noted) = ENDS.get_ptr_mut(0) {
+    /// Notes a decision for the log.
+    #[inline(always)]
+    pub fn note(logged: Logged) {
+        if let Some(noted) = LOGGED.get_ptr_mut(0) {
             // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
-            unsafe { *noted = ends(Self::packet(context)) };
+            unsafe { *noted = logged };
         }
     }
 
     /// What was noted last on this CPU.
     #[inline(always)]
-    pub fn noted_ends() -> Option<Ends> {
-        // SAFETY: as above.
-        ENDS.get_ptr(0).map(|noted| unsafe { *noted })
+    pub fn noted() -> Option<Logged> {
+        // SAFETY: as above. Zeros are a value of it too.
+        LOGGED.get_ptr(0).map(|noted| unsafe { *noted })
+    }
+
+    /// Where the program that explains writes.
+    #[inline(always)]
+    pub fn trace() -> Option<*mut Trace> {
+        TRACE.get_ptr_mut(0)
+    }
+
+    /// Goes on in the program of the rare stage with that number; returns only if it is not there.
+    #[inline(always)]
+    pub fn enter(context: &XdpContext, stage: u32, variant: Variant) {
+        // SAFETY: whatever the caller holds has nothing to drop.
+        unsafe { STAGES.tail_call(context, Stage::slot(stage, variant)) };
     }
 
     /// Sends the packet out; the XDP action.
     #[inline(always)]
     pub fn send(egress: Egress) -> u32 {
-        match egress {
-            Egress::None => xdp_action::XDP_ABORTED,
-            Egress::Stack => xdp_action::XDP_PASS,
-            Egress::Back => xdp_action::XDP_TX,
+        match egress.way {
+            Way::None | Way::Stage => xdp_action::XDP_ABORTED,
+            Way::Stack => xdp_action::XDP_PASS,
+            Way::Back => xdp_action::XDP_TX,
             // The lower bits of the flags are the action if the slot has no device.
-            Egress::Slot(slot) => match EGRESS.redirect(slot, u64::from(xdp_action::XDP_DROP)) {
+            Way::Slot => match EGRESS.redirect(egress.number, u64::from(xdp_action::XDP_DROP)) {
                 Ok(action) | Err(action) => action,
             },
             // SAFETY: the helper has no requirements.
-            Egress::Interface(index) => unsafe { bpf_redirect(index, 0) as u32 },
+            Way::Interface => unsafe { bpf_redirect(egress.number, 0) as u32 },
         }
     }
 }
@@ -334,6 +368,13 @@ impl Kernel for Maps {
     }
 
     #[inline(always)]
+    fn peek(&self, key: &FlowKey) -> Option<u32> {
+        let state = FLOWS.get_ptr(key)?;
+        // SAFETY: as for `recall`.
+        Some(unsafe { (&raw const (*state).backend).read_volatile() })
+    }
+
+    #[inline(always)]
     fn remember(&self, key: &FlowKey, state: &FlowState) {
         // It fails only when every entry is being replaced on another CPU; the flow's next packet asks again.
         let _ = FLOWS.insert(key, state, 0);
@@ -399,6 +440,36 @@ impl Kernel for Maps {
         // SAFETY: the context is the running packet's.
         let moved = unsafe { bpf_xdp_adjust_head(self.context, -bytes) } == 0;
         moved.then(|| self.packet_again())
+    }
+
+    #[inline(always)]
+    fn cut(&self, length: u32) -> Option<Packet> {
+        // SAFETY: the context is the running packet's.
+        let excess = unsafe { bpf_xdp_get_buff_len(self.context) }.checked_sub(u64::from(length))?;
+        // SAFETY: as above. A frame's length fits.
+        let cut = unsafe { bpf_xdp_adjust_tail(self.context, -(excess as i32)) } == 0;
+        cut.then(|| self.packet_again())
+    }
+
+    #[inline(always)]
+    fn interface_mtu(&self, index: u32) -> Option<u32> {
+        let mut mtu = 0;
+        // SAFETY: the context is the running packet's; the kernel writes 4 bytes to a variable of that size.
+        let answer = unsafe { bpf_check_mtu(self.context.cast(), index, &raw mut mtu, 0, 0) };
+        // Whether the packet fits is not the question, but a negative answer is no answer.
+        (answer >= 0).then_some(mtu)
+    }
+
+    #[inline(always)]
+    fn may_answer(&self) -> bool {
+        let Some(state) = ANSWERS.get_ptr_mut(0) else { return false };
+        // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
+        let after = budget::take(unsafe { *state }, self.now());
+        if let Some(after) = after {
+            // SAFETY: as above.
+            unsafe { *state = after };
+        }
+        after.is_some()
     }
 
     #[inline(always)]

@@ -33,7 +33,7 @@ pub(crate) fn endpoint<K: Kernel, I: Ip, const GENERIC: bool>(
         Side::Destination => (flow.destination, flow.destination_port),
     };
     let checksum = segment.transport.checksum();
-    let partial = is_partial(segment) && !(GENERIC && is_whole(kernel, segment));
+    let partial = if GENERIC { stays_partial(kernel, segment) } else { is_partial(segment) };
 
     segment.ip.replace_address(side, address);
     match side {
@@ -60,6 +60,12 @@ pub(crate) fn endpoint<K: Kernel, I: Ip, const GENERIC: bool>(
 #[inline(always)]
 pub(crate) fn finish_partial<K: Kernel, I: Ip>(kernel: &K, segment: &Segment<I>) -> Result<(), Verdict> {
     if is_partial(segment) { finish(kernel, segment) } else { Ok(()) }
+}
+
+/// Whether the checksum is one that generic mode leaves partial.
+#[inline(always)]
+pub(crate) fn stays_partial<K: Kernel, I: Ip>(kernel: &K, segment: &Segment<I>) -> bool {
+    is_partial(segment) && !is_whole(kernel, segment)
 }
 
 /// Whether the checksum field holds the sum of the pseudo header. One finished checksum in 65,536 does too:

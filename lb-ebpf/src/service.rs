@@ -27,12 +27,19 @@ pub(crate) fn find<K: Kernel, I: Ip>(
             service
         }
     };
+    admit(kernel, &service, ethernet)?;
+    Ok(Some(service))
+}
+
+/// Whether a packet to a service may be steered; `Err` with what happens to it instead.
+#[inline(always)]
+pub(crate) fn admit<K: Kernel>(kernel: &K, service: &Service, ethernet: Ethernet) -> Result<(), Verdict> {
     // What another director sent here it has steered here: steering it again could send it round in circles.
     if service.flags & Service::HAS_LOCAL != 0 && kernel.is_director(ethernet.source_key()) {
         return Err(Verdict::Delivered);
     }
     match guard::owner(kernel, service.lease)? {
-        Ownership::Owner | Ownership::Backup => Ok(Some(service)),
+        Ownership::Owner | Ownership::Backup => Ok(()),
         Ownership::Expired => Err(Verdict::LeaseExpired),
     }
 }
@@ -55,7 +62,7 @@ pub(crate) fn look_up<K: Kernel, I: Ip>(kernel: &K, flow: &Flow) -> Result<Optio
 
 /// The service of a range of ports that a flow is addressed to.
 #[inline(always)]
-fn range<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
+pub(crate) fn range<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
     kernel.service_range(RangeKey {
         address: flow.destination,
         protocol: flow.protocol,
@@ -74,6 +81,29 @@ pub(crate) fn backend<'k, K: Kernel>(
     hash: u32,
     opens: bool,
 ) -> Result<(u32, BackendEntry<'k>), Verdict> {
+    choose(kernel, service, flow, hash, opens, |packet| track::backend(kernel, packet))
+}
+
+/// The same for an ICMP error about the flow.
+#[inline(always)]
+pub(crate) fn backend_of_error<'k, K: Kernel>(
+    kernel: &'k K,
+    service: &Service,
+    flow: &Flow,
+    hash: u32,
+) -> Result<(u32, BackendEntry<'k>), Verdict> {
+    choose(kernel, service, flow, hash, false, |packet| track::backend_of_other(kernel, packet))
+}
+
+#[inline(always)]
+fn choose<'k, K: Kernel>(
+    kernel: &'k K,
+    service: &Service,
+    flow: &Flow,
+    hash: u32,
+    opens: bool,
+    unsettled: impl FnOnce(&track::Unsettled) -> u32,
+) -> Result<(u32, BackendEntry<'k>), Verdict> {
     if service.ring_size == 0 {
         return Err(Verdict::NoBackend);
     }
@@ -87,7 +117,7 @@ pub(crate) fn backend<'k, K: Kernel>(
             current: slot_backend(value),
             opens: u32::from(opens),
         };
-        track::backend(kernel, &packet)
+        unsettled(&packet)
     } else {
         value
     };

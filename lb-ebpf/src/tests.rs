@@ -9,17 +9,20 @@ use std::{
 use lb_common::{
     Address, Backend, Be16, Be32, FlowKey, FlowState, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
     NatReply, NatReplyKey, NatReplyKey6, NextHop, Ownership, RangeKey, Service, ServiceKey, ServiceKey6,
-    Verdict, Vip, ownership,
+    Stage, Verdict, Vip, ownership,
 };
 
 use crate::{
     backend::BackendEntry,
     checksum,
-    decision::{Action, Decision, Egress, action},
+    decision::{Action, Decision, Egress, Way, action},
     kernel::{Kept, Kernel, LONGEST_SUM, Question, Route},
     packet::{Header, Packet},
 };
 
+mod icmp;
+mod too_big;
+mod traced;
 mod track;
 
 const CLIENT: Be32 = Be32::from_octets([10, 0, 0, 9]);
@@ -48,8 +51,12 @@ struct Maps {
     directors: HashSet<u64>,
     route: Route,
     asked: Cell<Option<Question>>,
-    packet: Cell<Option<Packet>>,
-    length: usize,
+    /// The buffer the frame is in, and where in it the frame starts and ends.
+    buffer: Cell<*mut u8>,
+    frame: Cell<(usize, usize)>,
+    /// The MTU of every interface.
+    mtu: u32,
+    may_answer: bool,
     verdicts: RefCell<Vec<Verdict>>,
     counted: RefCell<Vec<(u32, u32, bool)>>,
 }
@@ -80,20 +87,45 @@ impl Maps {
             directors: HashSet::new(),
             route: Route::NotForwarded,
             asked: Cell::new(None),
-            packet: Cell::new(None),
-            length: 0,
+            buffer: Cell::new(core::ptr::null_mut()),
+            frame: Cell::new((0, 0)),
+            mtu: 1500,
+            may_answer: true,
             verdicts: RefCell::default(),
             counted: RefCell::default(),
         }
     }
 
     fn run<const GENERIC: bool>(&mut self, frame: &mut [u8]) -> Decision {
-        self.length = frame.len();
-        let range = frame.as_mut_ptr_range();
-        // SAFETY: the frame outlives the run, and only the packet is used meanwhile.
-        let packet = unsafe { Packet::new(range.start, range.end) };
-        self.packet.set(Some(packet));
-        crate::run::<_, GENERIC>(&*self, packet)
+        self.run_within::<GENERIC>(frame, 0)
+    }
+
+    /// The same where there is room before the frame; what the frame is then.
+    fn run_with_room<const GENERIC: bool>(&mut self, frame: &[u8]) -> (Decision, Vec<u8>) {
+        const ROOM: usize = 64;
+        let mut buffer = [&[0; ROOM], frame].concat();
+        let decision = self.run_within::<GENERIC>(&mut buffer, ROOM);
+        let (start, end) = self.frame.get();
+        (decision, buffer[start..end].to_vec())
+    }
+
+    fn run_within<const GENERIC: bool>(&mut self, buffer: &mut [u8], start: usize) -> Decision {
+        self.buffer.set(buffer.as_mut_ptr());
+        self.frame.set((start, buffer.len()));
+        let packet = self.packet();
+        let mut decision = crate::run::<_, GENERIC>(&*self, packet);
+        if decision.egress.way == Way::Stage {
+            let stage = Stage::ALL[decision.egress.number as usize];
+            decision = crate::run_stage::<_, GENERIC>(&*self, packet, stage);
+        }
+        self.count(decision.verdict);
+        decision
+    }
+
+    fn packet(&self) -> Packet {
+        let (start, end) = self.frame.get();
+        // SAFETY: the buffer outlives the run, the frame lies in it, and only the packet is used meanwhile.
+        unsafe { Packet::new(self.buffer.get().add(start), self.buffer.get().add(end)) }
     }
 }
 
@@ -178,6 +210,10 @@ impl Kernel for Maps {
         Some(state.backend)
     }
 
+    fn peek(&self, key: &FlowKey) -> Option<u32> {
+        self.flows.borrow().get(key).map(|state| state.backend)
+    }
+
     fn remember(&self, key: &FlowKey, state: &FlowState) {
         self.flows.borrow_mut().insert(*key, *state);
     }
@@ -190,7 +226,9 @@ impl Kernel for Maps {
         let flags = if self.failed.contains(&id) { Backend::FAILED } else { 0 };
         let mode = if self.own == Some(id) { MODE_LOCAL } else { self.backend.mode };
         // It must stand somewhere.
-        let backend = Box::leak(Box::new(Backend { flags, mode, ..self.backend }));
+        let mut backend = Backend { flags, mode, ..self.backend };
+        backend.overhead = backend.outer_length();
+        let backend = Box::leak(Box::new(backend));
         (1..=3).contains(&id).then(|| (&*backend).into())
     }
 
@@ -226,10 +264,10 @@ impl Kernel for Maps {
     }
 
     fn sum(&self, offset: u32, length: u32) -> Option<u32> {
-        if length > LONGEST_SUM || (offset + length) as usize > self.length {
+        let packet = self.packet();
+        if length > LONGEST_SUM || !packet.holds(offset + length) {
             return None;
         }
-        let packet = self.packet.get()?;
         let byte = |at: u32| packet.header_at::<1>(at).map(Header::read::<u8, 0>);
         (0..length).step_by(2).try_fold(0, |sum: u32, at| {
             let second = if at + 1 < length { byte(offset + at + 1)? } else { 0 };
@@ -237,8 +275,24 @@ impl Kernel for Maps {
         })
     }
 
-    fn grow(&self, _: i32) -> Option<Packet> {
-        None
+    fn grow(&self, bytes: i32) -> Option<Packet> {
+        let (start, end) = self.frame.get();
+        self.frame.set((start.checked_add_signed(-bytes as isize)?, end));
+        Some(self.packet())
+    }
+
+    fn cut(&self, length: u32) -> Option<Packet> {
+        let (start, end) = self.frame.get();
+        self.frame.set((start, end.min(start + length as usize)));
+        (end >= start + length as usize).then(|| self.packet())
+    }
+
+    fn interface_mtu(&self, _: u32) -> Option<u32> {
+        Some(self.mtu)
+    }
+
+    fn may_answer(&self) -> bool {
+        self.may_answer
     }
 
     fn count(&self, verdict: Verdict) {
@@ -301,7 +355,7 @@ fn dr_changes_ethernet_and_ttl_only() {
     let (before, mut frame) = (to_service(), to_service());
     let decision = maps.run::<false>(&mut frame);
 
-    assert_eq!(decision, Decision { verdict: Verdict::Dr, egress: Egress::Back });
+    assert_eq!(decision, Decision { verdict: Verdict::Dr, egress: Egress::BACK });
     assert_eq!(frame[..6], NEIGHBOUR.0);
     assert_eq!(frame[6..12], OWN.0);
     assert_eq!(frame[22], 63);
@@ -332,7 +386,7 @@ fn another_interface_is_reached_through_its_slot() {
     let mut maps = Maps::new(MODE_DR);
     maps.interfaces
         .insert(1, Interface { ifindex: INGRESS + 1, mac: OWN, mtu: 1500, ..Interface::default() });
-    assert_eq!(maps.run::<false>(&mut to_service()).egress, Egress::Slot(1));
+    assert_eq!(maps.run::<false>(&mut to_service()).egress, Egress::slot(1));
 }
 
 #[test]
@@ -341,18 +395,18 @@ fn what_generic_mode_cannot_redirect_goes_by_the_stack_or_is_counted() {
     let mtu = length as u16 - 14 - 1;
     // (mode, out through, verdict and egress in generic mode, in native mode)
     let cases = [
-        (MODE_NAT, INGRESS + 1, (Verdict::Nat, Egress::Stack), (Verdict::Nat, Egress::Slot(1))),
-        (MODE_NAT, INGRESS, (Verdict::Nat, Egress::Back), (Verdict::Nat, Egress::Back)),
-        (MODE_DR, INGRESS + 1, (Verdict::TooLong, Egress::None), (Verdict::Dr, Egress::Slot(1))),
-        (MODE_DR, INGRESS, (Verdict::Dr, Egress::Back), (Verdict::Dr, Egress::Back)),
+        (MODE_NAT, INGRESS + 1, (Verdict::Nat, Egress::STACK), (Verdict::TooBigDropped, Egress::NONE)),
+        (MODE_NAT, INGRESS, (Verdict::Nat, Egress::BACK), (Verdict::Nat, Egress::BACK)),
+        (MODE_DR, INGRESS + 1, (Verdict::TooLong, Egress::NONE), (Verdict::TooBigDropped, Egress::NONE)),
+        (MODE_DR, INGRESS, (Verdict::Dr, Egress::BACK), (Verdict::Dr, Egress::BACK)),
     ];
     for (mode, ifindex, generic, native) in cases {
-        let mut maps = Maps::new(mode);
+        let mut maps = Maps { mtu: u32::from(mtu), ..Maps::new(mode) };
         maps.interfaces.insert(1, Interface { ifindex, mac: OWN, mtu, ..Interface::default() });
         let mut frame = to_service();
         let decision = maps.run::<true>(&mut frame);
         assert_eq!((decision.verdict, decision.egress), generic, "{mode} {ifindex}");
-        if decision.egress == Egress::Stack {
+        if decision.egress == Egress::STACK {
             // The stack takes it (the frame is still for this node) and counts the hop itself.
             assert_eq!((&frame[..12], frame[22]), (&to_service()[..12], to_service()[22]));
             assert_eq!(frame[30..34], BACKEND.octets());
@@ -361,7 +415,7 @@ fn what_generic_mode_cannot_redirect_goes_by_the_stack_or_is_counted() {
         let decision = maps.run::<false>(&mut to_service());
         assert_eq!((decision.verdict, decision.egress), native, "{mode} {ifindex}");
         maps.interfaces.insert(1, Interface { ifindex, mac: OWN, mtu: mtu + 1, ..Interface::default() });
-        assert_ne!(maps.run::<true>(&mut to_service()).egress, Egress::Stack, "a frame of the MTU fits");
+        assert_ne!(maps.run::<true>(&mut to_service()).egress, Egress::STACK, "a frame of the MTU fits");
     }
 }
 
@@ -439,7 +493,7 @@ fn reply_asks_for_the_route_of_what_will_leave() {
     let mut frame = reply();
     let decision = maps.run::<false>(&mut frame);
 
-    assert_eq!(decision, Decision { verdict: Verdict::NatReply, egress: Egress::Interface(9) });
+    assert_eq!(decision, Decision { verdict: Verdict::NatReply, egress: Egress::interface(9) });
     assert_eq!(frame[26..30], VIP.octets());
     assert_eq!(frame[34..36], 80_u16.to_be_bytes());
     assert_checksums(&frame);
@@ -454,7 +508,7 @@ fn reply_asks_for_the_route_of_what_will_leave() {
 fn reply_leaves_through_the_interface_it_came_in_by() {
     let mut maps = Maps::new(MODE_NAT);
     maps.route = Route::Forward { interface: INGRESS, source: OWN, destination: NEIGHBOUR, mtu: 1500 };
-    assert_eq!(maps.run::<false>(&mut reply()).egress, Egress::Back);
+    assert_eq!(maps.run::<false>(&mut reply()).egress, Egress::BACK);
 }
 
 #[test]
@@ -492,5 +546,8 @@ fn partial_checksum_over_too_many_bytes_is_malformed() {
 fn only_forwarding_sends() {
     let sending: Vec<_> =
         Verdict::ALL.iter().filter(|verdict| action(**verdict) == Action::Send).copied().collect();
-    assert_eq!(sending, [Verdict::Dr, Verdict::Nat, Verdict::Ipip, Verdict::Gue, Verdict::NatReply,]);
+    let to_backends = [Verdict::Dr, Verdict::Nat, Verdict::Ipip, Verdict::Gue];
+    let back = [Verdict::TooBigAnswered, Verdict::NatReply];
+    let errors = [Verdict::IcmpError, Verdict::IcmpErrorReply];
+    assert_eq!(sending, [&to_backends[..], &back, &errors].concat());
 }

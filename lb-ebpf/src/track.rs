@@ -29,31 +29,39 @@ pub(crate) struct Unsettled {
 #[inline(never)]
 pub(crate) fn backend<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
     let now = kernel.now_coarse();
-    if let Some(id) = kernel.recall(&packet.key, now)
-        && let Some(backend) = kernel.backend(id)
-        && backend.flags() & Backend::FAILED == 0
-    {
+    if let Some(id) = kernel.recall(&packet.key, now).filter(|id| is_usable(kernel, *id)) {
         return id;
     }
-    let id = if packet.opens != 0 {
-        packet.current
-    } else {
-        // User space writes the previous backends before a slot says that it has one.
-        let previous = kernel.slot(packet.previous, packet.number).map_or(0, slot_backend);
-        if previous == packet.current || packet.key.protocol != TCP {
-            previous
-        } else if is_local(kernel, previous) {
-            if kernel.has_connection(&packet.key) { previous } else { packet.current }
-        } else if is_local(kernel, packet.current) && kernel.has_connection(&packet.key) {
-            packet.current
-        } else {
-            previous
-        }
-    };
+    let id = if packet.opens != 0 { packet.current } else { previous(kernel, packet) };
     if id != 0 {
         kernel.remember(&packet.key, &FlowState { backend: id, reserved: 0, last_seen: now });
     }
     id
+}
+
+/// The same for what is about a flow but no packet of it: nothing is remembered and no time renewed.
+#[inline(always)]
+pub(crate) fn backend_of_other<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
+    kernel.peek(&packet.key).filter(|id| is_usable(kernel, *id)).unwrap_or_else(|| previous(kernel, packet))
+}
+
+#[inline(always)]
+fn is_usable<K: Kernel>(kernel: &K, id: u32) -> bool {
+    kernel.backend(id).is_some_and(|backend| backend.flags() & Backend::FAILED == 0)
+}
+
+/// Where a connection nobody remembers belongs. User space writes the previous backends before a slot says that it has one.
+#[inline(always)]
+fn previous<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
+    let previous = kernel.slot(packet.previous, packet.number).map_or(0, slot_backend);
+    if previous == packet.current || packet.key.protocol != TCP {
+        return previous;
+    }
+    let previous_is_here = is_local(kernel, previous);
+    if !previous_is_here && !is_local(kernel, packet.current) {
+        return previous;
+    }
+    if kernel.has_connection(&packet.key) == previous_is_here { previous } else { packet.current }
 }
 
 #[inline(always)]

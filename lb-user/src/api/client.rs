@@ -53,7 +53,7 @@ pub enum ClientError {
 }
 
 /// Asks the daemon behind the socket at `path`.
-pub fn request(path: &Path, request: Request) -> Result<Response, ClientError> {
+pub fn request(path: &Path, request: &Request) -> Result<Response, ClientError> {
     let stream = UnixStream::connect(path).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => ClientError::Denied { path: path.to_owned() },
         _ => ClientError::NotRunning { path: path.to_owned(), source },
@@ -63,10 +63,10 @@ pub fn request(path: &Path, request: Request) -> Result<Response, ClientError> {
     serde_json::from_str(&line).map_err(|source| ClientError::Unreadable { path: path.to_owned(), source })
 }
 
-fn exchange(mut stream: UnixStream, request: Request) -> io::Result<String> {
+fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<String> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let mut line = serde_json::to_vec(&request)?;
+    let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = String::new();

@@ -4,12 +4,19 @@
 //! only.
 
 mod client;
+mod explain;
 mod server;
 mod status;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
 pub use client::{ClientError, request};
+pub(crate) use explain::backend_name;
+pub use explain::{
+    ExplainRequest, ExplainedBackend, ExplainedHop, ExplainedPacket, ExplainedService, ExplainedSlot,
+    ExplainedVip, Explanation,
+};
 pub use server::{Call, Server, ServerError};
 pub use status::{
     BackendStatus, InterfaceStatus, RouterStatus, ScriptStatus, ServiceStatus, Status, Traffic,
@@ -19,13 +26,15 @@ pub use status::{
 pub const SOCKET_NAME: &str = "lb.sock";
 
 /// What can be asked of a daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
     /// Everything `lb status` shows.
     Status,
     /// Read the configuration file again and apply the difference.
     Reload,
+    /// Where a packet would go, and why.
+    Explain(ExplainRequest),
 }
 
 /// A daemon's answer.
@@ -34,6 +43,8 @@ pub enum Request {
 pub enum Response {
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Explain`].
+    Explanation(Box<Explanation>),
     /// The request was carried out.
     Done {
         /// What was done, for people.

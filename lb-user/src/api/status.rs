@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::explain::backend_name;
 use crate::config::Ports;
 
 /// A moment of a daemon's life.
@@ -128,7 +129,7 @@ impl fmt::Display for PortStatus {
 }
 
 /// An address and its port as one writes them.
-fn endpoint(address: IpAddr, port: impl fmt::Display) -> String {
+pub(super) fn endpoint(address: IpAddr, port: impl fmt::Display) -> String {
     match address {
         IpAddr::V4(address) => format!("{address}:{port}"),
         IpAddr::V6(address) => format!("[{address}]:{port}"),
@@ -252,10 +253,7 @@ impl fmt::Display for ServiceStatus {
             writeln!(
                 f,
                 "  {:<24} {:<6} {:>6} {:<9} {:<18} {:>11} {:>11}  {}",
-                match backend.port {
-                    0 => backend.address.to_string(),
-                    port => endpoint(backend.address, port),
-                },
+                backend_name(backend.address, backend.port),
                 backend.mode,
                 backend.weight,
                 backend.state,

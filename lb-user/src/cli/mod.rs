@@ -1,12 +1,15 @@
 //! The command line.
 
 mod check;
+mod explain;
 mod run;
 mod status;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use crate::config::Protocol;
 
 /// Exit codes beyond success.
 pub mod exit {
@@ -24,7 +27,7 @@ pub mod exit {
 #[derive(Debug, Parser)]
 #[command(name = "lb", version, about, long_about = None, propagate_version = true)]
 #[command(
-    after_help = "Examples:\n  lb check /etc/lb/lb.toml\n  lb run --config /etc/lb/lb.toml\n  lb status --json"
+    after_help = "Examples:\n  lb check /etc/lb/lb.toml\n  lb run --config /etc/lb/lb.toml\n  lb status --json\n  lb explain --src 192.0.2.7:40000 --dst 198.51.100.4:80"
 )]
 pub struct Cli {
     /// What to do.
@@ -48,6 +51,11 @@ pub enum Command {
     /// Show what the daemon on this node does.
     #[command(after_help = "Example:\n  lb status --json | jq '.virtual_routers[].state'")]
     Status(StatusArgs),
+    /// Ask the loaded program where a packet would go, and why; nothing is sent, counted or remembered.
+    #[command(
+        after_help = "Example:\n  lb explain --src 192.0.2.7:40000 --dst 198.51.100.4:80\n  lb explain --src '[2001:db8::7]:5353' --dst '[2001:db8::4]:53' --protocol udp --json | jq .backend\n\nExit code: 0 there is an answer, whatever becomes of the packet; 1 there is none; 2 the question is wrong."
+    )]
+    Explain(ExplainArgs),
     /// Make the daemon read its configuration again; it applies all of it or nothing.
     #[command(after_help = "Example:\n  lb reload")]
     Reload(SocketArgs),
@@ -89,6 +97,35 @@ pub struct StatusArgs {
     pub socket: SocketArgs,
 }
 
+/// Arguments of `lb explain`.
+#[derive(Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// Who sends the packet: the client's address and port.
+    #[arg(long, value_name = "IP:PORT", value_parser = explain::end)]
+    pub src: SocketAddr,
+    /// Whom it is for: a VIP and a port.
+    #[arg(long, value_name = "VIP:PORT", value_parser = explain::end)]
+    pub dst: SocketAddr,
+    /// The transport protocol: tcp or udp.
+    #[arg(long, value_name = "PROTOCOL", default_value = "tcp", value_parser = explain::protocol)]
+    pub protocol: Protocol,
+    /// The interface it comes in by [default: that of the VIP's virtual router, or the first with the program].
+    #[arg(long, value_name = "IF")]
+    pub interface: Option<String>,
+    /// A packet of an established TCP connection (the default).
+    #[arg(long, conflicts_with = "opening")]
+    pub established: bool,
+    /// A SYN, the first packet of a TCP connection.
+    #[arg(long)]
+    pub opening: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Where to ask.
+    #[command(flatten)]
+    pub socket: SocketArgs,
+}
+
 /// Where the daemon listens.
 #[derive(Debug, clap::Args)]
 pub struct SocketArgs {
@@ -103,6 +140,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Status(args) => status::status(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Reload(args) => status::reload(&args),
     }
 }

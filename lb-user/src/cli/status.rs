@@ -7,27 +7,28 @@ use crate::api::{self, Request, Response, SOCKET_NAME};
 
 /// `lb status`.
 pub(super) fn status(args: &StatusArgs) -> ExitCode {
-    ask(&args.socket, Request::Status, |response| match response {
+    ask(&args.socket, &Request::Status, |response| match response {
         Response::Status(status) if args.json => {
             // Invariant: the status came out of JSON, so it goes back in.
             println!("{}", serde_json::to_string_pretty(&status).expect("a status is JSON"));
         }
         Response::Status(status) => print!("{status}"),
         Response::Done { message } => println!("{message}"),
-        Response::Error { .. } => {}
+        Response::Explanation(_) | Response::Error { .. } => {}
     })
 }
 
 /// `lb reload`.
 pub(super) fn reload(args: &SocketArgs) -> ExitCode {
-    ask(args, Request::Reload, |response| {
+    ask(args, &Request::Reload, |response| {
         if let Response::Done { message } = response {
             println!("{message}");
         }
     })
 }
 
-fn ask(socket: &SocketArgs, request: Request, show: impl Fn(&Response)) -> ExitCode {
+/// Asks the daemon and shows its answer, or says why there is none.
+pub(super) fn ask(socket: &SocketArgs, request: &Request, show: impl Fn(&Response)) -> ExitCode {
     match api::request(&socket.runtime_dir.join(SOCKET_NAME), request) {
         Ok(Response::Error { message }) => {
             eprintln!("lb: {message}");

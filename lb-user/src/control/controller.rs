@@ -349,6 +349,10 @@ impl Controller {
     async fn answer(&mut self, call: Call) {
         let response = match call.request {
             Request::Status => Response::Status(Box::new(self.status())),
+            Request::Explain(packet) => match self.explain(&packet) {
+                Ok(explanation) => Response::Explanation(Box::new(explanation)),
+                Err(message) => Response::Error { message },
+            },
             Request::Reload => match self.reload().await {
                 Ok(message) => Response::Done { message },
                 Err(message) => Response::Error { message },

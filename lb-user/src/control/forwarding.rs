@@ -43,9 +43,10 @@ pub(super) enum ForwardingError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BackendKey {
     pub(super) service: ServiceId,
-    address: IpAddr,
-    port: u16,
-    mode: u8,
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+    /// One of the `MODE_*` constants.
+    pub(super) mode: u8,
     outer: Outer,
 }
 
@@ -206,6 +207,16 @@ impl Forwarding {
             add(&mut sum, dataplane.backend_counters(id)?);
         }
         Ok(sum)
+    }
+
+    /// The service that has the ring with this index.
+    pub(super) fn service_of_ring(&self, ring: u32) -> Option<ServiceId> {
+        self.services.iter().find(|(_, service)| service.value.ring == ring).map(|(id, _)| *id)
+    }
+
+    /// What a backend identifier stands for.
+    pub(super) fn backend_key(&self, id: u32) -> Option<BackendKey> {
+        self.backends.iter().find(|(_, backend)| backend.id == id).map(|(key, _)| *key)
     }
 
     /// The backends of a service: keys are in the order of services.
@@ -616,6 +627,12 @@ fn mode_number(mode: Mode) -> u8 {
         Mode::Gue => MODE_GUE,
         Mode::Nat => MODE_NAT,
     }
+}
+
+/// The mode that one of the `MODE_*` constants stands for.
+pub(super) fn mode_of(number: u8) -> Option<Mode> {
+    let all = [Mode::Local, Mode::Dr, Mode::Ipip, Mode::Gue, Mode::Nat];
+    all.into_iter().find(|mode| mode_number(*mode) == number)
 }
 
 /// Writes what leads to a service: one entry, or one for each block of its ports. After a failure everything leads

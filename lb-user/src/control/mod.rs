@@ -11,6 +11,7 @@ mod apply;
 mod channel;
 mod controller;
 mod desired;
+mod explain;
 mod flows;
 mod forwarding;
 mod health;

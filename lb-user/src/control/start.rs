@@ -114,7 +114,7 @@ fn build(
 ) -> Result<(Controller, Inputs), RunError> {
     let config::Daemon { pin_dir, packet_log, .. } = parsed.config.daemon.clone();
     let backends = room_for_backends(&parsed.config);
-    let options = LoadOptions { packet_log, backends, ..LoadOptions::new(pin_dir) };
+    let options = LoadOptions { packet_log, backends, explain: true, ..LoadOptions::new(pin_dir) };
     let mut dataplane = XdpDataplane::load(options)?;
     if packet_log != PacketLog::Off {
         spawn_packet_log(&mut dataplane)?;

@@ -11,6 +11,7 @@ use lb_common::{
     Service as ServiceValue, ServiceKey6, limits, slot_backend,
 };
 
+mod explain;
 mod flows;
 mod kernel;
 mod modes;

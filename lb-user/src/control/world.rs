@@ -39,6 +39,17 @@ struct Way {
     usable: bool,
 }
 
+/// The next station on the way to an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hop {
+    /// The interface it is reached by.
+    pub(super) interface: String,
+    /// Its address.
+    pub(super) neighbour: IpAddr,
+    /// Its MAC address, once it is resolved.
+    pub(super) mac: Option<Mac>,
+}
+
 /// What an event means for the control task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -184,6 +195,27 @@ impl World {
     pub(super) fn station(&self, address: IpAddr) -> Option<(u32, Option<Mac>)> {
         let next_hop = self.way(address)?;
         Some((next_hop.index, self.neighbours.get(&next_hop).copied()))
+    }
+
+    /// The way to an address in words.
+    pub(super) fn hop(&self, address: IpAddr) -> Option<Hop> {
+        let next_hop = self.way(address)?;
+        Some(Hop {
+            interface: self.name_of(next_hop.index)?,
+            neighbour: next_hop.address,
+            mac: self.neighbours.get(&next_hop).copied(),
+        })
+    }
+
+    /// The name of the interface with an index.
+    pub(super) fn name_of(&self, index: u32) -> Option<String> {
+        self.links.get(&index).map(|link| link.name.clone())
+    }
+
+    /// The name of the interface behind a slot of the data plane.
+    pub(super) fn name_of_slot(&self, slot: u32) -> Option<String> {
+        let (index, _) = self.slots.iter().find(|(_, known)| u32::from(**known) == slot)?;
+        self.name_of(*index)
     }
 
     /// The MAC address of a directly connected neighbour.

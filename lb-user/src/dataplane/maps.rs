@@ -16,7 +16,7 @@ use aya::{
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Interface, Lease, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
-    Service, ServiceKey, ServiceKey6, Settings, Vip, names,
+    Service, ServiceKey, ServiceKey6, Settings, Trace, Vip, names,
 };
 
 use super::{
@@ -45,9 +45,11 @@ pub(super) struct Maps {
     pub(super) settings: Array<MapData, Settings>,
     pub(super) backends: Words,
     pub(super) leases: Words,
+    pub(super) answers: PerCpuArray<MapData, u64>,
     pub(super) verdicts: PerCpuArray<MapData, u64>,
     pub(super) backend_counters: PerCpuArray<MapData, BackendCounters>,
     pub(super) flows: Flows,
+    pub(super) trace: Array<MapData, Trace>,
     pub(super) rings: MapData,
     /// Takes the place of rings that are gone, because `RINGS` cannot have holes once filled.
     pub(super) no_ring: MapData,
@@ -72,9 +74,11 @@ impl Maps {
             settings: take(ebpf, names::SETTINGS)?,
             backends: Words::take::<Backend>(ebpf, names::BACKENDS)?,
             leases: Words::take::<Lease>(ebpf, names::LEASES)?,
+            answers: take(ebpf, names::ANSWERS)?,
             verdicts: take(ebpf, names::VERDICTS)?,
             backend_counters: take(ebpf, names::BACKEND_COUNTERS)?,
             flows: Flows::take(ebpf)?,
+            trace: take(ebpf, names::TRACE)?,
             rings: match ebpf.take_map(names::RINGS) {
                 Some(Map::ArrayOfMaps(rings)) => rings,
                 _ => return Err(missing(names::RINGS)),

@@ -8,7 +8,7 @@ use lb_common::{
     RangeKey, Service, ServiceKey6, Verdict, Vip,
 };
 
-use super::{Attachment, Dataplane, DataplaneError, FlowCursor};
+use super::{Attachment, Dataplane, DataplaneError, Explained, FlowCursor};
 use crate::config::XdpMode;
 
 /// What a [`Dataplane`] was told, in the order it was told.
@@ -228,6 +228,10 @@ impl Dataplane for MemoryDataplane {
         self.record(Operation::ForgetFlows(keys.to_vec()))?;
         self.flows.retain(|key, _| !keys.contains(key));
         Ok(())
+    }
+
+    fn explain(&mut self, _: u32, _: &[u8]) -> Result<Explained, DataplaneError> {
+        Err(DataplaneError::explain("there is none: these maps are in memory"))
     }
 
     fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attachment, DataplaneError> {

@@ -15,6 +15,7 @@ mod batch;
 #[cfg(feature = "bench")]
 mod bench;
 mod driver;
+mod explain;
 mod flows;
 mod link;
 mod log;
@@ -24,9 +25,11 @@ pub mod memory;
 mod reset;
 mod rights;
 mod runner;
+mod stages;
 mod xdp;
 
 pub use attach::Program;
+pub use explain::Explained;
 pub use flows::FlowCursor;
 pub use link::LinkState;
 pub use log::spawn_packet_log;
@@ -89,6 +92,10 @@ pub trait Dataplane: Send {
     /// Forgets flows.
     fn forget_flows(&mut self, keys: &[FlowKey]) -> Result<(), DataplaneError>;
 
+    /// Asks the program how it would decide about a frame that came in through an interface, by index. Nothing is sent,
+    /// counted or remembered.
+    fn explain(&mut self, ingress: u32, frame: &[u8]) -> Result<Explained, DataplaneError>;
+
     /// Attaches the program to an interface, or replaces atomically what an earlier `lb` left attached there.
     /// Called once the maps are filled.
     fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attachment, DataplaneError>;
@@ -145,6 +152,13 @@ pub enum DataplaneError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The program that explains could not be asked.
+    #[error("the XDP program cannot be asked: {source}")]
+    Explain {
+        /// The kernel's answer.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// No such interface.
     #[error("interface {0} does not exist")]
     NoInterface(String),
@@ -170,4 +184,10 @@ pub enum DataplaneError {
         #[source]
         source: io::Error,
     },
+}
+
+impl DataplaneError {
+    fn explain(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Explain { source: source.into() }
+    }
 }

@@ -1,6 +1,10 @@
 //! The data plane of the kernel, by aya.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::resume_unwind,
+    path::PathBuf,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -10,13 +14,14 @@ use lb_common::{
     Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Lease, Mac, NatReply, NatReplyKey6,
     NextHop, RangeKey, Service, ServiceKey6, Settings, Verdict, Vip, limits, names,
 };
+use tracing::warn;
 
 use super::{
-    Attachment, Dataplane, DataplaneError, FlowCursor, attach,
+    Attachment, Dataplane, DataplaneError, Explained, FlowCursor, attach,
     attach::Program,
     link::LinkState,
     maps::{Maps, failed, on_every_cpu},
-    rights, runner,
+    rights, runner, stages,
 };
 use crate::config::{PacketLog, XdpMode};
 
@@ -30,6 +35,8 @@ pub struct LoadOptions {
     pub pin_dir: PathBuf,
     /// How much the program logs about packets.
     pub packet_log: PacketLog,
+    /// Load the program that explains too. Where it does not load, the others do their work without it.
+    pub explain: bool,
     /// Room for backends of all services together, number 0 included; their counters take 32 bytes each on
     /// every possible CPU.
     pub backends: u32,
@@ -40,11 +47,12 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// The sizes of `lb_common::limits`, no packet log.
+    /// The sizes of `lb_common::limits`, no packet log, no program that explains.
     pub fn new(pin_dir: impl Into<PathBuf>) -> Self {
         Self {
             pin_dir: pin_dir.into(),
             packet_log: PacketLog::Off,
+            explain: false,
             backends: limits::BACKENDS,
             services: limits::SERVICES,
             flows: limits::FLOWS,
@@ -57,6 +65,8 @@ pub struct XdpDataplane {
     /// Owns the programs; the maps were taken out.
     pub(super) ebpf: Ebpf,
     pub(super) maps: Maps,
+    /// Whether the program that explains is loaded, or why not.
+    pub(super) explain: Result<(), String>,
     /// The VIPs, each behind its bit of `VIP_FILTER`.
     pub(super) vips: BTreeSet<(u32, Address)>,
     services_version: u32,
@@ -66,7 +76,7 @@ pub struct XdpDataplane {
 }
 
 impl XdpDataplane {
-    /// Loads both programs with fresh maps. Nothing that runs is disturbed.
+    /// Loads all programs with fresh maps. Nothing that runs is disturbed.
     pub fn load(options: LoadOptions) -> Result<Self, DataplaneError> {
         rights::check("loading the XDP program")?;
         let level = log_level(options.packet_log);
@@ -83,13 +93,13 @@ impl XdpDataplane {
             .map_max_entries(names::FLOWS, options.flows)
             .load(OBJECT)
             .map_err(|error| load_error(error.into()))?;
-        for program in [Program::Native, Program::Generic] {
-            load_patiently(program.of(&mut ebpf)?).map_err(|error| load_error(readable(error)))?;
-        }
+        let explain = load_programs(&mut ebpf, options.explain)?;
+        stages::enter(&mut ebpf)?;
         let maps = Maps::take(&mut ebpf)?;
         Ok(Self {
             ebpf,
             maps,
+            explain,
             vips: BTreeSet::new(),
             services_version: 0,
             nat_replies: BTreeSet::new(),
@@ -106,7 +116,7 @@ impl XdpDataplane {
     /// Runs a program once on a frame as if it had come in through the loopback. The packet is counted but, whatever
     /// the action, goes nowhere.
     pub fn test_run(&mut self, program: Program, frame: &[u8]) -> Result<TestOutcome, DataplaneError> {
-        runner::run(program.of(&mut self.ebpf)?, frame)
+        runner::run(program.of(&mut self.ebpf)?, frame, None).map_err(|error| load_error(error.into()))
     }
 
     /// Replaces rings as [`Dataplane::put_ring`] does, and waits once for packets under way.
@@ -154,18 +164,46 @@ pub(super) enum ServiceName {
     Range(RangeKey, u8),
 }
 
+/// Loads the programs side by side: the verifier takes some hundred milliseconds for each. Returns whether the program that
+/// explains is loaded, or why not.
+fn load_programs(ebpf: &mut Ebpf, explain: bool) -> Result<Result<(), String>, DataplaneError> {
+    let mut results: BTreeMap<&str, Result<(), DataplaneError>> = std::thread::scope(|scope| {
+        let wanted = ebpf.programs_mut().filter_map(|(name, program)| match program {
+            aya::programs::Program::Xdp(program) if explain || name != names::PROGRAM_EXPLAIN => {
+                Some((name, scope.spawn(|| load_patiently(program))))
+            }
+            _ => None,
+        });
+        let threads: Vec<_> = wanted.collect();
+        threads
+            .into_iter()
+            .map(|(name, thread)| (name, thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
+            .collect()
+    });
+    let explain = results.remove(names::PROGRAM_EXPLAIN);
+    results.into_values().collect::<Result<(), DataplaneError>>()?;
+    Ok(match explain {
+        Some(result) => result.map_err(|error| {
+            let text = error.to_string();
+            warn!("`lb explain` will not work, everything else does: {text}");
+            text
+        }),
+        None => Err("it was not asked for when lb started".to_owned()),
+    })
+}
+
 /// Loads a program. The verifier gives up with EAGAIN when a signal arrives while it works, whatever becomes of the
 /// signal.
-fn load_patiently(program: &mut Xdp) -> Result<(), ProgramError> {
+fn load_patiently(program: &mut Xdp) -> Result<(), DataplaneError> {
     const ATTEMPTS: usize = 5;
     for _ in 1..ATTEMPTS {
         match program.load() {
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
-            result => return result,
+            result => return result.map_err(|error| load_error(readable(error))),
         }
     }
-    program.load()
+    program.load().map_err(|error| load_error(readable(error)))
 }
 
 /// What became of a test packet.
@@ -305,6 +343,10 @@ impl Dataplane for XdpDataplane {
         self.maps.flows.forget(keys)
     }
 
+    fn explain(&mut self, ingress: u32, frame: &[u8]) -> Result<Explained, DataplaneError> {
+        self.run_explain(ingress, frame)
+    }
+
     fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<Attachment, DataplaneError> {
         attach::attach(&mut self.ebpf, &self.pin_dir, interface, mode)
     }
@@ -341,7 +383,7 @@ impl Dataplane for XdpDataplane {
     }
 }
 
-/// A backend as the words of its map element.
+/// A backend as the words of its map element, the length of its outer headers filled in.
 fn backend_words(backend: &Backend) -> [u64; 8] {
     const { assert!(size_of::<Backend>() == 64, "eight words") };
     let mut words = [0; 8];
@@ -355,7 +397,9 @@ fn backend_words(backend: &Backend) -> [u64; 8] {
         *word = u64::from_ne_bytes(bytes);
     }
     let (port, mtu) = (backend.port.0.to_ne_bytes(), backend.mtu.to_ne_bytes());
-    words[5] = u64::from_ne_bytes([port[0], port[1], backend.mode, backend.flags, mtu[0], mtu[1], 0, 0]);
+    let over = backend.outer_length().to_ne_bytes();
+    words[5] =
+        u64::from_ne_bytes([port[0], port[1], backend.mode, backend.flags, mtu[0], mtu[1], over[0], over[1]]);
     words
 }
 

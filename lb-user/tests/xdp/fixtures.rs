@@ -475,7 +475,6 @@ table! {
         wraps("padding", tcp(VIP, IPIP).padding(5), TX, Ipip, IPIP, in4),
         wraps("a wrong checksum", tcp(VIP, IPIP).checksum(Checksum::Is(0x1234)), TX, Ipip, IPIP, in4),
         wraps("as big as the way takes", tcp(VIP, NARROW).payload(1_340), TX, Ipip, NARROW, in4),
-        drops("a byte more", tcp(VIP, NARROW).payload(1_341), TooBigDropped),
         drops("TTL 1", tcp(VIP, IPIP).ttl(1), TtlExpired),
         drops("hop limit 1", tcp(VIP6, IPIP).ttl(1), TtlExpired),
     ];

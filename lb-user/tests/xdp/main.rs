@@ -3,8 +3,10 @@
 mod attach;
 mod concurrent;
 mod differential;
+mod explain;
 mod fixtures;
 mod fixtures_faults;
+mod fixtures_icmp;
 mod fixtures_modes;
 mod flows;
 mod log;

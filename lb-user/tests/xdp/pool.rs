@@ -20,9 +20,15 @@ pub(crate) struct Lent {
     goes_back: bool,
 }
 
-/// Room for what tests put into the maps.
+/// Room for what tests put into the maps, and the program that explains.
 pub(crate) fn options() -> LoadOptions {
-    LoadOptions { backends: 256, services: 256, flows: 16_384, ..LoadOptions::new("/nonexistent") }
+    LoadOptions {
+        backends: 256,
+        services: 256,
+        flows: 16_384,
+        explain: true,
+        ..LoadOptions::new("/nonexistent")
+    }
 }
 
 impl Lent {
