@@ -19,9 +19,6 @@ mod entry {
 
     use crate::log;
 
-    // `inline(always)` goes to the function that `xdp` puts within its own: else the compiler may make two of them, which
-    // takes 32 bytes of stack more.
-
     /// `Variant::Native.program()`
     #[xdp]
     #[inline(always)]
