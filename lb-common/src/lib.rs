@@ -14,6 +14,7 @@
 
 mod address;
 mod backend;
+mod device;
 mod flow;
 mod keys;
 mod ownership;
@@ -24,6 +25,7 @@ pub use backend::{
     Backend, BackendCounters, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, MODE_NONE,
     NextHop,
 };
+pub use device::Device;
 pub use flow::{Flow, slot};
 pub use keys::{
     Be16, Be32, FlowKey, FlowState, Mac, NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey,
@@ -33,7 +35,7 @@ pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Ownership, ownership};
 pub use verdict::Verdict;
 
 /// The version of everything in this crate; pinned maps of another version are not adopted.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Ring slots of a service unless its configuration says otherwise (a prime, as Maglev wants it).
 pub const DEFAULT_RING_SIZE: u32 = 65_537;
@@ -97,6 +99,8 @@ pub mod names {
     pub const INTERFACES: &str = "INTERFACES";
     /// `DevMap`, by interface slot.
     pub const EGRESS: &str = "EGRESS";
+    /// `Array<Device>`, by [`Device::place`](crate::Device::place).
+    pub const DEVICES: &str = "DEVICES";
     /// `HashMap<u64, u8>`: the MAC addresses (as [`Mac::key`](crate::Mac::key)) of the other directors.
     pub const DIRECTORS: &str = "DIRECTORS";
     /// `HashMap<NatReplyKey, NatReply>`.

@@ -29,6 +29,9 @@ macro_rules! verdicts {
 verdicts! {
     /// Nothing to do with any VIP; passed to the stack untouched.
     NotOurs = "not_ours",
+    /// To a VIP or from a `nat` backend, but in a frame for another machine's MAC address, which a switch flooded or this
+    /// interface takes because it is promiscuous; passed to the stack untouched, which leaves it alone.
+    OtherMac = "other_mac",
     /// An ARP request for a VIP this node owns; passed to the stack, which answers.
     ArpOwner = "arp_owner",
     /// An ARP request for a VIP this node does not own; dropped, so that only the owner answers.

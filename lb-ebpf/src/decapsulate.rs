@@ -3,6 +3,7 @@
 use lb_common::{Service, Verdict};
 
 use crate::{
+    guard,
     ip::{Ip, Ipv4, Ipv6},
     kernel::{Kernel, Question, Route},
     packet::Packet,
@@ -31,8 +32,11 @@ pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet, offset: u32) -> Verdict
         }
         Ipv6::ETHERTYPE
     };
-    // Where the kernel does not forward it does not tell, and what is not for this node would be dropped anyway.
     let Some(frame) = packet.header().map(Ethernet) else { return Verdict::Internal };
+    if let Err(verdict) = guard::mac(kernel, frame) {
+        return verdict;
+    }
+    // Where the kernel does not forward it does not tell, and what is not for this node would be dropped anyway.
     let is_elsewhere = if frame.kind() == Ipv4::ETHERTYPE {
         is_elsewhere::<K, Ipv4>(kernel, packet)
     } else {

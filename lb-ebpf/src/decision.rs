@@ -49,6 +49,7 @@ impl From<Verdict> for Decision {
 pub const fn action(verdict: Verdict) -> Action {
     match verdict {
         Verdict::NotOurs
+        | Verdict::OtherMac
         | Verdict::ArpOwner
         | Verdict::VipStack
         | Verdict::Fragment
@@ -104,7 +105,8 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::ArpLeaseExpired
         | Verdict::VipNotOwner
         | Verdict::LeaseExpired => Severity::Ownership,
-        Verdict::VipStack
+        Verdict::OtherMac
+        | Verdict::VipStack
         | Verdict::Fragment
         | Verdict::Delivered
         | Verdict::Local

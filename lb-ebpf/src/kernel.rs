@@ -3,8 +3,8 @@
 //! In the XDP program it is `maps::Maps`; tests on the host bring their own.
 
 use lb_common::{
-    Address, Backend, Be16, Be32, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey, NatReplyKey6,
-    RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
+    Address, Backend, Be16, Be32, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey,
+    NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
 };
 
 use crate::packet::Packet;
@@ -40,6 +40,8 @@ pub trait Kernel {
     fn backend(&self, id: u32) -> Option<Backend>;
     /// Looks up `INTERFACES`.
     fn interface(&self, slot: u16) -> Option<Interface>;
+    /// Looks up `DEVICES`.
+    fn device(&self, ifindex: u32) -> Option<Device>;
     /// Whether a MAC address (as `Mac::key`) is another director's.
     fn is_director(&self, mac_key: u64) -> bool;
     /// Whether `NAT_REPLIES` holds anything at all.

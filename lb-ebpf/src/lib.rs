@@ -64,13 +64,13 @@ fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<
             let payload = ip.payload(packet);
             if payload.kind == Kind::Icmp
                 && let Some(target) = parse::solicitation_target(packet, payload.segment.offset)
-                && let Some(verdict) = guard::solicitation(kernel, &target)
+                && let Some(verdict) = guard::solicitation(kernel, &target, ethernet)
             {
                 return Err(verdict);
             }
             decide_ip::<K, Ipv6, GENERIC>(kernel, packet, ethernet, ip, payload)
         }
-        ETHERTYPE_ARP => Err(guard::arp(kernel, packet)),
+        ETHERTYPE_ARP => Err(guard::arp(kernel, packet, ethernet)),
         _ => Err(Verdict::NotOurs),
     }
 }
@@ -95,7 +95,7 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
                 service = service::range(kernel, &flow);
             }
             if service.is_none() {
-                return Err(guard::vip(kernel, vip, payload.kind));
+                return Err(guard::vip(kernel, vip, payload.kind, ethernet));
             }
         }
         if let Some(service) = service {
@@ -115,7 +115,7 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
         return Err(Verdict::NotOurs);
     }
     if let Some(vip) = I::vip(kernel, ip.destination()) {
-        return Err(guard::vip(kernel, vip, payload.kind));
+        return Err(guard::vip(kernel, vip, payload.kind, ethernet));
     }
     if payload.kind == Kind::Packet && kernel.has_local_services() {
         return Err(decapsulate::run(kernel, packet, segment.offset));

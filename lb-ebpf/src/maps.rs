@@ -15,8 +15,9 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Be32, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey,
-    NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Verdict, Vip, limits,
+    Address, Backend, BackendCounters, Be32, Device, FlowKey, FlowState, Interface, Mac, NatReply,
+    NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Verdict, Vip,
+    limits,
 };
 
 use crate::{
@@ -57,6 +58,8 @@ static LEASES: Array<u64, { limits::LEASES as usize }, MAPPED> = Array::new();
 static INTERFACES: Array<Interface, { limits::INTERFACES as usize }> = Array::new();
 #[btf_map]
 static EGRESS: DevMap<{ limits::INTERFACES as usize }> = DevMap::new();
+#[btf_map]
+static DEVICES: Array<Device, { Device::PLACES as usize }> = Array::new();
 #[btf_map]
 static DIRECTORS: HashMap<u64, u8, { limits::DIRECTORS as usize }, GROWING> = HashMap::new();
 #[btf_map]
@@ -235,6 +238,11 @@ impl Kernel for Maps {
     #[inline(always)]
     fn interface(&self, slot: u16) -> Option<Interface> {
         INTERFACES.get(u32::from(slot)).copied()
+    }
+
+    #[inline(always)]
+    fn device(&self, ifindex: u32) -> Option<Device> {
+        DEVICES.get(Device::place(ifindex)).filter(|device| device.ifindex == ifindex).copied()
     }
 
     #[inline(always)]

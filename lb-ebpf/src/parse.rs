@@ -32,6 +32,20 @@ impl Ethernet {
         self.0.read::<u16, 12>()
     }
 
+    /// Whether it is for this address.
+    #[inline(always)]
+    pub fn is_for(self, mac: Mac) -> bool {
+        let m = mac.0;
+        self.0.read::<u32, 0>() == u32::from_ne_bytes([m[0], m[1], m[2], m[3]])
+            && self.0.read::<u16, 4>() == u16::from_ne_bytes([m[4], m[5]])
+    }
+
+    /// Whether it is for several machines: multicast or broadcast.
+    #[inline(always)]
+    pub fn is_for_a_group(self) -> bool {
+        self.0.read::<u8, 0>() & 1 != 0
+    }
+
     /// The sender's address as a key of `DIRECTORS`.
     #[inline(always)]
     pub fn source_key(self) -> u64 {

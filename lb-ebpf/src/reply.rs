@@ -5,6 +5,7 @@ use lb_common::Verdict;
 use crate::{
     decision::{Decision, Egress},
     forward::{Hop, require_ttl},
+    guard,
     ip::Ip,
     kernel::{Kernel, Question, Route},
     parse::{Ethernet, Segment},
@@ -23,6 +24,7 @@ pub(crate) fn to_client<K: Kernel, I: Ip, const GENERIC: bool>(
 ) -> Result<Decision, Verdict> {
     let flow = segment.flow();
     let reply = I::nat_reply(kernel, &flow).ok_or(Verdict::NotOurs)?;
+    guard::mac(kernel, ethernet)?;
     let route = kernel.route(&Question {
         source: reply.address,
         destination: flow.destination,

@@ -20,6 +20,7 @@ pub(crate) fn range<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
 /// Whether a packet to a service may be steered; `Err` with what happens to it instead.
 #[inline(always)]
 pub(crate) fn admit<K: Kernel>(kernel: &K, service: &Service, ethernet: Ethernet) -> Result<(), Verdict> {
+    guard::mac(kernel, ethernet)?;
     // What another director sent here it has steered here: steering it again could send it round in circles.
     if service.flags & Service::HAS_LOCAL != 0 && kernel.is_director(ethernet.source_key()) {
         return Err(Verdict::Delivered);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use lb_common::{
-    Address, Backend, Be16, Be32, FlowKey, FlowState, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
+    Address, Backend, Be16, Be32, Device, FlowKey, FlowState, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
     NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
 };
 
@@ -18,6 +18,7 @@ use crate::{
     packet::{Header, Packet},
 };
 
+mod addressed;
 mod track;
 
 const CLIENT: Be32 = Be32::from_octets([10, 0, 0, 9]);
@@ -41,6 +42,7 @@ struct Maps {
     failed: HashSet<u32>,
     interfaces: HashMap<u16, Interface>,
     directors: HashSet<u64>,
+    device: Option<Device>,
     route: Route,
     asked: Cell<Option<Question>>,
     packet: Cell<Option<Packet>>,
@@ -71,6 +73,7 @@ impl Maps {
                 Interface { ifindex: INGRESS, mac: OWN, mtu: 1500, ..Interface::default() },
             )]),
             directors: HashSet::new(),
+            device: Some(Device { ifindex: INGRESS, mac: OWN, ..Device::default() }),
             route: Route::NotForwarded,
             asked: Cell::new(None),
             packet: Cell::new(None),
@@ -162,6 +165,10 @@ impl Kernel for Maps {
 
     fn interface(&self, slot: u16) -> Option<Interface> {
         self.interfaces.get(&slot).copied()
+    }
+
+    fn device(&self, ifindex: u32) -> Option<Device> {
+        self.device.filter(|device| device.ifindex == ifindex)
     }
 
     fn is_director(&self, mac_key: u64) -> bool {
@@ -374,6 +381,7 @@ fn local_leaves_the_packet_alone() {
 #[test]
 fn lease_ends_for_data_by_the_coarse_clock_and_for_arp_by_the_precise_one() {
     let mut arp = vec![0; 42];
+    arp[..6].fill(0xff);
     arp[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
     arp[38..42].copy_from_slice(&VIP.octets());
     for (now, now_coarse, data, about_arp) in [

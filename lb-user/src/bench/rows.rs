@@ -7,8 +7,8 @@ use std::{
 
 use etherparse::PacketBuilder;
 use lb_common::{
-    Address, Backend, Be16, Be32, DEFAULT_RING_SIZE, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
-    Service, ServiceKey6, Verdict, Vip,
+    Address, Backend, Be16, Be32, DEFAULT_RING_SIZE, Device, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
+    NextHop, Service, ServiceKey6, Verdict, Vip,
 };
 
 use super::{
@@ -141,6 +141,7 @@ pub(super) fn dataplane() -> Result<XdpDataplane, BenchError> {
         1,
         Interface { ifindex: LOOPBACK, mac: OWN_MAC, mtu: 1_500, ..Interface::default() },
     )?;
+    dataplane.put_device(Device { ifindex: LOOPBACK, mac: OWN_MAC, ..Device::default() })?;
     dataplane.put_vip(address(VIP), Vip { lease, ..Vip::default() })?;
     for (index, (port, mode)) in (0..).zip([(80, MODE_DR), (81, MODE_NAT), (82, MODE_LOCAL)]) {
         let mut members = Vec::new();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use lb_common::{Interface, Mac, NextHop};
+use lb_common::{Device, Interface, Mac, NextHop};
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -328,6 +328,10 @@ impl View for Known<'_> {
 
     fn interfaces(&self) -> BTreeMap<u16, Interface> {
         self.controller.world.interfaces()
+    }
+
+    fn devices(&self) -> BTreeMap<u32, Device> {
+        self.controller.world.devices(&self.controller.carriers())
     }
 
     fn next_hop(&self, address: IpAddr) -> NextHop {

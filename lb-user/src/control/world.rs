@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use lb_common::{Be16, Interface, Mac, NextHop, limits};
+use lb_common::{Be16, Device, Interface, Mac, NextHop, limits};
 use tracing::error;
 
 use super::desired::Outer;
@@ -219,6 +219,23 @@ impl World {
     /// The interfaces that have a slot.
     pub(super) fn interfaces(&self) -> BTreeMap<u16, Interface> {
         self.slots.iter().filter_map(|(index, slot)| Some((*slot, self.describe(*index)?))).collect()
+    }
+
+    /// What the data plane should know of the interfaces it is attached to.
+    ///
+    /// Nothing of those that take frames for other addresses than their own: bridges and bonds with the addresses of
+    /// their ports, and interfaces that carry a VLAN interface with an address of its own.
+    pub(super) fn devices(&self, attached: &BTreeSet<String>) -> BTreeMap<u32, Device> {
+        let mut devices = BTreeMap::new();
+        for link in attached.iter().filter_map(|name| self.link_named(name)) {
+            let mut others = self.links.values().filter(|other| {
+                other.master == Some(link.index) || other.vlan.is_some_and(|vlan| vlan.parent == link.index)
+            });
+            if let Some(mac) = link.mac.filter(|_| others.all(|other| other.mac == link.mac)) {
+                devices.insert(link.index, Device { ifindex: link.index, mac, ..Device::default() });
+            }
+        }
+        devices
     }
 
     /// How the data plane sends through an interface: a VLAN interface is its parent with a tag.

@@ -11,8 +11,8 @@ use aya::{
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use lb_common::{
-    Address, Backend, BackendCounters, Be32, Interface, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
-    Service, ServiceKey, ServiceKey6, Settings, Vip, names,
+    Address, Backend, BackendCounters, Be32, Device, Interface, NatReply, NatReplyKey, NatReplyKey6,
+    RangeKey, Service, ServiceKey, ServiceKey6, Settings, Vip, names,
 };
 
 use super::{DataplaneError, flows::Flows, mapped::Mapped};
@@ -32,6 +32,7 @@ pub(super) struct Maps {
     pub(super) nat_replies6: Hash<NatReplyKey6, NatReply>,
     pub(super) interfaces: Array<MapData, Interface>,
     pub(super) egress: DevMap<MapData>,
+    pub(super) devices: Array<MapData, Device>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) backends: Words,
     pub(super) leases: Words,
@@ -58,6 +59,7 @@ impl Maps {
             nat_replies6: Hash::take(ebpf, names::NAT_REPLIES6)?,
             interfaces: take(ebpf, names::INTERFACES)?,
             egress: take(ebpf, names::EGRESS)?,
+            devices: take(ebpf, names::DEVICES)?,
             settings: take(ebpf, names::SETTINGS)?,
             backends: Words::take::<Backend>(ebpf, names::BACKENDS)?,
             leases: Words::take::<u64>(ebpf, names::LEASES)?,

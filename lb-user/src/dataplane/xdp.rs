@@ -7,8 +7,8 @@ use aya::{
     programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
 };
 use lb_common::{
-    Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6, NextHop,
-    RangeKey, Service, ServiceKey6, Settings, Verdict, Vip, limits, names,
+    Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
+    NextHop, RangeKey, Service, ServiceKey6, Settings, Verdict, Vip, limits, names,
 };
 
 use super::{
@@ -244,6 +244,23 @@ impl Dataplane for XdpDataplane {
             names::INTERFACES,
             "write",
             slot,
+        ))
+    }
+
+    fn put_device(&mut self, device: Device) -> Result<(), DataplaneError> {
+        // Not atomic, and nothing is lost by it: whoever has a MAC address that is half old and half new is nobody.
+        self.maps.devices.set(Device::place(device.ifindex), device, 0).map_err(failed(
+            names::DEVICES,
+            "write",
+            device.ifindex,
+        ))
+    }
+
+    fn delete_device(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
+        self.maps.devices.set(Device::place(ifindex), Device::default(), 0).map_err(failed(
+            names::DEVICES,
+            "delete",
+            ifindex,
         ))
     }
 

@@ -89,6 +89,8 @@ pub struct Link {
     pub up: bool,
     /// The cable is in, or the other end is up (IFF_LOWER_UP).
     pub carrier: bool,
+    /// The index of the bridge, bond or the like that it is a port of.
+    pub master: Option<u32>,
     /// What it is part of, if it is a VLAN interface such as `eth0.100`.
     pub vlan: Option<Vlan>,
 }
@@ -116,6 +118,7 @@ impl Link {
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
             carrier: message.header.flags.contains(LinkFlags::LowerUp),
+            master: None,
             vlan: None,
         };
         let (mut parent, mut id, mut elsewhere) = (None, None, false);
@@ -126,6 +129,7 @@ impl Link {
                 LinkAttribute::Address(bytes) => {
                     link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
                 }
+                LinkAttribute::Controller(index) => link.master = Some(*index).filter(|index| *index != 0),
                 LinkAttribute::Link(index) => parent = Some(*index),
                 LinkAttribute::LinkNetNsId(_) => elsewhere = true,
                 LinkAttribute::LinkInfo(infos) => id = infos.iter().find_map(vlan_id),

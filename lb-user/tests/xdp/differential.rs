@@ -9,8 +9,8 @@ use lb::dataplane::{
     XdpDataplane,
 };
 use lb_common::{
-    Backend, BackendCounters, Be16, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_LOCAL, MODE_NAT,
-    Mac, NatReply, NatReplyKey6, NextHop, Service, ServiceKey6, Verdict, Vip,
+    Backend, BackendCounters, Be16, Device, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_LOCAL,
+    MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, Service, ServiceKey6, Verdict, Vip,
 };
 use proptest::{collection::vec, prelude::*, sample::select, test_runner::TestRunner};
 
@@ -132,6 +132,7 @@ fn load(model: &Model) -> XdpDataplane {
         dataplane
             .put_interface(slot, Interface { ifindex, mac, mtu: 1500, ..Interface::default() })
             .expect("put_interface");
+        dataplane.put_device(Device { ifindex, mac, ..Device::default() }).expect("put_device");
     }
     for (&lease, state) in &model.leases {
         let expiry = match state {
@@ -273,7 +274,11 @@ fn packet() -> impl Strategy<Value = Packet> {
         (protocol, checksum, payload, 0_usize..=10),
         prop_oneof![8 => Just(64_u8), 1 => any::<u8>(), 1 => 0_u8..3],
         prop_oneof![8 => Just((false, 0_u16)), 1 => (any::<bool>(), 0_u16..0x1fff)],
-        (select(vec![CLIENT_MAC, CLIENT_MAC, DIRECTOR]), prop_oneof![4 => Just(0_usize), 1 => 0_usize..30]),
+        (
+            select(vec![CLIENT_MAC, CLIENT_MAC, DIRECTOR]),
+            prop_oneof![12 => Just(OWN_MAC), 1 => Just(DIRECTOR)],
+            prop_oneof![4 => Just(0_usize), 1 => 0_usize..30],
+        ),
     )
         .prop_map(
             |(
@@ -281,11 +286,11 @@ fn packet() -> impl Strategy<Value = Packet> {
                 (protocol, checksum, payload, option_words),
                 ttl,
                 (more_fragments, fragment_offset),
-                (source_mac, padding),
+                (source_mac, destination_mac, padding),
             )| {
                 let packet = Packet {
                     source_mac,
-                    destination_mac: OWN_MAC,
+                    destination_mac,
                     source: source.into(),
                     source_port: fixed_port.unwrap_or(source_port),
                     protocol,

@@ -25,29 +25,29 @@ use crate::{
 };
 
 /// A frame and what must become of it.
-struct Row {
-    what: &'static str,
-    frame: Vec<u8>,
-    action: u32,
-    verdict: Verdict,
+pub(crate) struct Row {
+    pub(crate) what: &'static str,
+    pub(crate) frame: Vec<u8>,
+    pub(crate) action: u32,
+    pub(crate) verdict: Verdict,
     /// `None`: as it came.
-    out: Option<Vec<u8>>,
+    pub(crate) out: Option<Vec<u8>>,
     /// Identifier, bytes, and whether a connection is opened.
-    counted: Option<(u32, usize, bool)>,
+    pub(crate) counted: Option<(u32, usize, bool)>,
 }
 
 /// The frame goes on as it came, and no backend is counted.
-fn passes(what: &'static str, frame: impl Into<Frame>, verdict: Verdict) -> Row {
+pub(crate) fn passes(what: &'static str, frame: impl Into<Frame>, verdict: Verdict) -> Row {
     Row { what, frame: frame.into().0, action: PASS, verdict, out: None, counted: None }
 }
 
 /// The frame is dropped; what it looks like then is nobody's business.
-fn drops(what: &'static str, frame: impl Into<Frame>, verdict: Verdict) -> Row {
+pub(crate) fn drops(what: &'static str, frame: impl Into<Frame>, verdict: Verdict) -> Row {
     Row { what, frame: frame.into().0, action: DROP, verdict, out: None, counted: None }
 }
 
 /// The packet is sent on, changed by `change`, and counted for the backend behind `port`.
-fn sends(
+pub(crate) fn sends(
     what: &'static str,
     packet: Packet,
     action: u32,
@@ -62,7 +62,7 @@ fn sends(
 }
 
 /// The packet is sent on within another one.
-fn wraps(
+pub(crate) fn wraps(
     what: &'static str,
     packet: Packet,
     action: u32,
@@ -75,7 +75,7 @@ fn wraps(
 }
 
 /// Within IPv4 to the near backend.
-fn in4(packet: Packet) -> Vec<u8> {
+pub(crate) fn in4(packet: Packet) -> Vec<u8> {
     within(&near(packet), TUNNEL.0, TUNNEL.1, None)
 }
 
@@ -96,7 +96,7 @@ fn gue_port(packet: &Packet) -> u16 {
     0xc000 | flow.hash() as u16 & 0x3fff
 }
 
-fn gue4(packet: Packet) -> Vec<u8> {
+pub(crate) fn gue4(packet: Packet) -> Vec<u8> {
     let port = gue_port(&packet);
     within(&near(packet), TUNNEL.0, TUNNEL.1, Some(port))
 }
@@ -107,12 +107,12 @@ fn gue6(packet: Packet) -> Vec<u8> {
 }
 
 /// To the `nat` backend of IPv6.
-fn nat6(packet: Packet) -> Packet {
+pub(crate) fn nat6(packet: Packet) -> Packet {
     let port = if packet.protocol == Protocol::Udp { NAT_UDP_PORT } else { NAT_PORT };
     near(packet.destination(NAT_BACKEND6).destination_port(port))
 }
 
-fn answer6() -> Packet {
+pub(crate) fn answer6() -> Packet {
     tcp(CLIENT6, 40_000).source(NAT_BACKEND6).source_port(NAT_PORT).source_mac(NEAR)
 }
 
@@ -125,7 +125,7 @@ fn replies6(what: &'static str, packet: Packet) -> Row {
 }
 
 /// A packet or the bytes of a frame.
-struct Frame(Vec<u8>);
+pub(crate) struct Frame(Vec<u8>);
 
 impl From<Packet> for Frame {
     fn from(packet: Packet) -> Self {
@@ -139,36 +139,36 @@ impl From<Vec<u8>> for Frame {
     }
 }
 
-fn near(packet: Packet) -> Packet {
+pub(crate) fn near(packet: Packet) -> Packet {
     packet.hop(NEAR, NEAR_MAC)
 }
 
-fn far(packet: Packet) -> Packet {
+pub(crate) fn far(packet: Packet) -> Packet {
     packet.hop(FAR, FAR_MAC)
 }
 
 /// To the `nat` backend.
-fn nat(packet: Packet) -> Packet {
+pub(crate) fn nat(packet: Packet) -> Packet {
     let port = if packet.protocol == Protocol::Udp { NAT_UDP_PORT } else { NAT_PORT };
     near(packet.destination(NAT_BACKEND).destination_port(port))
 }
 
 /// The `nat` backend's answer to the client, as it leaves the backend.
-fn answer() -> Packet {
+pub(crate) fn answer() -> Packet {
     tcp(CLIENT, 40_000).source(NAT_BACKEND).source_port(NAT_PORT).source_mac(NEAR)
 }
 
-fn udp_answer() -> Packet {
+pub(crate) fn udp_answer() -> Packet {
     udp(CLIENT, 40_000).source(NAT_BACKEND).source_port(NAT_UDP_PORT).source_mac(NEAR)
 }
 
 /// The answer as the client gets it.
-fn answered(packet: Packet) -> Packet {
+pub(crate) fn answered(packet: Packet) -> Packet {
     let port = if packet.protocol == Protocol::Udp { NAT_UDP } else { NAT };
     packet.source(VIP).source_port(port).hop(Mac([2, 0, 0, 0, 0, 9]), FAR_MAC)
 }
 
-fn run(program: Program, rows: impl IntoIterator<Item = Row> + Send) {
+pub(crate) fn run(program: Program, rows: impl IntoIterator<Item = Row> + Send) {
     isolated(|| {
         build_network();
         let mut world = World::load();
@@ -177,7 +177,7 @@ fn run(program: Program, rows: impl IntoIterator<Item = Row> + Send) {
     });
 }
 
-fn check(world: &mut World, program: Program, rows: impl IntoIterator<Item = Row>) {
+pub(crate) fn check(world: &mut World, program: Program, rows: impl IntoIterator<Item = Row>) {
     for row in rows {
         let seen = world.see(program, &row.frame);
         let frame = if row.action == DROP { seen.frame.clone() } else { row.out.unwrap_or(row.frame) };
@@ -198,12 +198,13 @@ macro_rules! table {
         #[test]
         #[ignore = "needs root and BPF: cargo xtask test"]
         fn $name() {
-            for program in [Native, Generic] {
-                run(program, [$($row),+]);
+            for program in [::lb::dataplane::Program::Native, ::lb::dataplane::Program::Generic] {
+                $crate::fixtures::run(program, [$($row),+]);
             }
         }
     )+};
 }
+pub(crate) use table;
 
 table! {
     /// "What has nothing to do with a VIP is XDP_PASS, untouched."

@@ -3,6 +3,7 @@
 mod attach;
 mod differential;
 mod fixtures;
+mod fixtures_edges;
 mod flows;
 mod log;
 mod model;

@@ -76,6 +76,9 @@ impl Model {
             && let Some(service) =
                 self.services.get(&(destination, segment.destination_port, segment.protocol))
         {
+            if self.is_for_another(frame) {
+                return pass(Verdict::OtherMac);
+            }
             if service.has_local && self.directors.contains(&mac(frame, 6)) {
                 return pass(Verdict::Delivered);
             }
@@ -85,6 +88,9 @@ impl Model {
             return self.steer(generic, frame, segment, service);
         }
         if let Some(lease) = self.vips.get(&destination) {
+            if self.is_for_another(frame) {
+                return pass(Verdict::OtherMac);
+            }
             return match (payload, self.leases[lease]) {
                 (Payload::Malformed, _) => drop(Verdict::Malformed),
                 (_, LeaseModel::Expired) => drop(Verdict::LeaseExpired),
@@ -98,6 +104,9 @@ impl Model {
         else {
             return pass(Verdict::NotOurs);
         };
+        if self.is_for_another(frame) {
+            return pass(Verdict::OtherMac);
+        }
         // The routes and neighbours of `world::build_network`.
         match destination {
             CLIENT if frame[22] <= 1 => drop(Verdict::TtlExpired),
@@ -118,6 +127,11 @@ impl Model {
         }
     }
 
+    /// Whether the frame is for another address than that of the interface it came in by.
+    fn is_for_another(&self, frame: &[u8]) -> bool {
+        !self.interfaces.values().any(|&(ifindex, own)| ifindex == INGRESS && mac(frame, 0) == own)
+    }
+
     fn arp(&self, frame: &[u8]) -> Expected {
         let expected = |verdict, action| Expected { verdict, action, frame: frame.to_vec(), counted: None };
         let lease = (frame.len() >= 42 && frame[14..22] == [0, 1, 8, 0, 6, 4, 0, 1])
@@ -125,6 +139,7 @@ impl Model {
             .flatten();
         match lease.map(|lease| self.leases[lease]) {
             None => expected(Verdict::NotOurs, PASS),
+            _ if frame[0] & 1 == 0 && self.is_for_another(frame) => expected(Verdict::OtherMac, PASS),
             Some(LeaseModel::Owner) => expected(Verdict::ArpOwner, PASS),
             Some(LeaseModel::Backup) => expected(Verdict::ArpNotOwner, DROP),
             Some(LeaseModel::Expired) => expected(Verdict::ArpLeaseExpired, DROP),

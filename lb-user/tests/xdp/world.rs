@@ -7,12 +7,15 @@ use lb::{
     dataplane::{Dataplane as _, LoadOptions, Program, XdpDataplane},
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Be16, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_GUE,
-    MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6,
-    Verdict, Vip,
+    Address, Backend, BackendCounters, Be16, Device, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR,
+    MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service,
+    ServiceKey6, Verdict, Vip,
 };
 
-use crate::namespace::{index, ip};
+use crate::{
+    namespace::{index, ip},
+    packets::OWN_MAC,
+};
 
 /// XDP actions.
 pub(crate) const DROP: u32 = 1;
@@ -72,7 +75,7 @@ pub(crate) const NEAR: Mac = Mac([2, 0, 0, 0, 0, 0x20]);
 /// The next hop of the others.
 pub(crate) const FAR: Mac = Mac([2, 0, 0, 0, 0, 0x21]);
 /// The interface packets come in by (the loopback, for the kernel's test runs).
-pub(crate) const NEAR_MAC: Mac = Mac([2, 0, 0, 0, 0, 0xa1]);
+pub(crate) const NEAR_MAC: Mac = OWN_MAC;
 /// The other interface.
 pub(crate) const FAR_MAC: Mac = Mac([2, 0, 0, 0, 0, 0xa2]);
 
@@ -163,6 +166,7 @@ impl World {
             dataplane
                 .put_interface(slot, Interface { ifindex, mac, mtu: 1500, ..Interface::default() })
                 .expect("put_interface");
+            dataplane.put_device(Device { ifindex, mac, ..Device::default() }).expect("put_device");
         }
         for (lease, expiry) in [(1, LEASE_FOREVER), (2, LEASE_BACKUP), (3, 1)] {
             dataplane.set_lease(lease, expiry).expect("set_lease");

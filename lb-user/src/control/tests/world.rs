@@ -8,7 +8,7 @@ const MAC: Mac = Mac([2, 0, 0, 0, 0, 0x64]);
 
 fn link(index: u32, name: &str, vlan: Option<Vlan>) -> Link {
     let mac = Some(Mac([2, 0, 0, 0, 1, index as u8]));
-    Link { index, name: name.to_owned(), mac, mtu: 1500, up: true, carrier: true, vlan }
+    Link { index, name: name.to_owned(), mac, mtu: 1500, up: true, carrier: true, master: None, vlan }
 }
 
 /// eth0 is 2, eth0.100 is 3, a VLAN on that is 4.
@@ -41,6 +41,27 @@ fn vlan_interface_is_its_parent_with_a_tag() {
     assert_eq!(world.carrier("eth0.100"), "eth0");
     assert_eq!(world.carrier("eth0"), "eth0");
     assert_eq!(world.carrier("gone"), "gone");
+}
+
+#[test]
+fn devices_are_described_unless_they_take_frames_for_other_addresses() {
+    let mut world = world();
+    let described = |world: &World, name: &str| {
+        world.devices(&BTreeSet::from([name.to_owned()])).into_values().map(|d| d.mac).collect::<Vec<_>>()
+    };
+    // eth0.100 has an address of its own.
+    assert_eq!(described(&world, "eth0"), []);
+    let own = world.link_named("eth0").expect("it is there").mac;
+    world.event(NetEvent::Link(Link { mac: own, ..link(3, "eth0.100", Some(Vlan { parent: 2, id: 100 })) }));
+    assert_eq!(described(&world, "eth0"), Vec::from_iter(own));
+    // It changes while the program runs.
+    let new = Some(Mac([2, 0, 0, 0, 9, 9]));
+    world.event(NetEvent::Link(Link { mac: new, ..link(5, "eth1", None) }));
+    assert_eq!(described(&world, "eth1"), Vec::from_iter(new));
+    // A bridge takes what is for its ports.
+    world.event(NetEvent::Link(Link { master: Some(5), ..link(6, "eth2", None) }));
+    assert_eq!(described(&world, "eth1"), []);
+    assert_eq!(described(&world, "gone"), []);
 }
 
 #[test]
