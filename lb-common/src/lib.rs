@@ -18,6 +18,7 @@ mod device;
 mod flow;
 mod keys;
 mod ownership;
+mod stage;
 mod verdict;
 
 pub use address::Address;
@@ -32,6 +33,7 @@ pub use keys::{
     ServiceKey6, Settings, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
 };
 pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Ownership, ownership};
+pub use stage::{Stage, Variant};
 pub use verdict::Verdict;
 
 /// The version of everything in this crate; pinned maps of another version are not adopted.
@@ -67,12 +69,10 @@ pub mod limits {
     pub const FLOWS: u32 = 131_072;
 }
 
-/// The names of maps, programs and load-time globals in the eBPF object.
+/// The names of maps and load-time globals in the eBPF object; [`Variant`] and [`Stage`] know those of the programs.
 pub mod names {
-    /// The XDP program as attached in native (driver) mode.
-    pub const PROGRAM_NATIVE: &str = "lb_xdp_native";
-    /// The same pipeline, compiled for generic mode, where packets keep their note of a partial checksum.
-    pub const PROGRAM_GENERIC: &str = "lb_xdp_generic";
+    /// `ProgramArray`, by [`Stage::slot`](crate::Stage::slot).
+    pub const STAGES: &str = "STAGES";
     /// `HashMap<Be32, Vip>`: which addresses are ours, and which lease guards each.
     pub const VIPS: &str = "VIPS";
     /// `HashMap<Address, Vip>`: the IPv6 ones.

@@ -67,6 +67,12 @@ verdicts! {
     TooBigDropped = "too_big_dropped",
     /// A backend's reply, its source rewritten to the VIP.
     NatReply = "nat_reply",
+    /// An ICMP error about a flow of a service; sent to the flow's backend.
+    IcmpError = "icmp_error",
+    /// An ICMP error about a flow of a service whose backend is this node; passed to the stack.
+    IcmpErrorLocal = "icmp_error_local",
+    /// An ICMP error about a packet to a `nat` backend, rewritten to be about the client's packet; sent to the client.
+    IcmpErrorReply = "icmp_error_reply",
     /// The service has no usable backend; dropped.
     NoBackend = "no_backend",
     /// The chosen backend's MAC address is not resolved; dropped.
@@ -81,6 +87,8 @@ verdicts! {
     TooLong = "too_long",
     /// The TTL ran out here; dropped.
     TtlExpired = "ttl_expired",
+    /// A rare stage of the program is not there: a fault of lb itself; passed to the stack untouched.
+    StageMissing = "stage_missing",
     /// A map that must hold an entry does not: a fault of lb itself; dropped.
     Internal = "internal",
 }

@@ -7,11 +7,11 @@ use crate::{
     ip::{Ip, Ipv4, Ipv6},
     kernel::{Kernel, Question, Route},
     packet::Packet,
-    parse::{ETHERNET, Ethernet, Kind, Parse},
+    parse::{self, ETHERNET, Ethernet, Kind, Parse},
 };
 
 /// Strips the outer headers if the packet within, `offset` bytes from the start of the frame, is for a service with a
-/// local backend and the outer one for this node. Anything else is not ours.
+/// local backend, or an ICMP error to a VIP, and the outer one is for this node. Anything else is not ours.
 ///
 /// A function of its own, because it is rare.
 #[cfg_attr(target_arch = "bpf", inline(never))]
@@ -73,6 +73,10 @@ fn is_elsewhere<K: Kernel, I: Ip>(kernel: &K, packet: Packet) -> bool {
 fn is_for_local_backend<K: Kernel, I: Parse>(kernel: &K, packet: Packet) -> bool {
     let Some(ip) = I::new(packet) else { return false };
     let payload = ip.payload(packet);
+    if payload.kind == Kind::Icmp && parse::is_icmp_error::<I>(packet, payload.segment.offset) {
+        // About a packet of a local backend, or else the stack sees to it.
+        return I::vip(kernel, ip.destination()).is_some();
+    }
     if payload.kind != Kind::Segment {
         return false;
     }

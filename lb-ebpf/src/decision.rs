@@ -1,6 +1,6 @@
 //! From a verdict to what becomes of the packet.
 
-use lb_common::Verdict;
+use lb_common::{Stage, Verdict};
 
 /// What was decided about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,18 +12,54 @@ pub struct Decision {
 }
 
 /// Where a packet leaves.
+///
+/// A structure rather than an enum with values: of a value that some ways do not set the compiler would save a register
+/// that the verifier has never seen written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Egress {
-    /// It does not.
+pub struct Egress {
+    /// Which way.
+    pub way: Way,
+    /// The number that [`Way`] speaks of; otherwise 0.
+    pub number: u32,
+}
+
+/// Which way a packet leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// None: it does not.
     None,
     /// Through the interface it came in.
     Back,
-    /// Through the interface in a slot of `EGRESS`.
-    Slot(u32),
-    /// Through the interface with this index.
-    Interface(u32),
+    /// Through the interface in the slot of `EGRESS` with the number.
+    Slot,
+    /// Through the interface that has the number as its index.
+    Interface,
     /// By way of this node's stack, which forwards it.
     Stack,
+    /// It is not decided yet: the rare stage with the number, a program of its own, takes the packet over, which is
+    /// untouched so far.
+    Stage,
+}
+
+impl Egress {
+    /// It does not.
+    pub const NONE: Self = Self { way: Way::None, number: 0 };
+    /// Through the interface it came in.
+    pub const BACK: Self = Self { way: Way::Back, number: 0 };
+    /// By way of this node's stack.
+    pub const STACK: Self = Self { way: Way::Stack, number: 0 };
+
+    /// Through the interface in a slot of `EGRESS`.
+    #[inline(always)]
+    pub const fn slot(number: u32) -> Self {
+        Self { way: Way::Slot, number }
+    }
+
+    /// Through the interface with an index.
+    #[inline(always)]
+    pub const fn interface(number: u32) -> Self {
+        Self { way: Way::Interface, number }
+    }
 }
 
 /// What becomes of a packet.
@@ -37,10 +73,18 @@ pub enum Action {
     Send,
 }
 
+impl Decision {
+    /// The pipeline goes on in a rare stage; the verdict is what is decided if that is not there.
+    #[inline(always)]
+    pub const fn go_on_in(stage: Stage) -> Self {
+        Self { verdict: Verdict::StageMissing, egress: Egress { way: Way::Stage, number: stage as u32 } }
+    }
+}
+
 impl From<Verdict> for Decision {
     #[inline(always)]
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, egress: Egress::None }
+        Self { verdict, egress: Egress::NONE }
     }
 }
 
@@ -56,8 +100,16 @@ pub const fn action(verdict: Verdict) -> Action {
         | Verdict::Delivered
         | Verdict::Decapsulated
         | Verdict::Local
-        | Verdict::ForwardingOff => Action::Pass,
-        Verdict::Dr | Verdict::Nat | Verdict::Ipip | Verdict::Gue | Verdict::NatReply => Action::Send,
+        | Verdict::IcmpErrorLocal
+        | Verdict::ForwardingOff
+        | Verdict::StageMissing => Action::Pass,
+        Verdict::Dr
+        | Verdict::Nat
+        | Verdict::Ipip
+        | Verdict::Gue
+        | Verdict::NatReply
+        | Verdict::IcmpError
+        | Verdict::IcmpErrorReply => Action::Send,
         Verdict::ArpNotOwner
         | Verdict::ArpLeaseExpired
         | Verdict::VipNotOwner
@@ -99,6 +151,7 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::TooBigDropped
         | Verdict::TtlExpired
         | Verdict::Malformed
+        | Verdict::StageMissing
         | Verdict::Internal => Severity::Fault,
         Verdict::ArpOwner
         | Verdict::ArpNotOwner
@@ -115,6 +168,9 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::Ipip
         | Verdict::Gue
         | Verdict::Decapsulated
-        | Verdict::NatReply => Severity::Ordinary,
+        | Verdict::NatReply
+        | Verdict::IcmpError
+        | Verdict::IcmpErrorLocal
+        | Verdict::IcmpErrorReply => Severity::Ordinary,
     }
 }

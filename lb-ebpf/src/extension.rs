@@ -21,6 +21,8 @@ pub(crate) struct Found {
     pub(crate) offset: u32,
     /// Whether the packet is a piece of another: then `offset` is that of the fragment's payload.
     pub(crate) fragment: bool,
+    /// Whether it is a piece other than the first, which has no header of the protocol.
+    pub(crate) later: bool,
 }
 
 /// Reads the extension headers, the first of which is `next`. `noise` is any word of the packet.
@@ -31,7 +33,12 @@ pub(crate) struct Found {
 pub(crate) fn last(packet: Packet, next: u8, noise: u32) -> Found {
     let word = opaque(walk(packet, next) ^ noise) ^ noise;
     // 54 bytes and six headers of at most 2,048 are less than 2^14.
-    Found { protocol: word as u8, offset: word >> 16 & 0x3fff, fragment: word & 0x100 != 0 }
+    Found {
+        protocol: word as u8,
+        offset: word >> 16 & 0x3fff,
+        fragment: word & 0x100 != 0,
+        later: word & 0x200 != 0,
+    }
 }
 
 /// Hides a value from the optimiser.
@@ -52,8 +59,8 @@ fn opaque(word: u32) -> u32 {
     word
 }
 
-/// The same in one word, as a function of its own because it is rare: the protocol, 1 for a fragment, the offset (16
-/// bits, the upper ones).
+/// The same in one word, as a function of its own because it is rare: the protocol, 1 for a fragment and 2 for one other
+/// than the first, the offset (16 bits, the upper ones).
 #[cfg_attr(target_arch = "bpf", inline(never))]
 fn walk(packet: Packet, next: u8) -> u32 {
     let (mut protocol, mut offset) = (next, ETHERNET + 40);
@@ -67,11 +74,14 @@ fn walk(packet: Packet, next: u8) -> u32 {
             FRAGMENT => {
                 // An atomic fragment (RFC 6946) is a whole packet.
                 const OFFSET_OR_MORE: u16 = 0xfff9_u16.to_be();
+                const OFFSET: u16 = 0xfff8_u16.to_be();
                 let Some(header) = packet.header_at::<8>(offset) else { return u32::from(BROKEN) };
                 protocol = header.read::<u8, 0>();
                 offset += 8;
-                if header.read::<u16, 2>() & OFFSET_OR_MORE != 0 {
-                    return u32::from(protocol) | 0x100 | offset << 16;
+                let place = header.read::<u16, 2>();
+                if place & OFFSET_OR_MORE != 0 {
+                    let later = u32::from(place & OFFSET != 0) << 9;
+                    return u32::from(protocol) | 0x100 | later | offset << 16;
                 }
             }
             _ => return u32::from(protocol) | offset << 16,

@@ -5,7 +5,7 @@ use lb_common::{Backend, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac
 use crate::{
     decision::{Decision, Egress},
     ip::Ip,
-    kernel::Kernel,
+    kernel::{Kernel, Question, Route},
     packet::Header,
     parse::{ETHERNET, Ethernet, Segment},
     rewrite::{self, Side},
@@ -32,7 +32,7 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
             // Generic mode keeps the kernel's note that a checksum is partial, and nothing it covers changes.
             if !GENERIC {
                 rewrite::finish_partial(kernel, segment)?;
-            } else if hop.is_too_long(segment) {
+            } else if hop.is_too_long(bytes) {
                 return Err(Verdict::TooLong);
             }
             hop.take(ethernet, segment.ip);
@@ -50,7 +50,7 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
             )?;
             Decision {
                 verdict: Verdict::Nat,
-                egress: hop.take_or_leave_to_stack::<I, GENERIC>(ethernet, segment),
+                egress: hop.take_or_leave_to_stack::<I, GENERIC>(ethernet, segment.ip, bytes),
             }
         }
         MODE_IPIP | MODE_GUE => {
@@ -88,8 +88,9 @@ pub(crate) struct Hop {
 }
 
 impl Hop {
+    /// The next station on the way to a backend.
     #[inline(always)]
-    fn resolve<K: Kernel>(kernel: &K, next_hop: NextHop) -> Result<Self, Verdict> {
+    pub(crate) fn resolve<K: Kernel>(kernel: &K, next_hop: NextHop) -> Result<Self, Verdict> {
         if next_hop == NextHop::UNRESOLVED {
             return Err(Verdict::NoNeighbour);
         }
@@ -97,29 +98,45 @@ impl Hop {
         let interface =
             kernel.interface(slot).filter(|interface| interface.ifindex != 0).ok_or(Verdict::Internal)?;
         let egress =
-            if interface.ifindex == kernel.ingress() { Egress::Back } else { Egress::Slot(u32::from(slot)) };
+            if interface.ifindex == kernel.ingress() { Egress::BACK } else { Egress::slot(u32::from(slot)) };
         Ok(Self { destination: next_hop.mac(), source: interface.mac, egress, mtu: interface.mtu })
     }
 
-    /// Whether generic mode cannot redirect the packet: GRO has made one of many, or TSO has yet to make many of
-    /// one. Sending such back where it came from works.
+    /// The next station on the way the routing table says.
     #[inline(always)]
-    fn is_too_long<I: Ip>(&self, segment: &Segment<I>) -> bool {
-        self.egress != Egress::Back && segment.frame_length() > ETHERNET + u32::from(self.mtu)
+    pub(crate) fn by_route<K: Kernel>(kernel: &K, question: &Question) -> Result<Self, Verdict> {
+        match kernel.route(question) {
+            Route::Forward { interface, source, destination, mtu } => {
+                let egress =
+                    if interface == kernel.ingress() { Egress::BACK } else { Egress::interface(interface) };
+                Ok(Self { destination, source, egress, mtu })
+            }
+            Route::NotForwarded => Err(Verdict::NotOurs),
+            Route::ForwardingOff => Err(Verdict::ForwardingOff),
+            Route::Nowhere => Err(Verdict::NoRoute),
+        }
     }
 
-    /// Sends a packet on whose addresses lead to its next station anyway. What generic mode cannot redirect, the
+    /// Whether generic mode cannot redirect a frame of so many bytes: GRO has made one of many, or TSO has yet to make many of
+    /// one. Sending such back where it came from works.
+    #[inline(always)]
+    pub(crate) fn is_too_long(&self, bytes: u32) -> bool {
+        self.egress != Egress::BACK && bytes > ETHERNET + u32::from(self.mtu)
+    }
+
+    /// Sends a packet of a frame of `bytes` bytes on whose addresses lead to its next station anyway. What generic mode cannot redirect, the
     /// stack forwards by them; it also counts the hop.
     #[inline(always)]
     pub(crate) fn take_or_leave_to_stack<I: Ip, const GENERIC: bool>(
         &self,
         ethernet: Ethernet,
-        segment: &Segment<I>,
+        ip: I,
+        bytes: u32,
     ) -> Egress {
-        if GENERIC && self.is_too_long(segment) {
-            return Egress::Stack;
+        if GENERIC && self.is_too_long(bytes) {
+            return Egress::STACK;
         }
-        self.take(ethernet, segment.ip);
+        self.take(ethernet, ip);
         self.egress
     }
 

@@ -41,6 +41,8 @@ pub trait Ip: Copy {
     fn traffic_class(self) -> u8;
     /// Whether routers may not cut it in pieces.
     fn dont_fragment(self) -> bool;
+    /// Whether a type of its control messages is an error about another packet.
+    fn is_icmp_error(kind: u8) -> bool;
     /// Replaces one of the addresses.
     fn replace_address(self, side: Side, address: Address);
     /// The sum of an address's words, for checksums.
@@ -140,6 +142,12 @@ impl Ip for Ipv4 {
     #[inline(always)]
     fn dont_fragment(self) -> bool {
         self.fragmentation() & 0x4000 != 0
+    }
+
+    /// Destination unreachable, time exceeded, parameter problem (RFC 792); source quench is obsolete (RFC 6633).
+    #[inline(always)]
+    fn is_icmp_error(kind: u8) -> bool {
+        kind == 3 || kind == 11 || kind == 12
     }
 
     /// Updates the header's checksum too.
@@ -257,6 +265,12 @@ impl Ip for Ipv6 {
     #[inline(always)]
     fn dont_fragment(self) -> bool {
         true
+    }
+
+    /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443 section 2.1).
+    #[inline(always)]
+    fn is_icmp_error(kind: u8) -> bool {
+        kind >= 1 && kind <= 4
     }
 
     #[inline(always)]

@@ -34,6 +34,8 @@ pub trait Kernel {
     fn slot(&self, ring: u32, slot: u32) -> Option<u32>;
     /// The backend identifier that `FLOWS` has for a flow, whose latest packet came `now` (as of [`Self::now_coarse`]).
     fn recall(&self, key: &FlowKey, now: u64) -> Option<u32>;
+    /// The same without a trace.
+    fn peek(&self, key: &FlowKey) -> Option<u32>;
     /// Writes to `FLOWS`.
     fn remember(&self, key: &FlowKey, state: &FlowState);
     /// Looks up `BACKENDS`.

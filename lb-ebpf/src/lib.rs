@@ -1,6 +1,6 @@
 //! The XDP program of lb: what happens to a packet, stage by stage.
 //!
-//! [`decide`] is the whole way; each stage is a module. The stages reach maps and helpers through
+//! [`decide`] is the whole way, but for rare stages ([`run_stage`]), which are programs of their own; each stage is a module. The stages reach maps and helpers through
 //! [`kernel::Kernel`], so they compile and run on the host too, where the unit tests are.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -15,12 +15,14 @@ pub mod decision;
 mod extension;
 mod forward;
 mod guard;
+mod icmp_error;
 pub mod ip;
 pub mod kernel;
 #[cfg(target_arch = "bpf")]
 pub mod maps;
 pub mod packet;
 pub mod parse;
+mod quote;
 mod reply;
 pub mod rewrite;
 mod service;
@@ -30,7 +32,7 @@ mod tunnel;
 #[cfg(test)]
 mod tests;
 
-use lb_common::{Verdict, Vip};
+use lb_common::{Stage, Verdict, Vip};
 
 use crate::{
     decision::Decision,
@@ -40,14 +42,22 @@ use crate::{
     parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Kind, Parse, Payload, UDP},
 };
 
-/// Decides about one packet, rewrites it if it is forwarded, and counts the verdict.
+/// Decides about one packet and rewrites it if it is forwarded; or says which rare stage decides. Counting is the
+/// caller's part.
 ///
 /// `GENERIC` says that the kernel runs the program on socket buffers, which keep their note of a partial checksum.
 #[inline(always)]
 pub fn run<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Decision {
-    let decision = decide::<K, GENERIC>(kernel, packet).unwrap_or_else(Decision::from);
-    kernel.count(decision.verdict);
-    decision
+    decide::<K, GENERIC>(kernel, packet).unwrap_or_else(Decision::from)
+}
+
+/// The same in a rare stage, which reads the packet again.
+#[inline(always)]
+pub fn run_stage<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet, stage: Stage) -> Decision {
+    match stage {
+        Stage::IcmpError => icmp_error::run::<K, GENERIC>(kernel, packet),
+    }
+    .unwrap_or_else(Decision::from)
 }
 
 #[inline(always)]
@@ -114,8 +124,15 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
         }
         return Err(Verdict::NotOurs);
     }
+    let is_error = payload.kind == Kind::Icmp && parse::is_icmp_error::<I>(packet, segment.offset);
     if let Some(vip) = I::vip(kernel, ip.destination()) {
+        if is_error {
+            return Ok(Decision::go_on_in(Stage::IcmpError));
+        }
         return Err(guard::vip(kernel, vip, payload.kind, ethernet));
+    }
+    if is_error && kernel.has_nat_replies() {
+        return Ok(Decision::go_on_in(Stage::IcmpError));
     }
     if payload.kind == Kind::Packet && kernel.has_local_services() {
         return Err(decapsulate::run(kernel, packet, segment.offset));

@@ -1,4 +1,4 @@
-//! The two entry points of the XDP program. For the host there is nothing to run: `lb` loads the object file.
+//! The entry points of the XDP programs. For the host there is nothing to run: `lb` loads the object file.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -7,28 +7,65 @@ mod log;
 #[cfg(target_arch = "bpf")]
 mod entry {
     use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+    use lb_common::{Stage, Variant};
     use lb_ebpf::{
-        decision::{Action, action},
+        decision::{Action, Decision, Way, action},
+        kernel::Kernel as _,
         maps::Maps,
     };
 
     use crate::log;
 
-    /// `lb_common::names::PROGRAM_NATIVE`
+    /// `Variant::Native.program()`
     #[xdp]
     pub(crate) fn lb_xdp_native(context: XdpContext) -> u32 {
         run::<false>(&context)
     }
 
-    /// `lb_common::names::PROGRAM_GENERIC`
+    /// `Variant::Generic.program()`
     #[xdp]
     pub(crate) fn lb_xdp_generic(context: XdpContext) -> u32 {
         run::<true>(&context)
     }
 
+    /// `Stage::IcmpError.program(Variant::Native)`
+    #[xdp]
+    pub(crate) fn lb_icmp_error_native(context: XdpContext) -> u32 {
+        run_stage::<false>(&context, Stage::IcmpError)
+    }
+
+    /// `Stage::IcmpError.program(Variant::Generic)`
+    #[xdp]
+    pub(crate) fn lb_icmp_error_generic(context: XdpContext) -> u32 {
+        run_stage::<true>(&context, Stage::IcmpError)
+    }
+
     #[inline(always)]
     fn run<const GENERIC: bool>(context: &XdpContext) -> u32 {
-        let decision = lb_ebpf::run::<_, GENERIC>(&Maps::new(context), Maps::packet(context));
+        let kernel = Maps::new(context);
+        let decision = lb_ebpf::run::<_, GENERIC>(&kernel, Maps::packet(context));
+        if decision.egress.way == Way::Stage {
+            // It does not return unless the stage is missing, which the verdict says.
+            Maps::enter(
+                context,
+                decision.egress.number,
+                if GENERIC { Variant::Generic } else { Variant::Native },
+            );
+        }
+        finish(context, &kernel, decision)
+    }
+
+    #[inline(always)]
+    fn run_stage<const GENERIC: bool>(context: &XdpContext, stage: Stage) -> u32 {
+        let kernel = Maps::new(context);
+        let decision = lb_ebpf::run_stage::<_, GENERIC>(&kernel, Maps::packet(context), stage);
+        finish(context, &kernel, decision)
+    }
+
+    /// Counts a decision and carries it out.
+    #[inline(always)]
+    fn finish(context: &XdpContext, kernel: &Maps, decision: Decision) -> u32 {
+        kernel.count(decision.verdict);
         log::decision(context, decision.verdict);
         match action(decision.verdict) {
             Action::Pass => xdp_action::XDP_PASS,

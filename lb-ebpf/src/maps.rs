@@ -6,7 +6,9 @@ use aya_ebpf::{
         BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, xdp_action,
         xdp_md,
     },
-    btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    btf_maps::{
+        Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key,
+    },
     helpers::{
         bpf_csum_diff, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect,
         bpf_xdp_adjust_head, bpf_xdp_load_bytes,
@@ -16,12 +18,12 @@ use aya_ebpf::{
 };
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Device, FlowKey, FlowState, Interface, Mac, NatReply,
-    NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Verdict, Vip,
-    limits,
+    NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Stage, Variant,
+    Verdict, Vip, limits,
 };
 
 use crate::{
-    decision::Egress,
+    decision::{Egress, Way},
     kernel::{Kernel, LONGEST_SUM, Question, Route},
     packet::{Packet, masked},
     parse::{Ends, ends},
@@ -70,6 +72,8 @@ static NAT_REPLIES6: HashMap<NatReplyKey6, NatReply, { limits::NAT_REPLIES as us
     HashMap::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
+#[btf_map]
+static STAGES: ProgramArray<{ Stage::SLOTS as usize }> = ProgramArray::new();
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
@@ -129,19 +133,26 @@ impl Maps {
         ENDS.get_ptr(0).map(|noted| unsafe { *noted })
     }
 
+    /// Goes on in the program of the rare stage with that number; returns only if it is not there.
+    #[inline(always)]
+    pub fn enter(context: &XdpContext, stage: u32, variant: Variant) {
+        // SAFETY: whatever the caller holds has nothing to drop.
+        unsafe { STAGES.tail_call(context, Stage::slot(stage, variant)) };
+    }
+
     /// Sends the packet out; the XDP action.
     #[inline(always)]
     pub fn send(egress: Egress) -> u32 {
-        match egress {
-            Egress::None => xdp_action::XDP_ABORTED,
-            Egress::Stack => xdp_action::XDP_PASS,
-            Egress::Back => xdp_action::XDP_TX,
+        match egress.way {
+            Way::None | Way::Stage => xdp_action::XDP_ABORTED,
+            Way::Stack => xdp_action::XDP_PASS,
+            Way::Back => xdp_action::XDP_TX,
             // The lower bits of the flags are the action if the slot has no device.
-            Egress::Slot(slot) => match EGRESS.redirect(slot, u64::from(xdp_action::XDP_DROP)) {
+            Way::Slot => match EGRESS.redirect(egress.number, u64::from(xdp_action::XDP_DROP)) {
                 Ok(action) | Err(action) => action,
             },
             // SAFETY: the helper has no requirements.
-            Egress::Interface(index) => unsafe { bpf_redirect(index, 0) as u32 },
+            Way::Interface => unsafe { bpf_redirect(egress.number, 0) as u32 },
         }
     }
 }
@@ -216,6 +227,13 @@ impl Kernel for Maps {
             }
             Some((&raw const (*state).backend).read_volatile())
         }
+    }
+
+    #[inline(always)]
+    fn peek(&self, key: &FlowKey) -> Option<u32> {
+        let state = FLOWS.get_ptr(key)?;
+        // SAFETY: as for `recall`.
+        Some(unsafe { (&raw const (*state).backend).read_volatile() })
     }
 
     #[inline(always)]

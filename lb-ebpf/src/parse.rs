@@ -71,7 +71,7 @@ impl Ethernet {
 pub struct Payload<I> {
     /// What it is.
     pub kind: Kind,
-    /// The TCP or UDP header; its offset holds for [`Kind::Icmp`] and [`Kind::Packet`] too.
+    /// The TCP or UDP header; its offset and length hold for [`Kind::Icmp`] and [`Kind::Packet`] too.
     pub segment: Segment<I>,
 }
 
@@ -94,8 +94,8 @@ pub enum Kind {
 
 impl<I: Ip> Payload<I> {
     #[inline(always)]
-    fn of(ip: I, kind: Kind, offset: u32) -> Self {
-        Self { kind, segment: Segment { ip, offset, length: 0, transport: Transport::Udp(ip.first()) } }
+    fn of(ip: I, kind: Kind, offset: u32, length: u32) -> Self {
+        Self { kind, segment: Segment { ip, offset, length, transport: Transport::Udp(ip.first()) } }
     }
 }
 
@@ -134,10 +134,10 @@ impl Parse for Ipv4 {
         let header = self.header_length();
         let total = self.packet_length();
         if header == 0 || total < header || !packet.holds(ETHERNET + total) {
-            return Payload::of(self, Kind::Malformed, 0);
+            return Payload::of(self, Kind::Malformed, 0, 0);
         }
         if self.fragmentation() & OFFSET_OR_MORE != 0 {
-            return Payload::of(self, Kind::Fragment, 0);
+            return Payload::of(self, Kind::Fragment, 0, 0);
         }
         upper(packet, self, self.protocol(), ETHERNET + header, total - header)
     }
@@ -148,19 +148,19 @@ impl Parse for Ipv6 {
     fn payload(self, packet: Packet) -> Payload<Self> {
         let total = self.packet_length();
         if !self.is_version_6() || !packet.holds(ETHERNET + total) {
-            return Payload::of(self, Kind::Malformed, 0);
+            return Payload::of(self, Kind::Malformed, 0, 0);
         }
         let next = self.next_header();
-        let Found { protocol, offset, fragment } = if next == TCP || next == UDP {
-            Found { protocol: next, offset: ETHERNET + Self::LENGTH, fragment: false }
+        let Found { protocol, offset, fragment, .. } = if next == TCP || next == UDP {
+            Found { protocol: next, offset: ETHERNET + Self::LENGTH, fragment: false, later: false }
         } else {
             extension::last(packet, next, self.0.read::<u32, 14>())
         };
         if protocol == extension::BROKEN || offset > ETHERNET + total {
-            return Payload::of(self, Kind::Malformed, 0);
+            return Payload::of(self, Kind::Malformed, 0, 0);
         }
         if fragment {
-            return Payload::of(self, Kind::Fragment, 0);
+            return Payload::of(self, Kind::Fragment, 0, 0);
         }
         upper(packet, self, protocol, offset, ETHERNET + total - offset)
     }
@@ -173,15 +173,15 @@ fn upper<I: Ip>(packet: Packet, ip: I, protocol: u8, offset: u32, length: u32) -
         TCP if length >= 20 => packet.header_at(offset).map(Transport::Tcp),
         UDP if length >= 8 => packet.header_at(offset).map(Transport::Udp),
         TCP | UDP => None,
-        _ if protocol == I::ICMP => return Payload::of(ip, Kind::Icmp, offset),
-        Ipv4::CARRIED | Ipv6::CARRIED => return Payload::of(ip, Kind::Packet, offset),
-        _ => return Payload::of(ip, Kind::Other, offset),
+        _ if protocol == I::ICMP => return Payload::of(ip, Kind::Icmp, offset, length),
+        Ipv4::CARRIED | Ipv6::CARRIED => return Payload::of(ip, Kind::Packet, offset, length),
+        _ => return Payload::of(ip, Kind::Other, offset, length),
     };
     match transport {
         Some(transport) => {
             Payload { kind: Kind::Segment, segment: Segment { ip, offset, length, transport } }
         }
-        None => Payload::of(ip, Kind::Malformed, 0),
+        None => Payload::of(ip, Kind::Malformed, 0, 0),
     }
 }
 
@@ -285,6 +285,12 @@ pub fn arp_request_target(packet: Packet) -> Option<Be32> {
         && arp.read::<u16, 18>() == LENGTHS
         && arp.read::<u16, 20>() == REQUEST;
     is_request.then(|| Be32(arp.read::<u32, 38>()))
+}
+
+/// Whether the ICMP message of `I`'s family that begins at `offset` is an error (which quotes the packet it is about).
+#[inline(always)]
+pub fn is_icmp_error<I: Ip>(packet: Packet, offset: u32) -> bool {
+    packet.header_at::<8>(offset).is_some_and(|icmp| I::is_icmp_error(icmp.read::<u8, 0>()))
 }
 
 /// The target of a neighbour solicitation (RFC 4861 section 4.3) whose ICMPv6 header begins at `offset`; `None` for any

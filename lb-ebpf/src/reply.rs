@@ -3,11 +3,11 @@
 use lb_common::Verdict;
 
 use crate::{
-    decision::{Decision, Egress},
+    decision::Decision,
     forward::{Hop, require_ttl},
     guard,
     ip::Ip,
-    kernel::{Kernel, Question, Route},
+    kernel::{Kernel, Question},
     parse::{Ethernet, Segment},
     rewrite::{self, Side},
 };
@@ -25,27 +25,18 @@ pub(crate) fn to_client<K: Kernel, I: Ip, const GENERIC: bool>(
     let flow = segment.flow();
     let reply = I::nat_reply(kernel, &flow).ok_or(Verdict::NotOurs)?;
     guard::mac(kernel, ethernet)?;
-    let route = kernel.route(&Question {
+    let question = Question {
         source: reply.address,
         destination: flow.destination,
         source_port: reply.port,
         destination_port: flow.destination_port,
         protocol: flow.protocol,
         traffic_class: segment.ip.traffic_class(),
-    });
-    let hop = match route {
-        Route::Forward { interface, source, destination, mtu } => {
-            let egress =
-                if interface == kernel.ingress() { Egress::Back } else { Egress::Interface(interface) };
-            Hop { destination, source, egress, mtu }
-        }
-        Route::NotForwarded => return Err(Verdict::NotOurs),
-        Route::ForwardingOff => return Err(Verdict::ForwardingOff),
-        Route::Nowhere => return Err(Verdict::NoRoute),
     };
+    let hop = Hop::by_route(kernel, &question)?;
     require_ttl(segment.ip)?;
     rewrite::endpoint::<K, I, GENERIC>(kernel, segment, Side::Source, reply.address, reply.port)?;
     // The reply's source is an address of this node now, which the stack takes from others where `accept_local` is set.
-    let egress = hop.take_or_leave_to_stack::<I, GENERIC>(ethernet, segment);
+    let egress = hop.take_or_leave_to_stack::<I, GENERIC>(ethernet, segment.ip, segment.frame_length());
     Ok(Decision { verdict: Verdict::NatReply, egress })
 }

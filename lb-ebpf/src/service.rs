@@ -41,6 +41,29 @@ pub(crate) fn backend<K: Kernel>(
     hash: u32,
     opens: bool,
 ) -> Result<(u32, Backend), Verdict> {
+    choose(kernel, service, flow, hash, opens, |packet| track::backend(kernel, packet))
+}
+
+/// The same for an ICMP error about the flow.
+#[inline(always)]
+pub(crate) fn backend_of_error<K: Kernel>(
+    kernel: &K,
+    service: &Service,
+    flow: &Flow,
+    hash: u32,
+) -> Result<(u32, Backend), Verdict> {
+    choose(kernel, service, flow, hash, false, |packet| track::backend_of_other(kernel, packet))
+}
+
+#[inline(always)]
+fn choose<K: Kernel>(
+    kernel: &K,
+    service: &Service,
+    flow: &Flow,
+    hash: u32,
+    opens: bool,
+    unsettled: impl FnOnce(&track::Unsettled) -> u32,
+) -> Result<(u32, Backend), Verdict> {
     if service.ring_size == 0 {
         return Err(Verdict::NoBackend);
     }
@@ -54,7 +77,7 @@ pub(crate) fn backend<K: Kernel>(
             current: slot_backend(value),
             opens: u32::from(opens),
         };
-        track::backend(kernel, &packet)
+        unsettled(&packet)
     } else {
         value
     };

@@ -8,17 +8,19 @@ use std::{
 
 use lb_common::{
     Address, Backend, Be16, Be32, Device, FlowKey, FlowState, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
-    NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
+    NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Stage, Verdict,
+    Vip,
 };
 
 use crate::{
     checksum,
-    decision::{Action, Decision, Egress, action},
+    decision::{Action, Decision, Egress, Way, action},
     kernel::{Kernel, LONGEST_SUM, Question, Route},
     packet::{Header, Packet},
 };
 
 mod addressed;
+mod icmp;
 mod track;
 
 const CLIENT: Be32 = Be32::from_octets([10, 0, 0, 9]);
@@ -89,7 +91,13 @@ impl Maps {
         // SAFETY: the frame outlives the run, and only the packet is used meanwhile.
         let packet = unsafe { Packet::new(range.start, range.end) };
         self.packet.set(Some(packet));
-        crate::run::<_, GENERIC>(&*self, packet)
+        let mut decision = crate::run::<_, GENERIC>(&*self, packet);
+        if decision.egress.way == Way::Stage {
+            let stage = Stage::ALL[decision.egress.number as usize];
+            decision = crate::run_stage::<_, GENERIC>(&*self, packet, stage);
+        }
+        self.count(decision.verdict);
+        decision
     }
 }
 
@@ -152,6 +160,10 @@ impl Kernel for Maps {
         let state = flows.get_mut(key)?;
         state.last_seen = now;
         Some(state.backend)
+    }
+
+    fn peek(&self, key: &FlowKey) -> Option<u32> {
+        self.flows.borrow().get(key).map(|state| state.backend)
     }
 
     fn remember(&self, key: &FlowKey, state: &FlowState) {
@@ -274,7 +286,7 @@ fn dr_changes_ethernet_and_ttl_only() {
     let (before, mut frame) = (to_service(), to_service());
     let decision = maps.run::<false>(&mut frame);
 
-    assert_eq!(decision, Decision { verdict: Verdict::Dr, egress: Egress::Back });
+    assert_eq!(decision, Decision { verdict: Verdict::Dr, egress: Egress::BACK });
     assert_eq!(frame[..6], NEIGHBOUR.0);
     assert_eq!(frame[6..12], OWN.0);
     assert_eq!(frame[22], 63);
@@ -305,7 +317,7 @@ fn another_interface_is_reached_through_its_slot() {
     let mut maps = Maps::new(MODE_DR);
     maps.interfaces
         .insert(1, Interface { ifindex: INGRESS + 1, mac: OWN, mtu: 1500, ..Interface::default() });
-    assert_eq!(maps.run::<false>(&mut to_service()).egress, Egress::Slot(1));
+    assert_eq!(maps.run::<false>(&mut to_service()).egress, Egress::slot(1));
 }
 
 #[test]
@@ -314,10 +326,10 @@ fn what_generic_mode_cannot_redirect_goes_by_the_stack_or_is_counted() {
     let mtu = length as u16 - 14 - 1;
     // (mode, out through, verdict and egress in generic mode, in native mode)
     let cases = [
-        (MODE_NAT, INGRESS + 1, (Verdict::Nat, Egress::Stack), (Verdict::Nat, Egress::Slot(1))),
-        (MODE_NAT, INGRESS, (Verdict::Nat, Egress::Back), (Verdict::Nat, Egress::Back)),
-        (MODE_DR, INGRESS + 1, (Verdict::TooLong, Egress::None), (Verdict::Dr, Egress::Slot(1))),
-        (MODE_DR, INGRESS, (Verdict::Dr, Egress::Back), (Verdict::Dr, Egress::Back)),
+        (MODE_NAT, INGRESS + 1, (Verdict::Nat, Egress::STACK), (Verdict::Nat, Egress::slot(1))),
+        (MODE_NAT, INGRESS, (Verdict::Nat, Egress::BACK), (Verdict::Nat, Egress::BACK)),
+        (MODE_DR, INGRESS + 1, (Verdict::TooLong, Egress::NONE), (Verdict::Dr, Egress::slot(1))),
+        (MODE_DR, INGRESS, (Verdict::Dr, Egress::BACK), (Verdict::Dr, Egress::BACK)),
     ];
     for (mode, ifindex, generic, native) in cases {
         let mut maps = Maps::new(mode);
@@ -325,7 +337,7 @@ fn what_generic_mode_cannot_redirect_goes_by_the_stack_or_is_counted() {
         let mut frame = to_service();
         let decision = maps.run::<true>(&mut frame);
         assert_eq!((decision.verdict, decision.egress), generic, "{mode} {ifindex}");
-        if decision.egress == Egress::Stack {
+        if decision.egress == Egress::STACK {
             // The stack takes it (the frame is still for this node) and counts the hop itself.
             assert_eq!((&frame[..12], frame[22]), (&to_service()[..12], to_service()[22]));
             assert_eq!(frame[30..34], BACKEND.octets());
@@ -334,7 +346,7 @@ fn what_generic_mode_cannot_redirect_goes_by_the_stack_or_is_counted() {
         let decision = maps.run::<false>(&mut to_service());
         assert_eq!((decision.verdict, decision.egress), native, "{mode} {ifindex}");
         maps.interfaces.insert(1, Interface { ifindex, mac: OWN, mtu: mtu + 1, ..Interface::default() });
-        assert_ne!(maps.run::<true>(&mut to_service()).egress, Egress::Stack, "a frame of the MTU fits");
+        assert_ne!(maps.run::<true>(&mut to_service()).egress, Egress::STACK, "a frame of the MTU fits");
     }
 }
 
@@ -413,7 +425,7 @@ fn reply_asks_for_the_route_of_what_will_leave() {
     let mut frame = reply();
     let decision = maps.run::<false>(&mut frame);
 
-    assert_eq!(decision, Decision { verdict: Verdict::NatReply, egress: Egress::Interface(9) });
+    assert_eq!(decision, Decision { verdict: Verdict::NatReply, egress: Egress::interface(9) });
     assert_eq!(frame[26..30], VIP.octets());
     assert_eq!(frame[34..36], 80_u16.to_be_bytes());
     assert_checksums(&frame);
@@ -428,7 +440,7 @@ fn reply_asks_for_the_route_of_what_will_leave() {
 fn reply_leaves_through_the_interface_it_came_in_by() {
     let mut maps = Maps::new(MODE_NAT);
     maps.route = Route::Forward { interface: INGRESS, source: OWN, destination: NEIGHBOUR, mtu: 1500 };
-    assert_eq!(maps.run::<false>(&mut reply()).egress, Egress::Back);
+    assert_eq!(maps.run::<false>(&mut reply()).egress, Egress::BACK);
 }
 
 #[test]
@@ -466,5 +478,7 @@ fn partial_checksum_over_too_many_bytes_is_malformed() {
 fn only_forwarding_sends() {
     let sending: Vec<_> =
         Verdict::ALL.iter().filter(|verdict| action(**verdict) == Action::Send).copied().collect();
-    assert_eq!(sending, [Verdict::Dr, Verdict::Nat, Verdict::Ipip, Verdict::Gue, Verdict::NatReply,]);
+    let forwarding = [Verdict::Dr, Verdict::Nat, Verdict::Ipip, Verdict::Gue, Verdict::NatReply];
+    let errors = [Verdict::IcmpError, Verdict::IcmpErrorReply];
+    assert_eq!(sending, [&forwarding[..], &errors].concat());
 }

@@ -26,20 +26,29 @@ pub(crate) struct Unsettled {
 #[inline(never)]
 pub(crate) fn backend<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
     let now = kernel.now_coarse();
-    if let Some(id) = kernel.recall(&packet.key, now)
-        && let Some(backend) = kernel.backend(id)
-        && backend.flags & Backend::FAILED == 0
-    {
+    if let Some(id) = kernel.recall(&packet.key, now).filter(|id| is_usable(kernel, *id)) {
         return id;
     }
-    let id = if packet.opens != 0 {
-        packet.current
-    } else {
-        // User space writes the previous backends before a slot says that it has one.
-        kernel.slot(packet.previous, packet.number).map_or(0, slot_backend)
-    };
+    let id = if packet.opens != 0 { packet.current } else { previous(kernel, packet) };
     if id != 0 {
         kernel.remember(&packet.key, &FlowState { backend: id, reserved: 0, last_seen: now });
     }
     id
+}
+
+/// The same for what is about a flow but no packet of it: nothing is remembered and no time renewed.
+#[inline(always)]
+pub(crate) fn backend_of_other<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
+    kernel.peek(&packet.key).filter(|id| is_usable(kernel, *id)).unwrap_or_else(|| previous(kernel, packet))
+}
+
+#[inline(always)]
+fn is_usable<K: Kernel>(kernel: &K, id: u32) -> bool {
+    kernel.backend(id).is_some_and(|backend| backend.flags & Backend::FAILED == 0)
+}
+
+/// User space writes the previous backends before a slot says that it has one.
+#[inline(always)]
+fn previous<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
+    kernel.slot(packet.previous, packet.number).map_or(0, slot_backend)
 }

@@ -12,15 +12,16 @@ use aya::{
     Ebpf,
     programs::{Xdp, links::FdLink, xdp::XdpMode as Flag},
 };
-use lb_common::names;
+use lb_common::Variant;
 
 use super::{
     Attachment, DataplaneError, driver,
     link::{Link, LinkState},
+    stages,
 };
 use crate::config::XdpMode;
 
-/// The two programs of the object file.
+/// What can be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// For the driver.
@@ -32,9 +33,14 @@ pub enum Program {
 impl Program {
     /// Its name in the object file.
     pub const fn name(self) -> &'static str {
+        self.variant().program()
+    }
+
+    /// The variant of the pipeline that it is.
+    pub const fn variant(self) -> Variant {
         match self {
-            Self::Native => names::PROGRAM_NATIVE,
-            Self::Generic => names::PROGRAM_GENERIC,
+            Self::Native => Variant::Native,
+            Self::Generic => Variant::Generic,
         }
     }
 
@@ -55,9 +61,7 @@ impl Program {
 
     /// The loaded program.
     pub(super) fn of(self, ebpf: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
-        ebpf.program_mut(self.name()).and_then(|program| program.try_into().ok()).ok_or_else(|| {
-            super::xdp::load_error(format!("the object file has no program {}", self.name()).into())
-        })
+        stages::program(ebpf, self.name())
     }
 }
 
@@ -103,14 +107,27 @@ pub(super) fn attach(
 ) -> Result<Attachment, DataplaneError> {
     let ifindex = driver::index(interface).ok_or_else(|| DataplaneError::NoInterface(interface.into()))?;
     let plan = Plan::new(interface, mode);
+    fs::create_dir_all(pin_dir).map_err(|source| DataplaneError::Pin { path: pin_dir.to_owned(), source })?;
+    // Before the program runs, and those of the one it replaces for as long as that runs.
+    let pin = stages::pin(ebpf, pin_dir, interface)?;
+    let attachment = attach_program(ebpf, pin_dir, interface, ifindex, plan).inspect_err(|_| pin.undo())?;
+    stages::unpin_earlier(ebpf, pin_dir, interface)?;
+    Ok(attachment)
+}
+
+fn attach_program(
+    ebpf: &mut Ebpf,
+    pin_dir: &Path,
+    interface: &str,
+    ifindex: u32,
+    plan: Plan,
+) -> Result<Attachment, DataplaneError> {
     if let Some(old) = Pinned::open(pin_dir, interface)? {
         if let Some(attachment) = take_over(ebpf, &old, ifindex, &plan)? {
             return Ok(attachment);
         }
         old.remove()?;
     }
-    fs::create_dir_all(pin_dir).map_err(|source| DataplaneError::Pin { path: pin_dir.to_owned(), source })?;
-
     let mut reason = plan.reason;
     let mut refusal = None;
     for &program in plan.programs {
@@ -140,7 +157,8 @@ pub(super) fn attach(
 
 /// Detaches from `interface` at once and removes the pin.
 pub(super) fn detach(pin_dir: &Path, interface: &str) -> Result<(), DataplaneError> {
-    Pinned::open(pin_dir, interface)?.map_or(Ok(()), Pinned::remove)
+    Pinned::open(pin_dir, interface)?.map_or(Ok(()), Pinned::remove)?;
+    stages::unpin(pin_dir, interface, None)
 }
 
 /// What is attached to `interface` and pinned in `pin_dir`, if anything is.

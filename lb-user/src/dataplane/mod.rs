@@ -21,6 +21,7 @@ mod mapped;
 mod maps;
 pub mod memory;
 mod rights;
+mod stages;
 mod xdp;
 
 pub use attach::Program;

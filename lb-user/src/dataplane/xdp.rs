@@ -16,7 +16,7 @@ use super::{
     attach::Program,
     link::LinkState,
     maps::{Maps, failed, on_every_cpu},
-    rights,
+    rights, stages,
 };
 use crate::config::{PacketLog, XdpMode};
 
@@ -63,7 +63,7 @@ pub struct XdpDataplane {
 }
 
 impl XdpDataplane {
-    /// Loads both programs with fresh maps. Nothing that runs is disturbed.
+    /// Loads all programs with fresh maps. Nothing that runs is disturbed.
     pub fn load(options: LoadOptions) -> Result<Self, DataplaneError> {
         rights::check("loading the XDP program")?;
         let level = log_level(options.packet_log);
@@ -81,8 +81,9 @@ impl XdpDataplane {
             .load(OBJECT)
             .map_err(|error| load_error(error.into()))?;
         for program in [Program::Native, Program::Generic] {
-            load_patiently(program.of(&mut ebpf)?).map_err(|error| load_error(readable(error)))?;
+            load_patiently(program.of(&mut ebpf)?)?;
         }
+        stages::load(&mut ebpf)?;
         let maps = Maps::take(&mut ebpf)?;
         Ok(Self {
             ebpf,
@@ -141,16 +142,16 @@ enum ServiceName {
 
 /// Loads a program. The verifier gives up with EAGAIN when a signal arrives while it works, whatever becomes of the
 /// signal.
-fn load_patiently(program: &mut Xdp) -> Result<(), ProgramError> {
+pub(super) fn load_patiently(program: &mut Xdp) -> Result<(), DataplaneError> {
     const ATTEMPTS: usize = 5;
     for _ in 1..ATTEMPTS {
         match program.load() {
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
-            result => return result,
+            result => return result.map_err(|error| load_error(readable(error))),
         }
     }
-    program.load()
+    program.load().map_err(|error| load_error(readable(error)))
 }
 
 /// What became of a test packet.

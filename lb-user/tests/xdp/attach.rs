@@ -48,6 +48,17 @@ fn attach(dataplane: &mut XdpDataplane, mode: XdpMode) -> (Attachment, LinkState
     (attachment, state)
 }
 
+/// How many pins of stages there are.
+fn stages(pin_dir: &Path) -> usize {
+    let entries = std::fs::read_dir(pin_dir).expect("the folder can be read");
+    entries
+        .filter(|entry| {
+            let name = entry.as_ref().expect("the folder can be read").file_name();
+            name.to_string_lossy().starts_with("stages-near:")
+        })
+        .count()
+}
+
 /// What `ip` says about XDP on the interface: `xdp`, `xdpgeneric` or nothing.
 fn shown() -> Option<String> {
     let output = Command::new("ip").args(["link", "show", "near"]).output().expect("`ip` can be run");
@@ -71,6 +82,7 @@ fn attachment_outlives_its_process_and_is_replaced_atomically() {
 
             drop(first);
             assert_eq!(shown().as_deref(), Some(word));
+            assert_eq!(stages(&pin_dir), 1, "without its pin the kernel would empty the program array");
 
             let mut second = load(&pin_dir);
             assert_eq!(second.attached("near").expect("the pin can be read"), Some(old));
@@ -81,11 +93,13 @@ fn attachment_outlives_its_process_and_is_replaced_atomically() {
 
             let (_, again) = attach(&mut second, mode);
             assert_eq!(again, new, "attaching twice changes nothing");
+            assert_eq!(stages(&pin_dir), 1, "those of the first program are gone");
 
             for _ in 0..2 {
                 second.detach("near").expect("detaching twice is a success");
                 assert_eq!(shown(), None);
                 assert_eq!(second.attached("near").expect("no pin is no error"), None);
+                assert_eq!(stages(&pin_dir), 0);
             }
         });
     }
@@ -173,6 +187,7 @@ fn refusals_name_place_and_remedy() {
         for mode in [XdpMode::Auto, XdpMode::Native, XdpMode::Generic] {
             let error = other.attach("near", mode).expect_err("another program is attached");
             assert!(error.to_string().contains("ip link set dev near xdp off"), "{mode:?}: {error}");
+            assert_eq!(stages(&bpffs.join("b")), 0, "{mode:?}");
         }
     });
 }

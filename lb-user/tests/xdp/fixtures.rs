@@ -80,7 +80,7 @@ pub(crate) fn in4(packet: Packet) -> Vec<u8> {
 }
 
 /// Within IPv6 to the far one.
-fn in6(packet: Packet) -> Vec<u8> {
+pub(crate) fn in6(packet: Packet) -> Vec<u8> {
     within(&far(packet), TUNNEL6.0, TUNNEL6.1, None)
 }
 
@@ -96,7 +96,7 @@ fn gue_port(packet: &Packet) -> u16 {
     0xc000 | flow.hash() as u16 & 0x3fff
 }
 
-pub(crate) fn gue4(packet: Packet) -> Vec<u8> {
+fn gue4(packet: Packet) -> Vec<u8> {
     let port = gue_port(&packet);
     within(&near(packet), TUNNEL.0, TUNNEL.1, Some(port))
 }
@@ -125,7 +125,7 @@ fn replies6(what: &'static str, packet: Packet) -> Row {
 }
 
 /// A packet or the bytes of a frame.
-pub(crate) struct Frame(Vec<u8>);
+pub(crate) struct Frame(pub(crate) Vec<u8>);
 
 impl From<Packet> for Frame {
     fn from(packet: Packet) -> Self {
@@ -198,8 +198,8 @@ macro_rules! table {
         #[test]
         #[ignore = "needs root and BPF: cargo xtask test"]
         fn $name() {
-            for program in [::lb::dataplane::Program::Native, ::lb::dataplane::Program::Generic] {
-                $crate::fixtures::run(program, [$($row),+]);
+            for program in [Native, Generic] {
+                run(program, [$($row),+]);
             }
         }
     )+};

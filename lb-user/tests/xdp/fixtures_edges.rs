@@ -1,9 +1,10 @@
 //! What the plain packets of `fixtures` do not have: frames for other machines.
 
+use lb::dataplane::Program::{Generic, Native};
 use lb_common::{Mac, Verdict::*};
 
 use crate::{
-    fixtures::{answer, answer6, drops, nat, near, passes, sends, table},
+    fixtures::{answer, answer6, drops, nat, near, passes, run, sends, table},
     packets::{CLIENT, arp, solicitation, tcp, udp, within},
     world::{
         CLOSED, DIRECTOR, DR, DR_UDP, EMPTY, LOCAL, NAT, OTHER, OWN_ADDRESS, TX, VIP, VIP_BACKUP,

@@ -4,6 +4,7 @@ mod attach;
 mod differential;
 mod fixtures;
 mod fixtures_edges;
+mod fixtures_icmp;
 mod flows;
 mod log;
 mod model;

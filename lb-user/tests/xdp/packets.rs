@@ -319,17 +319,29 @@ pub(crate) fn solicitation(target: Ipv6Addr) -> Vec<u8> {
 /// A packet within another: Ethernet, the outer IP header without its checksum (IPv4) and, for GUE, a UDP header with that
 /// source port.
 pub(crate) fn within(inner: &Packet, source: IpAddr, destination: IpAddr, port: Option<u16>) -> Vec<u8> {
-    let bytes = inner.bytes();
-    let length = (inner.unpadded_length() - 14) as u16 + if port.is_some() { 8 } else { 0 };
-    let protocol = match (port, inner.source) {
+    within_bytes(&inner.bytes(), inner.padding, source, destination, port)
+}
+
+/// The same of a frame of IPv4 or IPv6 with so much padding.
+pub(crate) fn within_bytes(
+    bytes: &[u8],
+    padding: usize,
+    source: IpAddr,
+    destination: IpAddr,
+    port: Option<u16>,
+) -> Vec<u8> {
+    let is_v4 = bytes[14] >> 4 == 4;
+    let tos = if is_v4 { bytes[15] } else { bytes[14] << 4 | bytes[15] >> 4 };
+    let length = (bytes.len() - padding - 14) as u16 + if port.is_some() { 8 } else { 0 };
+    let protocol = match (port, is_v4) {
         (Some(_), _) => 17,
-        (None, IpAddr::V4(_)) => 4,
-        (None, IpAddr::V6(_)) => 41,
+        (None, true) => 4,
+        (None, false) => 41,
     };
     let mut frame = bytes[..12].to_vec();
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            frame.extend([8, 0, 0x45, inner.tos]);
+            frame.extend([8, 0, 0x45, tos]);
             frame.extend((length + 20).to_be_bytes());
             frame.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
             frame.extend(source.octets());
@@ -338,7 +350,7 @@ pub(crate) fn within(inner: &Packet, source: IpAddr, destination: IpAddr, port: 
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             frame.extend([0x86, 0xdd]);
-            frame.extend((0x6000_0000_u32 | u32::from(inner.tos) << 20).to_be_bytes());
+            frame.extend((0x6000_0000_u32 | u32::from(tos) << 20).to_be_bytes());
             frame.extend(length.to_be_bytes());
             frame.extend([protocol, 64]);
             frame.extend(source.octets());

@@ -1,0 +1,73 @@
+//! The programs of the object file: the pipeline in its variants, and its rare stages, which are programs of their own
+//! so that they have a stack of their own.
+
+/// A variant of the pipeline. Its discriminant is the row of its rare stages in `STAGES`.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// As attached in native (driver) mode.
+    Native,
+    /// Compiled for generic mode, where packets keep their note of a partial checksum.
+    Generic,
+}
+
+impl Variant {
+    /// Every variant.
+    pub const ALL: &'static [Self] = &[Self::Native, Self::Generic];
+
+    /// The program that a packet meets first.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Native => "lb_xdp_native",
+            Self::Generic => "lb_xdp_generic",
+        }
+    }
+}
+
+/// A rare stage: where the pipeline goes on when it does not end.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// An ICMP error about a packet of a steered flow, on either way.
+    IcmpError,
+}
+
+impl Stage {
+    /// Every rare stage.
+    pub const ALL: &'static [Self] = &[Self::IcmpError];
+    /// The number of entries of `STAGES`.
+    pub const SLOTS: u32 = (Self::ALL.len() * Variant::ALL.len()) as u32;
+
+    /// The program of a variant of the stage.
+    pub const fn program(self, variant: Variant) -> &'static str {
+        match (self, variant) {
+            (Self::IcmpError, Variant::Native) => "lb_icmp_error_native",
+            (Self::IcmpError, Variant::Generic) => "lb_icmp_error_generic",
+        }
+    }
+
+    /// The index in `STAGES` of the stage with the discriminant `stage`.
+    #[inline(always)]
+    pub const fn slot(stage: u32, variant: Variant) -> u32 {
+        variant as u32 * Self::ALL.len() as u32 + stage
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stage_of_every_variant_has_a_slot_and_a_program_of_its_own() {
+        let pairs =
+            || Variant::ALL.iter().flat_map(|variant| Stage::ALL.iter().map(move |stage| (*stage, *variant)));
+        let slots: Vec<_> = pairs().map(|(stage, variant)| Stage::slot(stage as u32, variant)).collect();
+        assert_eq!(slots, (0..Stage::SLOTS).collect::<Vec<_>>());
+        let mut programs: Vec<_> = pairs().map(|(stage, variant)| stage.program(variant)).collect();
+        programs.extend(Variant::ALL.iter().map(|variant| variant.program()));
+        let before = programs.len();
+        programs.sort_unstable();
+        programs.dedup();
+        assert_eq!(programs.len(), before);
+    }
+}
