@@ -26,7 +26,7 @@ pub use backend::{
     Backend, BackendCounters, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, MODE_NONE,
     NextHop,
 };
-pub use device::Device;
+pub use device::{Device, Tag, VlanKey};
 pub use flow::{Flow, slot};
 pub use keys::{
     Be16, Be32, FlowKey, FlowState, Mac, NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey,
@@ -59,6 +59,8 @@ pub mod limits {
     pub const LEASES: u32 = 256;
     /// Network interfaces the program may send through.
     pub const INTERFACES: u32 = 64;
+    /// VLAN devices of this node.
+    pub const VLANS: u32 = 4_096;
     /// Directors that share a service with this node.
     pub const DIRECTORS: u32 = 256;
     /// Backends in `nat` mode, whose replies are rewritten.
@@ -101,6 +103,8 @@ pub mod names {
     pub const EGRESS: &str = "EGRESS";
     /// `Array<Device>`, by [`Device::place`](crate::Device::place).
     pub const DEVICES: &str = "DEVICES";
+    /// `HashMap<VlanKey, u32>`: the indexes of VLAN devices.
+    pub const VLANS: &str = "VLANS";
     /// `HashMap<u64, u8>`: the MAC addresses (as [`Mac::key`](crate::Mac::key)) of the other directors.
     pub const DIRECTORS: &str = "DIRECTORS";
     /// `HashMap<NatReplyKey, NatReply>`.

@@ -30,11 +30,13 @@ impl Variant {
 pub enum Stage {
     /// An ICMP error about a packet of a steered flow, on either way.
     IcmpError,
+    /// A frame with VLAN tags.
+    Tagged,
 }
 
 impl Stage {
     /// Every rare stage.
-    pub const ALL: &'static [Self] = &[Self::IcmpError];
+    pub const ALL: &'static [Self] = &[Self::IcmpError, Self::Tagged];
     /// The number of entries of `STAGES`.
     pub const SLOTS: u32 = (Self::ALL.len() * Variant::ALL.len()) as u32;
 
@@ -43,6 +45,8 @@ impl Stage {
         match (self, variant) {
             (Self::IcmpError, Variant::Native) => "lb_icmp_error_native",
             (Self::IcmpError, Variant::Generic) => "lb_icmp_error_generic",
+            (Self::Tagged, Variant::Native) => "lb_tagged_native",
+            (Self::Tagged, Variant::Generic) => "lb_tagged_generic",
         }
     }
 

@@ -29,7 +29,7 @@ pub(crate) fn solicitation<K: Kernel>(kernel: &K, target: &Address, ethernet: Et
 /// made of other interfaces, and those that it is made of, when the program runs in their drivers.
 #[inline(always)]
 pub(crate) fn mac<K: Kernel>(kernel: &K, ethernet: Ethernet) -> Result<(), Verdict> {
-    match kernel.device(kernel.ingress()) {
+    match kernel.device(kernel.logical_ingress()) {
         Some(device) if !ethernet.is_for(device.mac) => Err(Verdict::OtherMac),
         _ => Ok(()),
     }

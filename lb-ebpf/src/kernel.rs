@@ -4,15 +4,21 @@
 
 use lb_common::{
     Address, Backend, Be16, Be32, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey,
-    NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
+    NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip, VlanKey,
 };
 
-use crate::packet::Packet;
+use crate::{packet::Packet, vlan::Tags};
 
 /// The maps and helpers, seen from one packet.
 pub trait Kernel {
     /// Index of the interface the packet came in through.
     fn ingress(&self) -> u32;
+    /// Index of the VLAN device on top of it that the packet belongs to; of a packet that came untagged the same.
+    fn logical_ingress(&self) -> u32;
+    /// Keeps the running packet's tags aside.
+    fn keep_tags(&self, tags: &Tags);
+    /// The running packet's tags.
+    fn tags(&self) -> Tags;
     /// CLOCK_MONOTONIC in nanoseconds.
     fn now(&self) -> u64;
     /// The same clock as of the last tick: up to 10 ms behind, and a fraction of the cost.
@@ -44,6 +50,8 @@ pub trait Kernel {
     fn interface(&self, slot: u16) -> Option<Interface>;
     /// Looks up `DEVICES`.
     fn device(&self, ifindex: u32) -> Option<Device>;
+    /// Looks up `VLANS`: the index of a VLAN device.
+    fn vlan(&self, key: &VlanKey) -> Option<u32>;
     /// Whether a MAC address (as `Mac::key`) is another director's.
     fn is_director(&self, mac_key: u64) -> bool;
     /// Whether `NAT_REPLIES` holds anything at all.

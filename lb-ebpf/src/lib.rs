@@ -28,6 +28,7 @@ pub mod rewrite;
 mod service;
 mod track;
 mod tunnel;
+pub mod vlan;
 
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ pub fn run<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Decisi
 pub fn run_stage<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet, stage: Stage) -> Decision {
     match stage {
         Stage::IcmpError => icmp_error::run::<K, GENERIC>(kernel, packet),
+        Stage::Tagged => vlan::run::<K, GENERIC>(kernel, packet),
     }
     .unwrap_or_else(Decision::from)
 }
@@ -81,6 +83,7 @@ fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<
             decide_ip::<K, Ipv6, GENERIC>(kernel, packet, ethernet, ip, payload)
         }
         ETHERTYPE_ARP => Err(guard::arp(kernel, packet, ethernet)),
+        vlan::ETHERTYPE_VLAN | vlan::ETHERTYPE_PROVIDER_VLAN => Ok(Decision::go_on_in(Stage::Tagged)),
         _ => Err(Verdict::NotOurs),
     }
 }

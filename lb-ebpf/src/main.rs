@@ -10,8 +10,9 @@ mod entry {
     use lb_common::{Stage, Variant};
     use lb_ebpf::{
         decision::{Action, Decision, Way, action},
-        kernel::Kernel as _,
+        kernel::Kernel,
         maps::Maps,
+        vlan,
     };
 
     use crate::log;
@@ -28,6 +29,18 @@ mod entry {
         run::<true>(&context)
     }
 
+    /// `Stage::Tagged.program(Variant::Native)`
+    #[xdp]
+    pub(crate) fn lb_tagged_native(context: XdpContext) -> u32 {
+        run_stage::<false>(&context, Stage::Tagged)
+    }
+
+    /// `Stage::Tagged.program(Variant::Generic)`
+    #[xdp]
+    pub(crate) fn lb_tagged_generic(context: XdpContext) -> u32 {
+        run_stage::<true>(&context, Stage::Tagged)
+    }
+
     /// `Stage::IcmpError.program(Variant::Native)`
     #[xdp]
     pub(crate) fn lb_icmp_error_native(context: XdpContext) -> u32 {
@@ -42,31 +55,48 @@ mod entry {
 
     #[inline(always)]
     fn run<const GENERIC: bool>(context: &XdpContext) -> u32 {
-        let kernel = Maps::new(context);
+        let kernel = Maps::<false>::new(context);
         let decision = lb_ebpf::run::<_, GENERIC>(&kernel, Maps::packet(context));
         if decision.egress.way == Way::Stage {
-            // It does not return unless the stage is missing, which the verdict says.
-            Maps::enter(
-                context,
-                decision.egress.number,
-                if GENERIC { Variant::Generic } else { Variant::Native },
-            );
+            kernel.forget_tags();
+            enter::<GENERIC>(context, decision);
         }
-        finish(context, &kernel, decision)
+        count(context, &kernel, decision);
+        if decision.egress.needs_tag() && !vlan::put_on(&kernel, decision.egress.tag) {
+            return xdp_action::XDP_ABORTED;
+        }
+        carry_out(decision)
     }
 
     #[inline(always)]
     fn run_stage<const GENERIC: bool>(context: &XdpContext, stage: Stage) -> u32 {
-        let kernel = Maps::new(context);
+        let kernel = Maps::<true>::new(context);
         let decision = lb_ebpf::run_stage::<_, GENERIC>(&kernel, Maps::packet(context), stage);
-        finish(context, &kernel, decision)
+        if decision.egress.way == Way::Stage {
+            enter::<GENERIC>(context, decision);
+        }
+        count(context, &kernel, decision);
+        if !vlan::leave(&kernel, decision) {
+            return xdp_action::XDP_ABORTED;
+        }
+        carry_out(decision)
     }
 
-    /// Counts a decision and carries it out.
+    /// Goes on in a rare stage. It does not return unless the stage is missing, which the verdict says.
     #[inline(always)]
-    fn finish(context: &XdpContext, kernel: &Maps, decision: Decision) -> u32 {
+    fn enter<const GENERIC: bool>(context: &XdpContext, decision: Decision) {
+        let variant = if GENERIC { Variant::Generic } else { Variant::Native };
+        Maps::enter(context, decision.egress.number, variant);
+    }
+
+    #[inline(always)]
+    fn count<K: Kernel>(context: &XdpContext, kernel: &K, decision: Decision) {
         kernel.count(decision.verdict);
         log::decision(context, decision.verdict);
+    }
+
+    #[inline(always)]
+    fn carry_out(decision: Decision) -> u32 {
         match action(decision.verdict) {
             Action::Pass => xdp_action::XDP_PASS,
             Action::Drop => xdp_action::XDP_DROP,

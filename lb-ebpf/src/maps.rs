@@ -18,8 +18,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Device, FlowKey, FlowState, Interface, Mac, NatReply,
-    NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Stage, Variant,
-    Verdict, Vip, limits,
+    NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Stage, Tag,
+    Variant, Verdict, Vip, VlanKey, limits,
 };
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     kernel::{Kernel, LONGEST_SUM, Question, Route},
     packet::{Packet, masked},
     parse::{Ends, ends},
+    vlan::Tags,
 };
 
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -63,6 +64,8 @@ static EGRESS: DevMap<{ limits::INTERFACES as usize }> = DevMap::new();
 #[btf_map]
 static DEVICES: Array<Device, { Device::PLACES as usize }> = Array::new();
 #[btf_map]
+static VLANS: HashMap<VlanKey, u32, { limits::VLANS as usize }, GROWING> = HashMap::new();
+#[btf_map]
 static DIRECTORS: HashMap<u64, u8, { limits::DIRECTORS as usize }, GROWING> = HashMap::new();
 #[btf_map]
 static NAT_REPLIES: HashMap<NatReplyKey, NatReply, { limits::NAT_REPLIES as usize }, GROWING> =
@@ -90,24 +93,21 @@ const SCRATCH_LENGTH: u32 = LONGEST_SUM.next_power_of_two();
 #[btf_map]
 static ENDS: PerCpuArray<Ends, 1> = PerCpuArray::new();
 
-/// The maps, seen from one packet.
-pub struct Maps {
+/// The tags of the packet that runs on this CPU, on their way from a tagged packet's stage to any other.
+#[btf_map]
+static TAGS: PerCpuArray<Tags, 1> = PerCpuArray::new();
+
+/// The maps, seen from one packet. `RARE`: from a rare stage, which a tagged packet may have come to.
+pub struct Maps<const RARE: bool> {
     context: *mut xdp_md,
     ingress: u32,
 }
 
-impl Maps {
+impl<const RARE: bool> Maps<RARE> {
     /// For the packet of `context`.
     #[inline(always)]
     pub fn new(context: &XdpContext) -> Self {
         Self { context: context.ctx, ingress: context.ingress_ifindex() as u32 }
-    }
-
-    /// The packet of `context`.
-    #[inline(always)]
-    pub fn packet(context: &XdpContext) -> Packet {
-        // SAFETY: the kernel lends the program the bytes between the two for this one run.
-        unsafe { Packet::new(context.data() as *mut u8, context.data_end() as *mut u8) }
     }
 
     /// The packet after its start has moved.
@@ -115,6 +115,21 @@ impl Maps {
     fn packet_again(&self) -> Packet {
         // SAFETY: the context is the running packet's; the kernel lends the program the bytes between the two.
         unsafe { Packet::new((*self.context).data as *mut u8, (*self.context).data_end as *mut u8) }
+    }
+}
+
+impl Maps<false> {
+    /// Notes that the packet came untagged, for the stage it goes on in.
+    #[inline(always)]
+    pub fn forget_tags(&self) {
+        keep_tags(&Tags::NONE);
+    }
+
+    /// The packet of `context`.
+    #[inline(always)]
+    pub fn packet(context: &XdpContext) -> Packet {
+        // SAFETY: the kernel lends the program the bytes between the two for this one run.
+        unsafe { Packet::new(context.data() as *mut u8, context.data_end() as *mut u8) }
     }
 
     /// Notes who talks to whom, for the log.
@@ -157,10 +172,30 @@ impl Maps {
     }
 }
 
-impl Kernel for Maps {
+impl<const RARE: bool> Kernel for Maps<RARE> {
     #[inline(always)]
     fn ingress(&self) -> u32 {
         self.ingress
+    }
+
+    #[inline(always)]
+    fn logical_ingress(&self) -> u32 {
+        let tags = self.tags();
+        if tags.first == Tag::NONE { self.ingress } else { tags.device }
+    }
+
+    #[inline(always)]
+    fn keep_tags(&self, tags: &Tags) {
+        keep_tags(tags);
+    }
+
+    #[inline(always)]
+    fn tags(&self) -> Tags {
+        if !RARE {
+            return Tags::NONE;
+        }
+        // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
+        TAGS.get_ptr(0).map_or(Tags::NONE, |tags| unsafe { *tags })
     }
 
     #[inline(always)]
@@ -264,6 +299,12 @@ impl Kernel for Maps {
     }
 
     #[inline(always)]
+    fn vlan(&self, key: &VlanKey) -> Option<u32> {
+        // SAFETY: the program never changes the map; the value is copied at once.
+        unsafe { VLANS.get(key) }.copied()
+    }
+
+    #[inline(always)]
     fn is_director(&self, mac_key: u64) -> bool {
         DIRECTORS.get_ptr(mac_key).is_some()
     }
@@ -292,7 +333,7 @@ impl Kernel for Maps {
 
     #[inline(always)]
     fn route(&self, question: &Question) -> Route {
-        route(self.context, self.ingress, question)
+        route(self.context, self.logical_ingress(), question)
     }
 
     #[inline(always)]
@@ -326,6 +367,14 @@ impl Kernel for Maps {
                 (*counters).connections += u64::from(opens_connection);
             }
         }
+    }
+}
+
+#[inline(always)]
+fn keep_tags(tags: &Tags) {
+    if let Some(kept) = TAGS.get_ptr_mut(0) {
+        // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
+        unsafe { *kept = *tags };
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
 
 use lb_common::{
     Address, Backend, Be16, Be32, Device, FlowKey, FlowState, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
-    NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Stage, Verdict,
-    Vip,
+    NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Stage, Tag,
+    Verdict, Vip, VlanKey,
 };
 
 use crate::{
@@ -17,11 +17,13 @@ use crate::{
     decision::{Action, Decision, Egress, Way, action},
     kernel::{Kernel, LONGEST_SUM, Question, Route},
     packet::{Header, Packet},
+    vlan::Tags,
 };
 
 mod addressed;
 mod icmp;
 mod track;
+mod vlan;
 
 const CLIENT: Be32 = Be32::from_octets([10, 0, 0, 9]);
 const VIP: Be32 = Be32::from_octets([172, 20, 128, 4]);
@@ -44,11 +46,12 @@ struct Maps {
     failed: HashSet<u32>,
     interfaces: HashMap<u16, Interface>,
     directors: HashSet<u64>,
-    device: Option<Device>,
+    devices: Vec<Device>,
+    tags: Cell<Tags>,
     route: Route,
     asked: Cell<Option<Question>>,
-    packet: Cell<Option<Packet>>,
-    length: usize,
+    /// Where room begins, the frame, and where it ends.
+    bounds: Cell<(*mut u8, *mut u8, *mut u8)>,
     verdicts: RefCell<Vec<Verdict>>,
     counted: RefCell<Vec<(u32, u32, bool)>>,
 }
@@ -75,26 +78,48 @@ impl Maps {
                 Interface { ifindex: INGRESS, mac: OWN, mtu: 1500, ..Interface::default() },
             )]),
             directors: HashSet::new(),
-            device: Some(Device { ifindex: INGRESS, mac: OWN, ..Device::default() }),
+            devices: vec![Device { ifindex: INGRESS, mac: OWN, ..Device::default() }],
+            tags: Cell::new(Tags::NONE),
             route: Route::NotForwarded,
             asked: Cell::new(None),
-            packet: Cell::new(None),
-            length: 0,
+            bounds: Cell::new((std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut())),
             verdicts: RefCell::default(),
             counted: RefCell::default(),
         }
     }
 
     fn run<const GENERIC: bool>(&mut self, frame: &mut [u8]) -> Decision {
-        self.length = frame.len();
         let range = frame.as_mut_ptr_range();
-        // SAFETY: the frame outlives the run, and only the packet is used meanwhile.
-        let packet = unsafe { Packet::new(range.start, range.end) };
-        self.packet.set(Some(packet));
-        let mut decision = crate::run::<_, GENERIC>(&*self, packet);
-        if decision.egress.way == Way::Stage {
+        self.run_between::<GENERIC>(range.start, range.start, range.end)
+    }
+
+    /// Runs a frame with room before it; what leaves, with its tags.
+    fn forward<const GENERIC: bool>(&mut self, frame: &[u8]) -> (Decision, Vec<u8>) {
+        const ROOM: usize = 64;
+        let mut buffer = vec![0; ROOM];
+        buffer.extend(frame);
+        let range = buffer.as_mut_ptr_range();
+        let decision = self.run_between::<GENERIC>(range.start, range.start.wrapping_add(ROOM), range.end);
+        assert!(crate::vlan::leave(&*self, decision), "there is room");
+        let (floor, start, _) = self.bounds.get();
+        (decision, buffer[start as usize - floor as usize..].to_vec())
+    }
+
+    /// The frame as it is now.
+    fn packet(&self) -> Packet {
+        let (_, start, end) = self.bounds.get();
+        // SAFETY: the bytes that `run_between` was given outlive the run, and only the packet is used meanwhile.
+        unsafe { Packet::new(start, end) }
+    }
+
+    /// Runs the frame between `start` and `end`, with room from `floor` on.
+    fn run_between<const GENERIC: bool>(&mut self, floor: *mut u8, start: *mut u8, end: *mut u8) -> Decision {
+        self.bounds.set((floor, start, end));
+        self.tags.set(Tags::NONE);
+        let mut decision = crate::run::<_, GENERIC>(&*self, self.packet());
+        while decision.egress.way == Way::Stage {
             let stage = Stage::ALL[decision.egress.number as usize];
-            decision = crate::run_stage::<_, GENERIC>(&*self, packet, stage);
+            decision = crate::run_stage::<_, GENERIC>(&*self, self.packet(), stage);
         }
         self.count(decision.verdict);
         decision
@@ -104,6 +129,19 @@ impl Maps {
 impl Kernel for Maps {
     fn ingress(&self) -> u32 {
         INGRESS
+    }
+
+    fn logical_ingress(&self) -> u32 {
+        let tags = self.tags.get();
+        if tags == Tags::NONE { INGRESS } else { tags.device }
+    }
+
+    fn keep_tags(&self, tags: &Tags) {
+        self.tags.set(*tags);
+    }
+
+    fn tags(&self) -> Tags {
+        self.tags.get()
     }
 
     fn now(&self) -> u64 {
@@ -180,7 +218,12 @@ impl Kernel for Maps {
     }
 
     fn device(&self, ifindex: u32) -> Option<Device> {
-        self.device.filter(|device| device.ifindex == ifindex)
+        self.devices.iter().find(|device| device.ifindex == ifindex).copied()
+    }
+
+    fn vlan(&self, key: &VlanKey) -> Option<u32> {
+        let is_vlan = |device: &&Device| device.tag != Tag::NONE && device.vlan_key() == *key;
+        self.devices.iter().find(is_vlan).map(|device| device.ifindex)
     }
 
     fn is_director(&self, mac_key: u64) -> bool {
@@ -211,10 +254,10 @@ impl Kernel for Maps {
     }
 
     fn sum(&self, offset: u32, length: u32) -> Option<u32> {
-        if length > LONGEST_SUM || (offset + length) as usize > self.length {
+        let packet = self.packet();
+        if length > LONGEST_SUM || !packet.holds(offset + length) {
             return None;
         }
-        let packet = self.packet.get()?;
         let byte = |at: u32| packet.header_at::<1>(at).map(Header::read::<u8, 0>);
         (0..length).step_by(2).try_fold(0, |sum: u32, at| {
             let second = if at + 1 < length { byte(offset + at + 1)? } else { 0 };
@@ -222,8 +265,13 @@ impl Kernel for Maps {
         })
     }
 
-    fn grow(&self, _: i32) -> Option<Packet> {
-        None
+    fn grow(&self, bytes: i32) -> Option<Packet> {
+        let (floor, start, end) = self.bounds.get();
+        let start = start.wrapping_offset(-(bytes as isize));
+        (floor..=end).contains(&start).then(|| {
+            self.bounds.set((floor, start, end));
+            self.packet()
+        })
     }
 
     fn count(&self, verdict: Verdict) {
@@ -286,7 +334,7 @@ fn dr_changes_ethernet_and_ttl_only() {
     let (before, mut frame) = (to_service(), to_service());
     let decision = maps.run::<false>(&mut frame);
 
-    assert_eq!(decision, Decision { verdict: Verdict::Dr, egress: Egress::BACK });
+    assert_eq!(decision, Decision { verdict: Verdict::Dr, egress: Egress::back(Tag::NONE) });
     assert_eq!(frame[..6], NEIGHBOUR.0);
     assert_eq!(frame[6..12], OWN.0);
     assert_eq!(frame[22], 63);
@@ -317,19 +365,20 @@ fn another_interface_is_reached_through_its_slot() {
     let mut maps = Maps::new(MODE_DR);
     maps.interfaces
         .insert(1, Interface { ifindex: INGRESS + 1, mac: OWN, mtu: 1500, ..Interface::default() });
-    assert_eq!(maps.run::<false>(&mut to_service()).egress, Egress::slot(1));
+    assert_eq!(maps.run::<false>(&mut to_service()).egress, Egress::slot(1, Tag::NONE));
 }
 
 #[test]
 fn what_generic_mode_cannot_redirect_goes_by_the_stack_or_is_counted() {
     let length = to_service().len();
     let mtu = length as u16 - 14 - 1;
+    let back = Egress::back(Tag::NONE);
     // (mode, out through, verdict and egress in generic mode, in native mode)
     let cases = [
-        (MODE_NAT, INGRESS + 1, (Verdict::Nat, Egress::STACK), (Verdict::Nat, Egress::slot(1))),
-        (MODE_NAT, INGRESS, (Verdict::Nat, Egress::BACK), (Verdict::Nat, Egress::BACK)),
-        (MODE_DR, INGRESS + 1, (Verdict::TooLong, Egress::NONE), (Verdict::Dr, Egress::slot(1))),
-        (MODE_DR, INGRESS, (Verdict::Dr, Egress::BACK), (Verdict::Dr, Egress::BACK)),
+        (MODE_NAT, INGRESS + 1, (Verdict::Nat, Egress::STACK), (Verdict::Nat, Egress::slot(1, Tag::NONE))),
+        (MODE_NAT, INGRESS, (Verdict::Nat, back), (Verdict::Nat, back)),
+        (MODE_DR, INGRESS + 1, (Verdict::TooLong, Egress::NONE), (Verdict::Dr, Egress::slot(1, Tag::NONE))),
+        (MODE_DR, INGRESS, (Verdict::Dr, back), (Verdict::Dr, back)),
     ];
     for (mode, ifindex, generic, native) in cases {
         let mut maps = Maps::new(mode);
@@ -425,7 +474,7 @@ fn reply_asks_for_the_route_of_what_will_leave() {
     let mut frame = reply();
     let decision = maps.run::<false>(&mut frame);
 
-    assert_eq!(decision, Decision { verdict: Verdict::NatReply, egress: Egress::interface(9) });
+    assert_eq!(decision, Decision { verdict: Verdict::NatReply, egress: Egress::interface(9, Tag::NONE) });
     assert_eq!(frame[26..30], VIP.octets());
     assert_eq!(frame[34..36], 80_u16.to_be_bytes());
     assert_checksums(&frame);

@@ -49,8 +49,8 @@ fn foreign_traffic_is_not_asked_whom_it_is_for() {
 
 #[test]
 fn interface_that_nobody_described_takes_everything() {
-    let mut maps = Maps { device: None, ..Maps::new(MODE_DR) };
+    let mut maps = Maps { devices: Vec::new(), ..Maps::new(MODE_DR) };
     assert_eq!(maps.run::<false>(&mut to(SOMEBODY, to_service())).verdict, Verdict::Dr);
-    maps.device = Some(Device { ifindex: INGRESS + 1, mac: OWN, ..Device::default() });
+    maps.devices.push(Device { ifindex: INGRESS + 1, mac: OWN, ..Device::default() });
     assert_eq!(maps.run::<false>(&mut to(SOMEBODY, to_service())).verdict, Verdict::Dr);
 }

@@ -292,7 +292,12 @@ impl Forwarding {
             if self.devices.get(place) == Some(device) {
                 continue;
             }
-            match dataplane.put_device(*device) {
+            // Only the MAC address changes in place; any other change is another device.
+            let forgotten = match self.devices.get(place) {
+                Some(before) if before.vlan_key() != device.vlan_key() => dataplane.delete_device(*before),
+                _ => Ok(()),
+            };
+            match forgotten.and_then(|()| dataplane.put_device(*device)) {
                 Ok(()) => {
                     self.devices.insert(*place, *device);
                 }
@@ -302,7 +307,7 @@ impl Forwarding {
         let gone: Vec<Device> =
             self.devices.iter().filter(|(place, _)| !wanted.contains_key(place)).map(|(_, d)| *d).collect();
         for device in gone {
-            match dataplane.delete_device(device.ifindex) {
+            match dataplane.delete_device(device) {
                 Ok(()) => {
                     self.devices.remove(&Device::place(device.ifindex));
                 }

@@ -8,7 +8,7 @@ use std::{
 
 use lb_common::{
     Address, BackendCounters, Be16, Device, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
-    Service as ServiceValue, ServiceKey6, limits, slot_backend,
+    Service as ServiceValue, ServiceKey6, Tag, limits, slot_backend,
 };
 
 mod flows;
@@ -32,7 +32,8 @@ const NODE_A: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 2));
 const NODE_B: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 3));
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 4));
 const NODE_A_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
-const DEVICE: Device = Device { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 0x0a]), vlan: Be16(0), parent: 0 };
+const DEVICE: Device =
+    Device { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 0x0a]), reserved: 0, parent: 0, tag: Tag::NONE };
 const MAC_B: Mac = Mac([2, 0, 0, 0, 0, 0x0b]);
 
 /// What node-a knows: itself, and node-b's MAC address behind slot 0.
@@ -203,6 +204,10 @@ fn devices_follow_their_addresses_and_share_no_place() {
     let moved = Device { mac: MAC_B, ..DEVICE };
     assert_eq!(node.apply(&describe(&[moved])), [Operation::PutDevice(moved)]);
 
+    let vlan = Device { parent: 3, tag: Tag::new(Tag::PROTOCOL, 100), ..moved };
+    assert_eq!(node.apply(&describe(&[vlan])), [Operation::DeleteDevice(moved), Operation::PutDevice(vlan)]);
+    node.apply(&describe(&[moved]));
+
     let other = Device { ifindex: DEVICE.ifindex + Device::PLACES, ..DEVICE };
     let complaints = node.complaints(&describe(&[moved, other]));
     assert!(complaints.len() == 1 && complaints[0].contains("7 and 4103"), "{complaints:?}");
@@ -215,7 +220,7 @@ fn devices_that_are_gone_are_forgotten() {
     let wanted = desired(&tutorial(), &NodeA::default());
     node.apply(&wanted);
     let operations = node.apply(&Desired { devices: BTreeMap::new(), ..wanted });
-    assert_eq!(operations, [Operation::DeleteDevice(DEVICE.ifindex)]);
+    assert_eq!(operations, [Operation::DeleteDevice(DEVICE)]);
     assert!(node.dataplane.devices.is_empty());
 }
 

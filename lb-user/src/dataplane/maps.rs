@@ -12,7 +12,7 @@ use aya::{
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Device, Interface, NatReply, NatReplyKey, NatReplyKey6,
-    RangeKey, Service, ServiceKey, ServiceKey6, Settings, Vip, names,
+    RangeKey, Service, ServiceKey, ServiceKey6, Settings, Vip, VlanKey, names,
 };
 
 use super::{DataplaneError, flows::Flows, mapped::Mapped};
@@ -33,6 +33,7 @@ pub(super) struct Maps {
     pub(super) interfaces: Array<MapData, Interface>,
     pub(super) egress: DevMap<MapData>,
     pub(super) devices: Array<MapData, Device>,
+    pub(super) vlans: Hash<VlanKey, u32>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) backends: Words,
     pub(super) leases: Words,
@@ -60,6 +61,7 @@ impl Maps {
             interfaces: take(ebpf, names::INTERFACES)?,
             egress: take(ebpf, names::EGRESS)?,
             devices: take(ebpf, names::DEVICES)?,
+            vlans: Hash::take(ebpf, names::VLANS)?,
             settings: take(ebpf, names::SETTINGS)?,
             backends: Words::take::<Backend>(ebpf, names::BACKENDS)?,
             leases: Words::take::<u64>(ebpf, names::LEASES)?,

@@ -29,7 +29,7 @@ pub enum Operation {
     SetLease(u32, u64),
     PutInterface(u16, Interface),
     PutDevice(Device),
-    DeleteDevice(u32),
+    DeleteDevice(Device),
     PutDirector(Mac),
     DeleteDirector(Mac),
     PutNatReply(NatReplyKey6, NatReply),
@@ -195,9 +195,9 @@ impl Dataplane for MemoryDataplane {
         Ok(())
     }
 
-    fn delete_device(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
-        self.record(Operation::DeleteDevice(ifindex))?;
-        self.devices.remove(&Device::place(ifindex));
+    fn delete_device(&mut self, device: Device) -> Result<(), DataplaneError> {
+        self.record(Operation::DeleteDevice(device))?;
+        self.devices.remove(&Device::place(device.ifindex));
         Ok(())
     }
 

@@ -69,8 +69,8 @@ pub trait Dataplane: Send {
     fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError>;
     /// Describes one of the node's own devices, in place of any other that has the same [`Device::place`].
     fn put_device(&mut self, device: Device) -> Result<(), DataplaneError>;
-    /// Forgets what is known of the device at the place of this index.
-    fn delete_device(&mut self, ifindex: u32) -> Result<(), DataplaneError>;
+    /// Forgets it.
+    fn delete_device(&mut self, device: Device) -> Result<(), DataplaneError>;
     /// Notes the MAC address of another director.
     fn put_director(&mut self, mac: Mac) -> Result<(), DataplaneError>;
     /// Forgets it.

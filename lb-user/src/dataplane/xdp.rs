@@ -8,7 +8,7 @@ use aya::{
 };
 use lb_common::{
     Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
-    NextHop, RangeKey, Service, ServiceKey6, Settings, Verdict, Vip, limits, names,
+    NextHop, RangeKey, Service, ServiceKey6, Settings, Tag, Verdict, Vip, limits, names,
 };
 
 use super::{
@@ -254,14 +254,22 @@ impl Dataplane for XdpDataplane {
             names::DEVICES,
             "write",
             device.ifindex,
-        ))
+        ))?;
+        if device.tag == Tag::NONE {
+            return Ok(());
+        }
+        self.maps.vlans.put(device.vlan_key(), device.ifindex)
     }
 
-    fn delete_device(&mut self, ifindex: u32) -> Result<(), DataplaneError> {
-        self.maps.devices.set(Device::place(ifindex), Device::default(), 0).map_err(failed(
+    fn delete_device(&mut self, device: Device) -> Result<(), DataplaneError> {
+        if device.tag != Tag::NONE {
+            self.maps.vlans.delete(device.vlan_key())?;
+        }
+        let place = Device::place(device.ifindex);
+        self.maps.devices.set(place, Device::default(), 0).map_err(failed(
             names::DEVICES,
             "delete",
-            ifindex,
+            device.ifindex,
         ))
     }
 

@@ -5,6 +5,7 @@ mod differential;
 mod fixtures;
 mod fixtures_edges;
 mod fixtures_icmp;
+mod fixtures_vlan;
 mod flows;
 mod log;
 mod model;
