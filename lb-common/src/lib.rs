@@ -16,6 +16,7 @@ mod address;
 mod backend;
 mod device;
 mod flow;
+mod fragment;
 mod keys;
 mod ownership;
 mod stage;
@@ -28,6 +29,9 @@ pub use backend::{
 };
 pub use device::{Device, Tag, VlanKey};
 pub use flow::{Flow, slot};
+pub use fragment::{
+    FRAGMENT_LIFETIME, FRAGMENT_OF_REPLY, FRAGMENT_TO_BACKEND, FRAGMENT_TO_STACK, FragmentKey, FragmentState,
+};
 pub use keys::{
     Be16, Be32, FlowKey, FlowState, Mac, NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey,
     ServiceKey6, Settings, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
@@ -67,6 +71,8 @@ pub mod limits {
     pub const NAT_REPLIES: u32 = 16_384;
     /// Prefixes of port ranges; a range is at most 30 of them.
     pub const SERVICE_RANGES: u32 = 4_096;
+    /// Packets in pieces that are remembered.
+    pub const FRAGMENTS: u32 = 16_384;
     /// Flows of unsettled slots that are remembered.
     pub const FLOWS: u32 = 131_072;
 }

@@ -32,11 +32,13 @@ pub enum Stage {
     IcmpError,
     /// A frame with VLAN tags.
     Tagged,
+    /// A piece of a packet, on either way.
+    Fragment,
 }
 
 impl Stage {
     /// Every rare stage.
-    pub const ALL: &'static [Self] = &[Self::IcmpError, Self::Tagged];
+    pub const ALL: &'static [Self] = &[Self::IcmpError, Self::Tagged, Self::Fragment];
     /// The number of entries of `STAGES`.
     pub const SLOTS: u32 = (Self::ALL.len() * Variant::ALL.len()) as u32;
 
@@ -47,6 +49,8 @@ impl Stage {
             (Self::IcmpError, Variant::Generic) => "lb_icmp_error_generic",
             (Self::Tagged, Variant::Native) => "lb_tagged_native",
             (Self::Tagged, Variant::Generic) => "lb_tagged_generic",
+            (Self::Fragment, Variant::Native) => "lb_fragment_native",
+            (Self::Fragment, Variant::Generic) => "lb_fragment_generic",
         }
     }
 

@@ -44,8 +44,10 @@ verdicts! {
     VipNotOwner = "vip_not_owner",
     /// To a VIP whose lease has run out; dropped.
     LeaseExpired = "lease_expired",
-    /// A fragment to a VIP whose lease has not run out; passed to the stack.
+    /// A fragment to a VIP but to no service of it, whose lease has not run out; passed to the stack.
     Fragment = "fragment",
+    /// A fragment to a VIP whose first fragment was not seen, or more than 30 s ago; passed to the stack.
+    FragmentUnknown = "fragment_unknown",
     /// To a VIP, but too short, inconsistent, or with an unfinished checksum over more bytes than can be summed;
     /// dropped.
     Malformed = "malformed",

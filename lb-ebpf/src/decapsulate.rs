@@ -77,6 +77,10 @@ fn is_for_local_backend<K: Kernel, I: Parse>(kernel: &K, packet: Packet) -> bool
         // About a packet of a local backend, or else the stack sees to it.
         return I::vip(kernel, ip.destination()).is_some();
     }
+    // Whoever put a piece into a packet has seen the ports, which only the first one has.
+    if payload.kind == Kind::Fragment {
+        return I::vip(kernel, ip.destination()).is_some();
+    }
     if payload.kind != Kind::Segment {
         return false;
     }

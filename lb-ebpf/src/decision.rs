@@ -114,6 +114,7 @@ pub const fn action(verdict: Verdict) -> Action {
         | Verdict::ArpOwner
         | Verdict::VipStack
         | Verdict::Fragment
+        | Verdict::FragmentUnknown
         | Verdict::Delivered
         | Verdict::Decapsulated
         | Verdict::Local
@@ -178,6 +179,7 @@ pub const fn severity(verdict: Verdict) -> Severity {
         Verdict::OtherMac
         | Verdict::VipStack
         | Verdict::Fragment
+        | Verdict::FragmentUnknown
         | Verdict::Delivered
         | Verdict::Local
         | Verdict::Dr

@@ -2,7 +2,7 @@
 //!
 //! A rare stage, and so a program of its own.
 
-use lb_common::{Backend, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Service, Verdict, Vip};
+use lb_common::{Backend, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Service, Verdict};
 
 use crate::{
     checksum,
@@ -67,7 +67,9 @@ impl<I: Quoted> Error<I> {
         }
         match vip {
             Some(vip) => {
-                let service = find(kernel, vip, &quote).ok_or_else(elsewhere)?;
+                // The one whose backend sent what is quoted.
+                let service =
+                    service::of_vip::<K, I>(kernel, vip, &quote.reversed()).ok_or_else(elsewhere)?;
                 self.to_backend::<K, GENERIC>(kernel, &quote, &service)
             }
             None => self.to_client::<K, GENERIC>(kernel, &quote),
@@ -169,15 +171,4 @@ impl<I: Quoted> Error<I> {
         let checksum = checksum::replace(self.icmp.read::<u16, 2>(), old, sum());
         self.icmp.write::<u16, 2>(checksum);
     }
-}
-
-/// The service whose backend sent what is quoted.
-#[inline(always)]
-fn find<K: Kernel, I: Quoted>(kernel: &K, vip: Vip, quote: &Quote<I>) -> Option<Service> {
-    let flow = quote.reversed();
-    let service = I::service(kernel, &flow);
-    if service.is_none() && vip.flags & Vip::HAS_RANGES != 0 {
-        return service::range(kernel, &flow);
-    }
-    service
 }

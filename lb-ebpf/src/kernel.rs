@@ -3,8 +3,8 @@
 //! In the XDP program it is `maps::Maps`; tests on the host bring their own.
 
 use lb_common::{
-    Address, Backend, Be16, Be32, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey,
-    NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip, VlanKey,
+    Address, Backend, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState, Interface, Mac,
+    NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip, VlanKey,
 };
 
 use crate::{packet::Packet, vlan::Tags};
@@ -42,6 +42,10 @@ pub trait Kernel {
     fn recall(&self, key: &FlowKey, now: u64) -> Option<u32>;
     /// The same without a trace.
     fn peek(&self, key: &FlowKey) -> Option<u32>;
+    /// Looks up `FRAGMENTS`.
+    fn recall_fragment(&self, key: &FragmentKey) -> Option<FragmentState>;
+    /// Writes to `FRAGMENTS`.
+    fn remember_fragment(&self, key: &FragmentKey, state: &FragmentState);
     /// Writes to `FLOWS`.
     fn remember(&self, key: &FlowKey, state: &FlowState);
     /// Looks up `BACKENDS`.

@@ -14,6 +14,7 @@ mod decapsulate;
 pub mod decision;
 mod extension;
 mod forward;
+mod fragment;
 mod guard;
 mod icmp_error;
 pub mod ip;
@@ -57,6 +58,7 @@ pub fn run<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Decisi
 pub fn run_stage<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet, stage: Stage) -> Decision {
     match stage {
         Stage::IcmpError => icmp_error::run::<K, GENERIC>(kernel, packet),
+        Stage::Fragment => fragment::run::<K, GENERIC>(kernel, packet),
         Stage::Tagged => vlan::run::<K, GENERIC>(kernel, packet),
     }
     .unwrap_or_else(Decision::from)
@@ -132,10 +134,16 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
         if is_error {
             return Ok(Decision::go_on_in(Stage::IcmpError));
         }
+        if payload.kind == Kind::Fragment {
+            return Ok(Decision::go_on_in(Stage::Fragment));
+        }
         return Err(guard::vip(kernel, vip, payload.kind, ethernet));
     }
     if is_error && kernel.has_nat_replies() {
         return Ok(Decision::go_on_in(Stage::IcmpError));
+    }
+    if payload.kind == Kind::Fragment && kernel.has_nat_replies() {
+        return Ok(Decision::go_on_in(Stage::Fragment));
     }
     if payload.kind == Kind::Packet && kernel.has_local_services() {
         return Err(decapsulate::run(kernel, packet, segment.offset));

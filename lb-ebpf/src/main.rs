@@ -29,6 +29,18 @@ mod entry {
         run::<true>(&context)
     }
 
+    /// `Stage::Fragment.program(Variant::Native)`
+    #[xdp]
+    pub(crate) fn lb_fragment_native(context: XdpContext) -> u32 {
+        run_stage::<false>(&context, Stage::Fragment)
+    }
+
+    /// `Stage::Fragment.program(Variant::Generic)`
+    #[xdp]
+    pub(crate) fn lb_fragment_generic(context: XdpContext) -> u32 {
+        run_stage::<true>(&context, Stage::Fragment)
+    }
+
     /// `Stage::Tagged.program(Variant::Native)`
     #[xdp]
     pub(crate) fn lb_tagged_native(context: XdpContext) -> u32 {

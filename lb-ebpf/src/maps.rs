@@ -17,9 +17,9 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Be32, Device, FlowKey, FlowState, Interface, Mac, NatReply,
-    NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Stage, Tag,
-    Variant, Verdict, Vip, VlanKey, limits,
+    Address, Backend, BackendCounters, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState,
+    Interface, Mac, NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6,
+    Settings, Stage, Tag, Variant, Verdict, Vip, VlanKey, limits,
 };
 
 use crate::{
@@ -49,6 +49,8 @@ static SERVICE_RANGES: LpmTrie<RangeKey, Service, { limits::SERVICE_RANGES as us
 static RINGS: ArrayOfMaps<Ring, { limits::RINGS as usize }> = ArrayOfMaps::new();
 #[btf_map]
 static FLOWS: LruHashMap<FlowKey, FlowState, { limits::FLOWS as usize }> = LruHashMap::new();
+#[btf_map]
+static FRAGMENTS: LruHashMap<FragmentKey, FragmentState, { limits::FRAGMENTS as usize }> = LruHashMap::new();
 #[btf_map]
 static BACKENDS: Array<Backend, { limits::BACKENDS as usize }, MAPPED> = Array::new();
 #[btf_map]
@@ -275,6 +277,19 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
     fn remember(&self, key: &FlowKey, state: &FlowState) {
         // It fails only when every entry is being replaced on another CPU; the flow's next packet asks again.
         let _ = FLOWS.insert(key, state, 0);
+    }
+
+    #[inline(always)]
+    fn recall_fragment(&self, key: &FragmentKey) -> Option<FragmentState> {
+        // SAFETY: the value is copied at once. An entry is replaced whole, by another in its place; the kernel keeps a
+        // deleted one's memory for a while, and another packet's pieces are no more lost by that than by the LRU.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember_fragment(&self, key: &FragmentKey, state: &FragmentState) {
+        // It fails only when every entry is being replaced on another CPU; then the later pieces are unknown.
+        let _ = FRAGMENTS.insert(key, state, 0);
     }
 
     #[inline(always)]

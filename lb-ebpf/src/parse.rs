@@ -71,7 +71,8 @@ impl Ethernet {
 pub struct Payload<I> {
     /// What it is.
     pub kind: Kind,
-    /// The TCP or UDP header; its offset and length hold for [`Kind::Icmp`] and [`Kind::Packet`] too.
+    /// The TCP or UDP header; its offset and length hold for all kinds but [`Kind::Malformed`]: those of
+    /// what follows the IP headers.
     pub segment: Segment<I>,
 }
 
@@ -137,7 +138,7 @@ impl Parse for Ipv4 {
             return Payload::of(self, Kind::Malformed, 0, 0);
         }
         if self.fragmentation() & OFFSET_OR_MORE != 0 {
-            return Payload::of(self, Kind::Fragment, 0, 0);
+            return Payload::of(self, Kind::Fragment, ETHERNET + header, total - header);
         }
         upper(packet, self, self.protocol(), ETHERNET + header, total - header)
     }
@@ -160,7 +161,7 @@ impl Parse for Ipv6 {
             return Payload::of(self, Kind::Malformed, 0, 0);
         }
         if fragment {
-            return Payload::of(self, Kind::Fragment, 0, 0);
+            return Payload::of(self, Kind::Fragment, offset, ETHERNET + total - offset);
         }
         upper(packet, self, protocol, offset, ETHERNET + total - offset)
     }

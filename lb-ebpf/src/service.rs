@@ -1,10 +1,10 @@
 //! Which service a packet is for, and which of its backends takes the flow.
 
 use lb_common::{
-    Backend, Flow, Ownership, RangeKey, Service, Verdict, slot, slot_backend, slot_is_unsettled,
+    Backend, Flow, Ownership, RangeKey, Service, Verdict, Vip, slot, slot_backend, slot_is_unsettled,
 };
 
-use crate::{guard, kernel::Kernel, parse::Ethernet, track};
+use crate::{guard, ip::Ip, kernel::Kernel, parse::Ethernet, track};
 
 /// The service of a range of ports that a flow is addressed to.
 #[inline(always)]
@@ -15,6 +15,16 @@ pub(crate) fn range<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
         reserved: 0,
         port: flow.destination_port,
     })
+}
+
+/// The service that a flow to a VIP is addressed to.
+#[inline(always)]
+pub(crate) fn of_vip<K: Kernel, I: Ip>(kernel: &K, vip: Vip, flow: &Flow) -> Option<Service> {
+    let service = I::service(kernel, flow);
+    if service.is_none() && vip.flags & Vip::HAS_RANGES != 0 {
+        return range(kernel, flow);
+    }
+    service
 }
 
 /// Whether a packet to a service may be steered; `Err` with what happens to it instead.

@@ -7,9 +7,9 @@ use std::{
 };
 
 use lb_common::{
-    Address, Backend, Be16, Be32, Device, FlowKey, FlowState, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
-    NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6, Stage, Tag,
-    Verdict, Vip, VlanKey,
+    Address, Backend, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState, Interface, MODE_DR,
+    MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey,
+    ServiceKey6, Stage, Tag, Verdict, Vip, VlanKey,
 };
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod addressed;
+mod fragments;
 mod icmp;
 mod track;
 mod vlan;
@@ -43,6 +44,7 @@ struct Maps {
     /// Every slot of the ring of previous backends.
     previous: u32,
     flows: RefCell<HashMap<FlowKey, FlowState>>,
+    fragments: RefCell<HashMap<FragmentKey, FragmentState>>,
     failed: HashSet<u32>,
     interfaces: HashMap<u16, Interface>,
     directors: HashSet<u64>,
@@ -72,6 +74,7 @@ impl Maps {
             slot: 1,
             previous: 0,
             flows: RefCell::default(),
+            fragments: RefCell::default(),
             failed: HashSet::new(),
             interfaces: HashMap::from([(
                 1,
@@ -206,6 +209,14 @@ impl Kernel for Maps {
 
     fn remember(&self, key: &FlowKey, state: &FlowState) {
         self.flows.borrow_mut().insert(*key, *state);
+    }
+
+    fn recall_fragment(&self, key: &FragmentKey) -> Option<FragmentState> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn remember_fragment(&self, key: &FragmentKey, state: &FragmentState) {
+        self.fragments.borrow_mut().insert(*key, *state);
     }
 
     fn backend(&self, id: u32) -> Option<Backend> {

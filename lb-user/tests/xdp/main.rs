@@ -4,6 +4,7 @@ mod attach;
 mod differential;
 mod fixtures;
 mod fixtures_edges;
+mod fixtures_fragments;
 mod fixtures_icmp;
 mod fixtures_vlan;
 mod flows;

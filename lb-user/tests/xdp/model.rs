@@ -94,7 +94,6 @@ impl Model {
             return match (payload, self.leases[lease]) {
                 (Payload::Malformed, _) => drop(Verdict::Malformed),
                 (_, LeaseModel::Expired) => drop(Verdict::LeaseExpired),
-                (Payload::Fragment, _) => pass(Verdict::Fragment),
                 (_, LeaseModel::Owner) => pass(Verdict::VipStack),
                 (_, LeaseModel::Backup) => drop(Verdict::VipNotOwner),
             };
@@ -195,7 +194,6 @@ impl Model {
 /// What follows an IPv4 header.
 enum Payload {
     Segment(Segment),
-    Fragment,
     Other,
     Malformed,
 }
@@ -220,9 +218,6 @@ impl Payload {
         let total = usize::from(word(frame, 16));
         if frame[14] >> 4 != 4 || header < 20 || total < header || 14 + total > frame.len() {
             return Self::Malformed;
-        }
-        if word(frame, 20) & 0x3fff != 0 {
-            return Self::Fragment;
         }
         let (start, end, protocol) = (14 + header, 14 + total, frame[23]);
         let (shortest, checksum) = match protocol {

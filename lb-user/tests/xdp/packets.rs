@@ -420,7 +420,7 @@ pub(crate) fn truncated(mut frame: Vec<u8>, length: usize) -> Vec<u8> {
     frame
 }
 
-fn fix_header_checksum(frame: &mut [u8]) {
+pub(crate) fn fix_header_checksum(frame: &mut [u8]) {
     frame[24..26].fill(0);
     let words = frame[14..34].chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
     let checksum = !ones_complement_sum(words);
