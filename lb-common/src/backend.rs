@@ -74,11 +74,24 @@ pub struct Backend {
     pub flags: u8,
     /// The longest IP packet on the way there, outer headers included, in bytes; 0: no limit.
     pub mtu: u16,
+    /// Bytes of the outer headers, which say the family too: [`Backend::outer_length`]; 0 for modes without them.
+    pub overhead: u16,
     /// Always zero; fills a cache line.
-    pub reserved: [u16; 9],
+    pub reserved: [u16; 8],
 }
 
 impl Backend {
+    /// The outer headers that its mode puts before a packet's IP header, in bytes: an IP header without options, for `gue` a
+    /// UDP header too (variant 1 of GUE has none of its own).
+    pub const fn outer_length(&self) -> u16 {
+        let ip = if self.address.is_v4() { 20 } else { 40 };
+        match self.mode {
+            MODE_IPIP => ip,
+            MODE_GUE => ip + 8,
+            _ => 0,
+        }
+    }
+
     /// It failed: flows remembered for it are forgotten.
     pub const FAILED: u8 = 1;
 }

@@ -47,6 +47,16 @@ pub struct FragmentState {
     pub address: Address,
 }
 
+#[cfg(feature = "user")]
+mod pod {
+    use super::{FragmentKey, FragmentState};
+
+    // SAFETY: `repr(C)` with explicit padding fields, no pointers, any bit pattern is valid.
+    unsafe impl aya::Pod for FragmentKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FragmentState {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -282,6 +282,9 @@ pub struct Settings {
     pub nat_replies: u32,
     /// Services with a local backend. While it is 0, nothing is decapsulated.
     pub local_services: u32,
+    /// Raised after every change of `SERVICES`, `SERVICES6` and `SERVICE_RANGES`: what the program has kept of them for
+    /// itself is out of date.
+    pub services_version: u32,
 }
 
 #[cfg(feature = "user")]

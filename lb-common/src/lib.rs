@@ -36,7 +36,7 @@ pub use keys::{
     Be16, Be32, FlowKey, FlowState, Mac, NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey,
     ServiceKey6, Settings, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
 };
-pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Ownership, ownership};
+pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Lease, Ownership, ownership};
 pub use stage::{Stage, Variant};
 pub use verdict::Verdict;
 
@@ -50,6 +50,8 @@ pub const DEFAULT_RING_SIZE: u32 = 65_537;
 pub mod limits {
     /// Virtual IP addresses.
     pub const VIPS: u32 = 1_024;
+    /// Bits of the filter that most addresses of others fall through. A power of two.
+    pub const FILTER_BITS: u32 = 65_536;
     /// Services (VIP address + port + protocol), and so rings.
     pub const SERVICES: u32 = 4_096;
     /// Backends of all services together; identifier 0 is never used. Their counters take 32 bytes each on
@@ -85,6 +87,9 @@ pub mod names {
     pub const VIPS: &str = "VIPS";
     /// `HashMap<Address, Vip>`: the IPv6 ones.
     pub const VIPS6: &str = "VIPS6";
+    /// `Array<u64>` (memory-mappable): bit [`Address::filter_bit`](crate::Address::filter_bit) is set if a VIP has it, so
+    /// that what is for nobody here is spared every other look-up.
+    pub const VIP_FILTER: &str = "VIP_FILTER";
     /// `HashMap<ServiceKey, Service>`.
     pub const SERVICES: &str = "SERVICES";
     /// `HashMap<ServiceKey6, Service>`: those of IPv6 VIPs.
@@ -93,6 +98,8 @@ pub mod names {
     pub const SERVICE_RANGES: &str = "SERVICE_RANGES";
     /// `LruHashMap<FlowKey, FlowState>`: flows of unsettled slots.
     pub const FLOWS: &str = "FLOWS";
+    /// `LruHashMap<FragmentKey, FragmentState>`: packets in pieces.
+    pub const FRAGMENTS: &str = "FRAGMENTS";
     /// `ArrayOfMaps<Array<u32>>`: service ring index → ring of backend identifiers.
     pub const RINGS: &str = "RINGS";
     /// `Array<Backend>` (memory-mappable), by backend identifier.
@@ -101,7 +108,7 @@ pub mod names {
     pub const BACKEND_COUNTERS: &str = "BACKEND_COUNTERS";
     /// `PerCpuArray<u64>`, by [`Verdict`](crate::Verdict).
     pub const VERDICTS: &str = "VERDICTS";
-    /// `Array<u64>` (memory-mappable): lease number → expiry, nanoseconds of CLOCK_MONOTONIC.
+    /// `Array<Lease>` (memory-mappable), by lease number.
     pub const LEASES: &str = "LEASES";
     /// `Array<Interface>`, by interface slot.
     pub const INTERFACES: &str = "INTERFACES";

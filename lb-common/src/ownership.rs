@@ -1,12 +1,22 @@
 //! The lease that makes a frozen owner silent (brief: fail-silent ownership).
 //!
-//! The control plane writes one `u64` per virtual router; the XDP program compares it with the clock. No
+//! The control plane writes one [`Lease`] per virtual router; the XDP program compares it with the clock. No
 //! system call and no lock is involved, so nothing that stops the control plane can prolong a lease.
 
 /// The lease of a virtual router this node is backup of.
 pub const LEASE_BACKUP: u64 = 0;
 /// The lease of a VIP that no virtual router guards: this node always answers for it.
 pub const LEASE_FOREVER: u64 = u64::MAX;
+
+/// The value of `LEASES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// When it ends: nanoseconds of CLOCK_MONOTONIC, or [`LEASE_BACKUP`].
+    pub expiry: u64,
+    /// The tick (of the kernel's count) in which the program last found that it runs. User space writes 0 behind `expiry`.
+    pub owner_in: u64,
+}
 
 /// What a lease says at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,12 +24,16 @@ impl Variant {
     }
 }
 
-/// A rare stage: where the pipeline goes on when it does not end.
+/// A stage that is a program of its own: where the pipeline goes on when it does not end.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// An ICMP error about a packet of a steered flow, on either way.
     IcmpError,
+    /// A packet that is too big for the way to its backend.
+    TooBig,
+    /// A packet that carries another one, perhaps for this node's own backend.
+    Decapsulate,
     /// A frame with VLAN tags.
     Tagged,
     /// A piece of a packet, on either way.
@@ -38,7 +42,8 @@ pub enum Stage {
 
 impl Stage {
     /// Every rare stage.
-    pub const ALL: &'static [Self] = &[Self::IcmpError, Self::Tagged, Self::Fragment];
+    pub const ALL: &'static [Self] =
+        &[Self::IcmpError, Self::TooBig, Self::Decapsulate, Self::Tagged, Self::Fragment];
     /// The number of entries of `STAGES`.
     pub const SLOTS: u32 = (Self::ALL.len() * Variant::ALL.len()) as u32;
 
@@ -47,6 +52,10 @@ impl Stage {
         match (self, variant) {
             (Self::IcmpError, Variant::Native) => "lb_icmp_error_native",
             (Self::IcmpError, Variant::Generic) => "lb_icmp_error_generic",
+            (Self::TooBig, Variant::Native) => "lb_too_big_native",
+            (Self::TooBig, Variant::Generic) => "lb_too_big_generic",
+            (Self::Decapsulate, Variant::Native) => "lb_decapsulate_native",
+            (Self::Decapsulate, Variant::Generic) => "lb_decapsulate_generic",
             (Self::Tagged, Variant::Native) => "lb_tagged_native",
             (Self::Tagged, Variant::Generic) => "lb_tagged_generic",
             (Self::Fragment, Variant::Native) => "lb_fragment_native",

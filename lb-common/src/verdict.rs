@@ -65,7 +65,12 @@ verdicts! {
     Gue = "gue",
     /// Encapsulated by another director for this node's own backend; stripped and delivered.
     Decapsulated = "decapsulated",
-    /// With its outer header too big for the way to the backend; dropped.
+    /// Too big for the way to the backend; the sender was told the path's MTU by an ICMP error from the VIP.
+    TooBigAnswered = "too_big_answered",
+    /// Too big for the way to the backend, and this node has told senders so as often as it may for now; dropped.
+    TooBigLimited = "too_big_limited",
+    /// Too big for the way to the backend, and nobody can be told: an ICMP error, a sender that is not one host, a path
+    /// too narrow for the family; dropped.
     TooBigDropped = "too_big_dropped",
     /// A backend's reply, its source rewritten to the VIP.
     NatReply = "nat_reply",

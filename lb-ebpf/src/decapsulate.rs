@@ -1,4 +1,6 @@
 //! What another director put into a packet for this node's own backend is taken out and delivered.
+//!
+//! A program of its own, for its need of stack.
 
 use lb_common::{Service, Verdict};
 
@@ -7,27 +9,32 @@ use crate::{
     ip::{Ip, Ipv4, Ipv6},
     kernel::{Kernel, Question, Route},
     packet::Packet,
-    parse::{self, ETHERNET, Ethernet, Kind, Parse},
+    parse::{self, ETHERNET, Ethernet, Kind, Parse, Payload},
+    service, tunnel,
 };
 
-/// Strips the outer headers if the packet within, `offset` bytes from the start of the frame, is for a service with a
-/// local backend, or an ICMP error to a VIP, and the outer one is for this node. Anything else is not ours.
-///
-/// A function of its own, because it is rare.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet, offset: u32) -> Verdict {
+/// Strips the outer headers if the packet within is for a service with a local backend, or an ICMP error to a VIP, and the
+/// outer one is for this node. Anything else is not ours.
+#[inline(always)]
+pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet) -> Verdict {
+    let Some(ethernet) = packet.header().map(Ethernet) else { return Verdict::Internal };
+    let offset = if ethernet.kind() == Ipv4::ETHERTYPE {
+        offset_within::<Ipv4>(packet)
+    } else {
+        offset_within::<Ipv6>(packet)
+    };
     // Headers are read at their distance from an Ethernet header, of which there is none here.
     // The mask changes nothing but what the verifier knows.
     let spare = offset.wrapping_sub(ETHERNET) & 0x3fff;
     let within = packet.behind(spare);
     let Some(first) = within.header::<15>() else { return Verdict::NotOurs };
     let ethertype = if first.read::<u8, 14>() >> 4 == 4 {
-        if !is_for_local_backend::<K, Ipv4>(kernel, within) {
+        if !is_for_local_backend::<K, Ipv4>(kernel, within, ethernet) {
             return Verdict::NotOurs;
         }
         Ipv4::ETHERTYPE
     } else {
-        if !is_for_local_backend::<K, Ipv6>(kernel, within) {
+        if !is_for_local_backend::<K, Ipv6>(kernel, within, ethernet) {
             return Verdict::NotOurs;
         }
         Ipv6::ETHERTYPE
@@ -56,6 +63,14 @@ pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet, offset: u32) -> Verdict
     Verdict::Decapsulated
 }
 
+/// Where the packet within begins, in bytes from the start of the frame.
+#[inline(always)]
+fn offset_within<I: Parse>(packet: Packet) -> u32 {
+    let Some(ip) = I::new(packet) else { return 0 };
+    let Payload { kind, segment } = ip.payload(packet);
+    if kind == Kind::Segment { segment.offset + tunnel::UDP_LENGTH } else { segment.offset }
+}
+
 /// Whether the routing table sends the packet on.
 #[inline(always)]
 fn is_elsewhere<K: Kernel, I: Ip>(kernel: &K, packet: Packet) -> bool {
@@ -70,7 +85,7 @@ fn is_elsewhere<K: Kernel, I: Ip>(kernel: &K, packet: Packet) -> bool {
 }
 
 #[inline(always)]
-fn is_for_local_backend<K: Kernel, I: Parse>(kernel: &K, packet: Packet) -> bool {
+fn is_for_local_backend<K: Kernel, I: Parse>(kernel: &K, packet: Packet, ethernet: Ethernet) -> bool {
     let Some(ip) = I::new(packet) else { return false };
     let payload = ip.payload(packet);
     if payload.kind == Kind::Icmp && parse::is_icmp_error::<I>(packet, payload.segment.offset) {
@@ -85,5 +100,8 @@ fn is_for_local_backend<K: Kernel, I: Parse>(kernel: &K, packet: Packet) -> bool
         return false;
     }
     let flow = payload.segment.flow();
-    I::service(kernel, &flow).is_some_and(|service| service.flags & Service::HAS_LOCAL != 0)
+    matches!(
+        service::look_up::<K, I>(kernel, &flow, ethernet),
+        Ok(Some(service)) if service.flags & Service::HAS_LOCAL != 0
+    )
 }

@@ -127,7 +127,8 @@ pub const fn action(verdict: Verdict) -> Action {
         | Verdict::Gue
         | Verdict::NatReply
         | Verdict::IcmpError
-        | Verdict::IcmpErrorReply => Action::Send,
+        | Verdict::IcmpErrorReply
+        | Verdict::TooBigAnswered => Action::Send,
         Verdict::ArpNotOwner
         | Verdict::ArpLeaseExpired
         | Verdict::VipNotOwner
@@ -138,6 +139,7 @@ pub const fn action(verdict: Verdict) -> Action {
         | Verdict::NoRoute
         | Verdict::TooLong
         | Verdict::TooBigDropped
+        | Verdict::TooBigLimited
         | Verdict::TtlExpired
         | Verdict::Internal => Action::Drop,
     }
@@ -167,6 +169,7 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::ForwardingOff
         | Verdict::TooLong
         | Verdict::TooBigDropped
+        | Verdict::TooBigLimited
         | Verdict::TtlExpired
         | Verdict::Malformed
         | Verdict::StageMissing
@@ -190,6 +193,7 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::NatReply
         | Verdict::IcmpError
         | Verdict::IcmpErrorLocal
-        | Verdict::IcmpErrorReply => Severity::Ordinary,
+        | Verdict::IcmpErrorReply
+        | Verdict::TooBigAnswered => Severity::Ordinary,
     }
 }

@@ -87,5 +87,8 @@ fn walk(packet: Packet, next: u8) -> u32 {
             _ => return u32::from(protocol) | offset << 16,
         }
     }
-    u32::from(BROKEN)
+    match protocol {
+        HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION => u32::from(BROKEN),
+        _ => u32::from(protocol) | offset << 16,
+    }
 }

@@ -1,8 +1,9 @@
 //! How a packet gets to its backend: `local`, `dr`, `nat`; `ipip` and `gue` are in [`tunnel`].
 
-use lb_common::{Backend, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Tag, Verdict};
+use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Stage, Tag, Verdict};
 
 use crate::{
+    backend::BackendEntry,
     decision::{Decision, Egress, Way},
     ip::Ip,
     kernel::{Kernel, Question, Route},
@@ -19,34 +20,38 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
     ethernet: Ethernet,
     segment: &Segment<I>,
     id: u32,
-    backend: &Backend,
+    backend: BackendEntry<'_>,
     hash: u32,
 ) -> Result<Decision, Verdict> {
     let opens_connection = segment.opens_connection();
     let bytes = segment.frame_length();
-    let decision = match backend.mode {
+    let decision = match backend.mode() {
         MODE_LOCAL => Verdict::Local.into(),
         MODE_DR => {
-            let hop = Hop::resolve(kernel, backend.next_hop)?;
+            let hop = Hop::resolve(kernel, backend.next_hop())?;
             require_ttl(segment.ip)?;
+            if hop.is_too_long(bytes) {
+                return Ok(Decision::go_on_in(Stage::TooBig));
+            }
             // Generic mode keeps the kernel's note that a checksum is partial, and nothing it covers changes.
             if !GENERIC {
                 rewrite::finish_partial(kernel, segment)?;
-            } else if hop.is_too_long(bytes) {
-                return Err(Verdict::TooLong);
             }
             hop.take(ethernet, segment.ip);
             Decision { verdict: Verdict::Dr, egress: hop.egress }
         }
         MODE_NAT => {
-            let hop = Hop::resolve(kernel, backend.next_hop)?;
+            let hop = Hop::resolve(kernel, backend.next_hop())?;
             require_ttl(segment.ip)?;
+            if !GENERIC && hop.is_too_long(bytes) {
+                return Ok(Decision::go_on_in(Stage::TooBig));
+            }
             rewrite::endpoint::<K, I, GENERIC>(
                 kernel,
                 segment,
                 Side::Destination,
-                backend.address,
-                backend.port,
+                backend.address(),
+                backend.port(),
             )?;
             Decision {
                 verdict: Verdict::Nat,
@@ -54,9 +59,11 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
             }
         }
         MODE_IPIP | MODE_GUE => {
-            let hop = Hop::resolve(kernel, backend.next_hop)?;
+            let hop = Hop::resolve(kernel, backend.next_hop())?;
             require_ttl(segment.ip)?;
-            tunnel::fits::<I, GENERIC>(segment.ip, backend, &hop)?;
+            if segment.ip.packet_length() > longest::<GENERIC>(backend, &hop) {
+                return Ok(Decision::go_on_in(Stage::TooBig));
+            }
             if !GENERIC {
                 rewrite::finish_partial(kernel, segment)?;
             }
@@ -67,6 +74,19 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
     };
     kernel.count_backend(id, bytes, opens_connection);
     Ok(decision)
+}
+
+/// The longest IP packet that gets to a backend through `hop` in one piece, in bytes.
+#[inline(always)]
+pub(crate) fn longest<const GENERIC: bool>(backend: BackendEntry<'_>, hop: &Hop) -> u32 {
+    let mtu = u32::from(hop.mtu);
+    match backend.mode() {
+        // What generic mode cannot send the kernel cannot cut either, not knowing of the outer header.
+        MODE_IPIP | MODE_GUE if GENERIC => tunnel::room(backend).min(mtu),
+        MODE_IPIP | MODE_GUE => tunnel::room(backend),
+        _ if hop.egress.way == Way::Back => u32::MAX,
+        _ => mtu,
+    }
 }
 
 /// Whether a packet may make another hop.
@@ -135,8 +155,8 @@ impl Hop {
         Ok(if ifindex == kernel.ingress() { Egress::back(tag) } else { Egress::interface(ifindex, tag) })
     }
 
-    /// Whether generic mode cannot redirect a frame of so many bytes: GRO has made one of many, or TSO has yet to make many of
-    /// one. Sending such back where it came from works.
+    /// Whether the kernel does not redirect a frame of so many bytes. Sending it back where it came from works, also
+    /// where GRO has made one of many, or TSO has yet to make many of one.
     #[inline(always)]
     pub(crate) fn is_too_long(&self, bytes: u32) -> bool {
         self.egress.way != Way::Back && bytes > ETHERNET + u32::from(self.mtu)
@@ -168,11 +188,17 @@ impl Hop {
     /// Writes an Ethernet header.
     #[inline(always)]
     pub(crate) fn address<const N: usize>(&self, frame: Header<N>, ethertype: u16) {
-        let (d, s) = (self.destination.0, self.source.0);
-        frame.write::<u32, 0>(u32::from_ne_bytes([d[0], d[1], d[2], d[3]]));
-        frame.write::<u16, 4>(u16::from_ne_bytes([d[4], d[5]]));
-        frame.write::<u32, 6>(u32::from_ne_bytes([s[0], s[1], s[2], s[3]]));
-        frame.write::<u16, 10>(u16::from_ne_bytes([s[4], s[5]]));
-        frame.write::<u16, 12>(ethertype);
+        address(frame, self.destination, self.source, ethertype);
     }
+}
+
+/// Writes an Ethernet header.
+#[inline(always)]
+pub(crate) fn address<const N: usize>(frame: Header<N>, destination: Mac, source: Mac, ethertype: u16) {
+    let (d, s) = (destination.0, source.0);
+    frame.write::<u32, 0>(u32::from_ne_bytes([d[0], d[1], d[2], d[3]]));
+    frame.write::<u16, 4>(u16::from_ne_bytes([d[4], d[5]]));
+    frame.write::<u32, 6>(u32::from_ne_bytes([s[0], s[1], s[2], s[3]]));
+    frame.write::<u16, 10>(u16::from_ne_bytes([s[4], s[5]]));
+    frame.write::<u16, 12>(ethertype);
 }

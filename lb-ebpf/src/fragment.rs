@@ -4,13 +4,14 @@
 //! follow. A rare stage, and so a program of its own.
 
 use lb_common::{
-    Address, Backend, Be16, FRAGMENT_LIFETIME, FRAGMENT_OF_REPLY, FRAGMENT_TO_BACKEND, FRAGMENT_TO_STACK,
-    FragmentKey, FragmentState, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Ownership, Verdict, Vip,
+    Address, Be16, FRAGMENT_LIFETIME, FRAGMENT_OF_REPLY, FRAGMENT_TO_BACKEND, FRAGMENT_TO_STACK, FragmentKey,
+    FragmentState, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Ownership, Verdict, Vip,
 };
 
 use crate::{
+    backend::BackendEntry,
     decision::Decision,
-    forward::{Hop, require_ttl},
+    forward::{self, Hop, require_ttl},
     guard,
     ip::{Ipv4, Ipv6},
     kernel::{Kernel, Question},
@@ -133,7 +134,7 @@ impl<I: Pieces> Piece<I> {
                 return Err(Verdict::LeaseExpired);
             }
             let backend = kernel.backend(known.backend).ok_or(Verdict::Internal)?;
-            return self.to_backend::<K, GENERIC>(kernel, None, known.backend, &backend, known.hash);
+            return self.to_backend::<K, GENERIC>(kernel, None, known.backend, backend, known.hash);
         }
         let segment = self.segment(packet)?;
         let found = segment.and_then(|segment| {
@@ -149,7 +150,7 @@ impl<I: Pieces> Piece<I> {
         let opens = segment.opens_connection();
         let (id, backend) = service::backend(kernel, &service, &flow, hash, opens)?;
         self.remember(kernel, FRAGMENT_TO_BACKEND, id, hash, Address::default());
-        self.to_backend::<K, GENERIC>(kernel, Some(&segment), id, &backend, hash)
+        self.to_backend::<K, GENERIC>(kernel, Some(&segment), id, backend, hash)
     }
 
     /// A later piece of a packet whose first piece was not seen, or too long ago.
@@ -174,30 +175,35 @@ impl<I: Pieces> Piece<I> {
         kernel: &K,
         first: Option<&Segment<I>>,
         id: u32,
-        backend: &Backend,
+        backend: BackendEntry<'_>,
         hash: u32,
     ) -> Result<Decision, Verdict> {
         let (ip, bytes) = (self.ip, self.start + self.length);
         let opens = first.is_some_and(Segment::opens_connection);
-        let decision = match backend.mode {
+        let decision = match backend.mode() {
             MODE_LOCAL => Verdict::Local.into(),
             MODE_DR => {
                 let hop = self.hop(kernel, backend)?;
-                if GENERIC && hop.is_too_long(bytes) {
-                    return Err(Verdict::TooLong);
+                if hop.is_too_long(bytes) {
+                    return Err(Verdict::TooBigDropped);
                 }
                 hop.take(self.ethernet, ip);
                 Decision { verdict: Verdict::Dr, egress: hop.egress }
             }
             MODE_NAT => {
                 let hop = self.hop(kernel, backend)?;
-                self.rewrite(first, Side::Destination, backend.address, backend.port);
+                if !GENERIC && hop.is_too_long(bytes) {
+                    return Err(Verdict::TooBigDropped);
+                }
+                self.rewrite(first, Side::Destination, backend.address(), backend.port());
                 let egress = hop.take_or_leave_to_stack::<I, GENERIC>(self.ethernet, ip, bytes);
                 Decision { verdict: Verdict::Nat, egress }
             }
             MODE_IPIP | MODE_GUE => {
                 let hop = self.hop(kernel, backend)?;
-                tunnel::fits::<I, GENERIC>(ip, backend, &hop)?;
+                if ip.packet_length() > forward::longest::<GENERIC>(backend, &hop) {
+                    return Err(Verdict::TooBigDropped);
+                }
                 ip.spend_hop();
                 tunnel::encapsulate(kernel, ip, backend, &hop, hash)?
             }
@@ -245,8 +251,8 @@ impl<I: Pieces> Piece<I> {
     }
 
     #[inline(always)]
-    fn hop<K: Kernel>(&self, kernel: &K, backend: &Backend) -> Result<Hop, Verdict> {
-        let hop = Hop::resolve(kernel, backend.next_hop)?;
+    fn hop<K: Kernel>(&self, kernel: &K, backend: BackendEntry<'_>) -> Result<Hop, Verdict> {
+        let hop = Hop::resolve(kernel, backend.next_hop())?;
         require_ttl(self.ip)?;
         Ok(hop)
     }

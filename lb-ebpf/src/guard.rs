@@ -75,6 +75,5 @@ pub(crate) fn vip<K: Kernel>(kernel: &K, vip: Vip, payload: Kind, ethernet: Ethe
 /// Reads a lease with the clock that is cheap enough for every packet.
 #[inline(always)]
 pub(crate) fn owner<K: Kernel>(kernel: &K, lease: u32) -> Result<Ownership, Verdict> {
-    let expiry = kernel.lease(lease).ok_or(Verdict::Internal)?;
-    Ok(ownership(expiry, kernel.now_coarse()))
+    kernel.ownership(lease).ok_or(Verdict::Internal)
 }

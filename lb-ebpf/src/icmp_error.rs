@@ -2,12 +2,13 @@
 //!
 //! A rare stage, and so a program of its own.
 
-use lb_common::{Backend, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Service, Verdict};
+use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Service, Verdict};
 
 use crate::{
+    backend::BackendEntry,
     checksum,
     decision::Decision,
-    forward::{Hop, require_ttl},
+    forward::{self, Hop, require_ttl},
     guard,
     ip::{Ipv4, Ipv6},
     kernel::{Kernel, Question},
@@ -90,30 +91,26 @@ impl<I: Quoted> Error<I> {
         let (id, backend) = service::backend_of_error(kernel, service, &flow, hash)?;
         let ip = self.message.ip;
         let bytes = self.message.frame_length();
-        let decision = match backend.mode {
+        let decision = match backend.mode() {
             MODE_LOCAL => Verdict::IcmpErrorLocal.into(),
             MODE_DR => {
-                let hop = self.hop(kernel, &backend)?;
-                if GENERIC && hop.is_too_long(bytes) {
-                    return Err(Verdict::TooLong);
-                }
+                let hop = self.hop::<K, GENERIC>(kernel, backend)?;
                 hop.take(self.ethernet, ip);
                 Decision { verdict: Verdict::IcmpError, egress: hop.egress }
             }
             MODE_NAT => {
-                let hop = self.hop(kernel, &backend)?;
+                let hop = self.hop::<K, GENERIC>(kernel, backend)?;
                 self.rewrite(quote, || {
-                    ip.replace_address(Side::Destination, backend.address);
-                    quote.replace(Side::Source, backend.address, backend.port);
+                    ip.replace_address(Side::Destination, backend.address());
+                    quote.replace(Side::Source, backend.address(), backend.port());
                 });
                 let egress = hop.take_or_leave_to_stack::<I, GENERIC>(self.ethernet, ip, bytes);
                 Decision { verdict: Verdict::IcmpError, egress }
             }
             MODE_IPIP | MODE_GUE => {
-                let hop = self.hop(kernel, &backend)?;
-                tunnel::fits::<I, GENERIC>(ip, &backend, &hop)?;
+                let hop = self.hop::<K, GENERIC>(kernel, backend)?;
                 ip.spend_hop();
-                let sent = tunnel::encapsulate(kernel, ip, &backend, &hop, hash)?;
+                let sent = tunnel::encapsulate(kernel, ip, backend, &hop, hash)?;
                 Decision { verdict: Verdict::IcmpError, ..sent }
             }
             _ => return Err(Verdict::Internal),
@@ -156,9 +153,18 @@ impl<I: Quoted> Error<I> {
     }
 
     #[inline(always)]
-    fn hop<K: Kernel>(&self, kernel: &K, backend: &Backend) -> Result<Hop, Verdict> {
-        let hop = Hop::resolve(kernel, backend.next_hop)?;
-        require_ttl(self.message.ip)?;
+    fn hop<K: Kernel, const GENERIC: bool>(
+        &self,
+        kernel: &K,
+        backend: BackendEntry<'_>,
+    ) -> Result<Hop, Verdict> {
+        let hop = Hop::resolve(kernel, backend.next_hop())?;
+        let ip = self.message.ip;
+        require_ttl(ip)?;
+        // Errors are never answered.
+        if ip.packet_length() > forward::longest::<GENERIC>(backend, &hop) {
+            return Err(Verdict::TooBigDropped);
+        }
         Ok(hop)
     }
 

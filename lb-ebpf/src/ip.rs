@@ -6,7 +6,7 @@ use lb_common::{
 
 use crate::{
     checksum,
-    kernel::Kernel,
+    kernel::{Kept, Kernel},
     packet::{Header, from_be16},
     parse,
     rewrite::Side,
@@ -52,6 +52,10 @@ pub trait Ip: Copy {
     fn vip<K: Kernel>(kernel: &K, address: Address) -> Option<Vip>;
     /// Looks up the service a flow is addressed to.
     fn service<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service>;
+    /// What is kept of that service.
+    fn kept<K: Kernel>(kernel: &K, flow: &Flow) -> Kept;
+    /// Keeps it.
+    fn keep<K: Kernel>(kernel: &K, flow: &Flow, service: &Service, version: u32);
     /// Looks up whose reply a packet of a flow is.
     fn nat_reply<K: Kernel>(kernel: &K, flow: &Flow) -> Option<NatReply>;
 }
@@ -177,8 +181,17 @@ impl Ip for Ipv4 {
 
     #[inline(always)]
     fn service<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
-        let (address, port) = (flow.destination.0[3], flow.destination_port);
-        kernel.service(&ServiceKey { address, port, protocol: flow.protocol, reserved: 0 })
+        kernel.service(&service_key(flow))
+    }
+
+    #[inline(always)]
+    fn kept<K: Kernel>(kernel: &K, flow: &Flow) -> Kept {
+        kernel.kept(&service_key(flow))
+    }
+
+    #[inline(always)]
+    fn keep<K: Kernel>(kernel: &K, flow: &Flow, service: &Service, version: u32) {
+        kernel.keep(&service_key(flow), service, version);
     }
 
     #[inline(always)]
@@ -270,7 +283,7 @@ impl Ip for Ipv6 {
     /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443 section 2.1).
     #[inline(always)]
     fn is_icmp_error(kind: u8) -> bool {
-        kind >= 1 && kind <= 4
+        (1..=4).contains(&kind)
     }
 
     #[inline(always)]
@@ -305,8 +318,17 @@ impl Ip for Ipv6 {
 
     #[inline(always)]
     fn service<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
-        let (address, port) = (flow.destination, flow.destination_port);
-        kernel.service6(&ServiceKey6 { address, port, protocol: flow.protocol, reserved: 0 })
+        kernel.service6(&service_key6(flow))
+    }
+
+    #[inline(always)]
+    fn kept<K: Kernel>(kernel: &K, flow: &Flow) -> Kept {
+        kernel.kept6(&service_key6(flow))
+    }
+
+    #[inline(always)]
+    fn keep<K: Kernel>(kernel: &K, flow: &Flow, service: &Service, version: u32) {
+        kernel.keep6(&service_key6(flow), service, version);
     }
 
     #[inline(always)]
@@ -314,4 +336,16 @@ impl Ip for Ipv6 {
         let (address, port) = (flow.source, flow.source_port);
         kernel.nat_reply6(&NatReplyKey6 { address, port, protocol: flow.protocol, reserved: 0 })
     }
+}
+
+#[inline(always)]
+fn service_key(flow: &Flow) -> ServiceKey {
+    let (address, port) = (flow.destination.0[3], flow.destination_port);
+    ServiceKey { address, port, protocol: flow.protocol, reserved: 0 }
+}
+
+#[inline(always)]
+fn service_key6(flow: &Flow) -> ServiceKey6 {
+    let (address, port) = (flow.destination, flow.destination_port);
+    ServiceKey6 { address, port, protocol: flow.protocol, reserved: 0 }
 }

@@ -3,11 +3,11 @@
 //! In the XDP program it is `maps::Maps`; tests on the host bring their own.
 
 use lb_common::{
-    Address, Backend, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState, Interface, Mac,
-    NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip, VlanKey,
+    Address, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState, Interface, Mac, NatReply,
+    NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip, VlanKey,
 };
 
-use crate::{packet::Packet, vlan::Tags};
+use crate::{backend::BackendEntry, packet::Packet, vlan::Tags};
 
 /// The maps and helpers, seen from one packet.
 pub trait Kernel {
@@ -24,18 +24,30 @@ pub trait Kernel {
     /// The same clock as of the last tick: up to 10 ms behind, and a fraction of the cost.
     fn now_coarse(&self) -> u64;
 
+    /// Whether `VIP_FILTER` has this bit.
+    fn may_be_vip(&self, bit: u32) -> bool;
     /// Looks up `VIPS`.
     fn vip(&self, address: Be32) -> Option<Vip>;
     /// Looks up `SERVICES`.
     fn service(&self, key: &ServiceKey) -> Option<Service>;
+    /// What is kept of `SERVICES` and `SERVICE_RANGES`, in this CPU's own small table.
+    fn kept(&self, key: &ServiceKey) -> Kept;
+    /// Keeps a service that was looked up after `version` was told.
+    fn keep(&self, key: &ServiceKey, service: &Service, version: u32);
+    /// The same of IPv6.
+    fn kept6(&self, key: &ServiceKey6) -> Kept;
+    /// The same of IPv6.
+    fn keep6(&self, key: &ServiceKey6, service: &Service, version: u32);
     /// Looks up `VIPS6`.
     fn vip6(&self, address: &Address) -> Option<Vip>;
     /// Looks up `SERVICES6`.
     fn service6(&self, key: &ServiceKey6) -> Option<Service>;
     /// Looks up `SERVICE_RANGES`.
     fn service_range(&self, key: RangeKey) -> Option<Service>;
-    /// Looks up `LEASES`.
+    /// Looks up `LEASES`: when a lease ends.
     fn lease(&self, number: u32) -> Option<u64>;
+    /// What a lease says by [`Self::now_coarse`].
+    fn ownership(&self, number: u32) -> Option<Ownership>;
     /// A slot of a ring: a backend identifier, and whether it is unsettled.
     fn slot(&self, ring: u32, slot: u32) -> Option<u32>;
     /// The backend identifier that `FLOWS` has for a flow, whose latest packet came `now` (as of [`Self::now_coarse`]).
@@ -48,8 +60,10 @@ pub trait Kernel {
     fn remember_fragment(&self, key: &FragmentKey, state: &FragmentState);
     /// Writes to `FLOWS`.
     fn remember(&self, key: &FlowKey, state: &FlowState);
+    /// Whether this node has a TCP socket that is an end of a flow; one that only listens is none.
+    fn has_connection(&self, key: &FlowKey) -> bool;
     /// Looks up `BACKENDS`.
-    fn backend(&self, id: u32) -> Option<Backend>;
+    fn backend(&self, id: u32) -> Option<BackendEntry<'_>>;
     /// Looks up `INTERFACES`.
     fn interface(&self, slot: u16) -> Option<Interface>;
     /// Looks up `DEVICES`.
@@ -77,10 +91,26 @@ pub trait Kernel {
     /// address taken of the packet before is void; `None`: there is no room.
     fn grow(&self, bytes: i32) -> Option<Packet>;
 
+    /// Takes bytes from the end of the frame so that `length` are left; as [`Self::grow`] else.
+    fn cut(&self, length: u32) -> Option<Packet>;
+    /// The longest IP packet that an interface takes, in bytes.
+    fn interface_mtu(&self, index: u32) -> Option<u32>;
+    /// Whether this CPU may send one more message of its own now; if so it is counted as sent.
+    fn may_answer(&self) -> bool;
+
     /// Counts a verdict.
     fn count(&self, verdict: Verdict);
     /// Counts a packet of `bytes` bytes for a backend.
     fn count_backend(&self, id: u32, bytes: u32, opens_connection: bool);
+}
+
+/// What a CPU has kept of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The service; no service has changed since.
+    Fresh(Service),
+    /// Nothing that is still good; the present `Settings::services_version`.
+    Nothing(u32),
 }
 
 /// The most bytes [`Kernel::sum`] takes: a jumbo frame.

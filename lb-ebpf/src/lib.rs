@@ -9,6 +9,8 @@
     reason = "the verifier follows packet addresses through one function, and knows nothing of the caller's checks"
 )]
 
+pub mod backend;
+pub mod budget;
 pub mod checksum;
 mod decapsulate;
 pub mod decision;
@@ -21,12 +23,14 @@ pub mod ip;
 pub mod kernel;
 #[cfg(target_arch = "bpf")]
 pub mod maps;
+mod outer;
 pub mod packet;
 pub mod parse;
 mod quote;
 mod reply;
 pub mod rewrite;
 mod service;
+mod too_big;
 mod track;
 mod tunnel;
 pub mod vlan;
@@ -34,7 +38,7 @@ pub mod vlan;
 #[cfg(test)]
 mod tests;
 
-use lb_common::{Stage, Verdict, Vip};
+use lb_common::{Stage, Verdict};
 
 use crate::{
     decision::Decision,
@@ -58,6 +62,8 @@ pub fn run<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Decisi
 pub fn run_stage<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet, stage: Stage) -> Decision {
     match stage {
         Stage::IcmpError => icmp_error::run::<K, GENERIC>(kernel, packet),
+        Stage::TooBig => too_big::run::<K, GENERIC>(kernel, packet),
+        Stage::Decapsulate => Err(decapsulate::run(kernel, packet)),
         Stage::Fragment => fragment::run::<K, GENERIC>(kernel, packet),
         Stage::Tagged => vlan::run::<K, GENERIC>(kernel, packet),
     }
@@ -98,31 +104,19 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
     ip: I,
     payload: Payload<I>,
 ) -> Result<Decision, Verdict> {
-    // Services first: what is steered costs one hash look-up, what is not ours two.
+    let may_be_vip = kernel.may_be_vip(ip.destination().filter_bit());
     let segment = payload.segment;
     if payload.kind == Kind::Segment {
         let flow = segment.flow();
-        let mut service = I::service(kernel, &flow);
-        if service.is_none()
-            && let Some(vip) = I::vip(kernel, flow.destination)
-        {
-            if vip.flags & Vip::HAS_RANGES != 0 {
-                service = service::range(kernel, &flow);
-            }
-            if service.is_none() {
-                return Err(guard::vip(kernel, vip, payload.kind, ethernet));
-            }
-        }
-        if let Some(service) = service {
-            service::admit(kernel, &service, ethernet)?;
+        if may_be_vip && let Some(service) = service::find::<K, I>(kernel, &flow, ethernet)? {
             let hash = flow.hash();
             let opens = segment.opens_connection();
             let (id, backend) = service::backend(kernel, &service, &flow, hash, opens)?;
-            return forward::to_backend::<K, I, GENERIC>(kernel, ethernet, &segment, id, &backend, hash);
+            return forward::to_backend::<K, I, GENERIC>(kernel, ethernet, &segment, id, backend, hash);
         }
         if flow.protocol == UDP && flow.destination_port.0 == tunnel::GUE_PORT && kernel.has_local_services()
         {
-            return Err(decapsulate::run(kernel, packet, segment.offset + tunnel::UDP_LENGTH));
+            return Ok(Decision::go_on_in(Stage::Decapsulate));
         }
         if kernel.has_nat_replies() {
             return reply::to_client::<K, I, GENERIC>(kernel, ethernet, &segment);
@@ -130,7 +124,7 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
         return Err(Verdict::NotOurs);
     }
     let is_error = payload.kind == Kind::Icmp && parse::is_icmp_error::<I>(packet, segment.offset);
-    if let Some(vip) = I::vip(kernel, ip.destination()) {
+    if may_be_vip && let Some(vip) = I::vip(kernel, ip.destination()) {
         if is_error {
             return Ok(Decision::go_on_in(Stage::IcmpError));
         }
@@ -146,7 +140,7 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
         return Ok(Decision::go_on_in(Stage::Fragment));
     }
     if payload.kind == Kind::Packet && kernel.has_local_services() {
-        return Err(decapsulate::run(kernel, packet, segment.offset));
+        return Ok(Decision::go_on_in(Stage::Decapsulate));
     }
     Err(Verdict::NotOurs)
 }

@@ -1,4 +1,4 @@
-//! The entry points of the XDP programs. For the host there is nothing to run: `lb` loads the object file.
+//! The entry points of the XDP programs, inlined into what the kernel calls: each call takes 32 bytes of the stack at least. For the host there is nothing to run: `lb` loads the object file.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -19,50 +19,86 @@ mod entry {
 
     /// `Variant::Native.program()`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_xdp_native(context: XdpContext) -> u32 {
         run::<false>(&context)
     }
 
     /// `Variant::Generic.program()`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_xdp_generic(context: XdpContext) -> u32 {
         run::<true>(&context)
     }
 
     /// `Stage::Fragment.program(Variant::Native)`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_fragment_native(context: XdpContext) -> u32 {
         run_stage::<false>(&context, Stage::Fragment)
     }
 
     /// `Stage::Fragment.program(Variant::Generic)`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_fragment_generic(context: XdpContext) -> u32 {
         run_stage::<true>(&context, Stage::Fragment)
     }
 
     /// `Stage::Tagged.program(Variant::Native)`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_tagged_native(context: XdpContext) -> u32 {
         run_stage::<false>(&context, Stage::Tagged)
     }
 
     /// `Stage::Tagged.program(Variant::Generic)`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_tagged_generic(context: XdpContext) -> u32 {
         run_stage::<true>(&context, Stage::Tagged)
     }
 
     /// `Stage::IcmpError.program(Variant::Native)`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_icmp_error_native(context: XdpContext) -> u32 {
         run_stage::<false>(&context, Stage::IcmpError)
     }
 
     /// `Stage::IcmpError.program(Variant::Generic)`
     #[xdp]
+    #[inline(always)]
     pub(crate) fn lb_icmp_error_generic(context: XdpContext) -> u32 {
         run_stage::<true>(&context, Stage::IcmpError)
+    }
+
+    /// `Stage::TooBig.program(Variant::Native)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_too_big_native(context: XdpContext) -> u32 {
+        run_stage::<false>(&context, Stage::TooBig)
+    }
+
+    /// `Stage::TooBig.program(Variant::Generic)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_too_big_generic(context: XdpContext) -> u32 {
+        run_stage::<true>(&context, Stage::TooBig)
+    }
+
+    /// `Stage::Decapsulate.program(Variant::Native)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_decapsulate_native(context: XdpContext) -> u32 {
+        run_stage::<false>(&context, Stage::Decapsulate)
+    }
+
+    /// `Stage::Decapsulate.program(Variant::Generic)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_decapsulate_generic(context: XdpContext) -> u32 {
+        run_stage::<true>(&context, Stage::Decapsulate)
     }
 
     #[inline(always)]

@@ -1,30 +1,35 @@
 //! The maps (as `lb_common::names` describes them), and [`Kernel`] by them and the kernel's helpers.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
     bindings::{
         BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_FIB_LKUP_RET_FWD_DISABLED,
-        BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, xdp_action,
-        xdp_md,
+        BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, bpf_sock_tuple,
+        xdp_action, xdp_md,
     },
     btf_maps::{
         Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key,
     },
     helpers::{
-        bpf_csum_diff, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect,
-        bpf_xdp_adjust_head, bpf_xdp_load_bytes,
+        bpf_check_mtu, bpf_csum_diff, bpf_fib_lookup, bpf_jiffies64, bpf_ktime_get_coarse_ns,
+        bpf_ktime_get_ns, bpf_redirect, bpf_sk_release, bpf_skc_lookup_tcp, bpf_xdp_adjust_head,
+        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
     },
     macros::btf_map,
     programs::XdpContext,
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState,
-    Interface, Mac, NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey, ServiceKey6,
-    Settings, Stage, Tag, Variant, Verdict, Vip, VlanKey, limits,
+    Address, Backend, BackendCounters, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState,
+    Interface, Lease, Mac, NatReply, NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey,
+    ServiceKey6, Settings, Stage, Tag, Variant, Verdict, Vip, VlanKey, limits, ownership,
 };
 
 use crate::{
+    backend::BackendEntry,
+    budget,
     decision::{Egress, Way},
-    kernel::{Kernel, LONGEST_SUM, Question, Route},
+    kernel::{Kept, Kernel, LONGEST_SUM, Question, Route},
     packet::{Packet, masked},
     parse::{Ends, ends},
     vlan::Tags,
@@ -37,6 +42,8 @@ type Ring = Array<u32, 1, { (BPF_F_MMAPABLE | BPF_F_INNER_MAP) as usize }>;
 
 #[btf_map]
 static VIPS: HashMap<Be32, Vip, { limits::VIPS as usize }, GROWING> = HashMap::new();
+#[btf_map]
+static VIP_FILTER: Array<u64, { limits::FILTER_BITS as usize / 64 }, MAPPED> = Array::new();
 #[btf_map]
 static SERVICES: HashMap<ServiceKey, Service, { limits::SERVICES as usize }, GROWING> = HashMap::new();
 #[btf_map]
@@ -58,7 +65,7 @@ static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { limits::BACKENDS as usiz
 #[btf_map]
 static VERDICTS: PerCpuArray<u64, { Verdict::COUNT as usize }> = PerCpuArray::new();
 #[btf_map]
-static LEASES: Array<u64, { limits::LEASES as usize }, MAPPED> = Array::new();
+static LEASES: Array<Lease, { limits::LEASES as usize }, MAPPED> = Array::new();
 #[btf_map]
 static INTERFACES: Array<Interface, { limits::INTERFACES as usize }> = Array::new();
 #[btf_map]
@@ -81,6 +88,73 @@ static SETTINGS: Array<Settings, 1> = Array::new();
 static STAGES: ProgramArray<{ Stage::SLOTS as usize }> = ProgramArray::new();
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// The state of [`budget`].
+#[btf_map]
+static ANSWERS: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// What each CPU keeps of `SERVICES` and `SERVICE_RANGES` for itself: an array whose index is computed is found in a
+/// fraction of the time of a hash map's entry.
+#[btf_map]
+static KEPT: PerCpuArray<Entry<ServiceKey>, { KEPT_SERVICES as usize }> = PerCpuArray::new();
+#[btf_map]
+static KEPT6: PerCpuArray<Entry<ServiceKey6>, { KEPT_SERVICES as usize }> = PerCpuArray::new();
+
+/// Services a CPU keeps of each family, a power of two: two that fall into one entry take turns.
+const KEPT_SERVICES: u32 = 256;
+
+/// A service that is kept.
+#[repr(C, align(8))]
+struct Entry<Key> {
+    version: u32,
+    key: Key,
+    service: Service,
+}
+
+impl<Key: Copy + PartialEq> Entry<Key> {
+    /// # Safety
+    ///
+    /// `entry` must be this CPU's element.
+    #[inline(always)]
+    unsafe fn kept(entry: Option<*mut Self>, key: &Key) -> Kept {
+        let version = SETTINGS.get(0).map_or(0, |settings| settings.services_version);
+        let Some(entry) = entry else { return Kept::Nothing(version) };
+        // SAFETY: nothing else on this CPU runs meanwhile.
+        let entry = unsafe { &*entry };
+        if entry.version == version && entry.key == *key {
+            Kept::Fresh(entry.service)
+        } else {
+            Kept::Nothing(version)
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `entry` must be this CPU's element.
+    #[inline(always)]
+    unsafe fn keep(entry: Option<*mut Self>, key: &Key, service: &Service, version: u32) {
+        let Some(entry) = entry else { return };
+        // SAFETY: as above.
+        unsafe {
+            (*entry).version = version;
+            (*entry).key = *key;
+            (*entry).service = *service;
+        }
+    }
+}
+
+/// Where a service is kept.
+#[inline(always)]
+fn place(address: u32, port: Be16, protocol: u8) -> u32 {
+    let number = u64::from(address) | u64::from(port.0) << 32 | u64::from(protocol) << 48;
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - KEPT_SERVICES.ilog2())) as u32
+}
+
+#[inline(always)]
+fn place6(key: &ServiceKey6) -> u32 {
+    let [a, b, c, d] = key.address.0;
+    place(a.0 ^ b.0 ^ c.0 ^ d.0, key.port, key.protocol)
+}
 
 /// Where a packet's bytes are summed up: the verifier follows offsets into a map value better than into a packet.
 #[repr(C, align(8))]
@@ -213,6 +287,37 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
     }
 
     #[inline(always)]
+    fn may_be_vip(&self, bit: u32) -> bool {
+        VIP_FILTER.get(bit / 64).is_some_and(|bits| bits >> (bit % 64) & 1 != 0)
+    }
+
+    #[inline(always)]
+    fn kept(&self, key: &ServiceKey) -> Kept {
+        let entry = KEPT.get_ptr_mut(place(key.address.0, key.port, key.protocol));
+        // SAFETY: the kernel returned this CPU's element.
+        unsafe { Entry::kept(entry, key) }
+    }
+
+    #[inline(always)]
+    fn keep(&self, key: &ServiceKey, service: &Service, version: u32) {
+        let entry = KEPT.get_ptr_mut(place(key.address.0, key.port, key.protocol));
+        // SAFETY: the kernel returned this CPU's element.
+        unsafe { Entry::keep(entry, key, service, version) }
+    }
+
+    #[inline(always)]
+    fn kept6(&self, key: &ServiceKey6) -> Kept {
+        // SAFETY: the kernel returned this CPU's element.
+        unsafe { Entry::kept(KEPT6.get_ptr_mut(place6(key)), key) }
+    }
+
+    #[inline(always)]
+    fn keep6(&self, key: &ServiceKey6, service: &Service, version: u32) {
+        // SAFETY: the kernel returned this CPU's element.
+        unsafe { Entry::keep(KEPT6.get_ptr_mut(place6(key)), key, service, version) }
+    }
+
+    #[inline(always)]
     fn vip(&self, address: Be32) -> Option<Vip> {
         // SAFETY: the program never changes the map; the value is copied at once.
         unsafe { VIPS.get(address) }.copied()
@@ -244,7 +349,25 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
     #[inline(always)]
     fn lease(&self, number: u32) -> Option<u64> {
         // SAFETY: the kernel returned the address of an aligned u64, which user space replaces in one store.
-        LEASES.get_ptr(number).map(|expiry| unsafe { expiry.read_volatile() })
+        LEASES.get_ptr(number).map(|lease| unsafe { (&raw const (*lease).expiry).read_volatile() })
+    }
+
+    /// The clock is read once a tick: until the next it says the same.
+    #[inline(always)]
+    fn ownership(&self, number: u32) -> Option<Ownership> {
+        let lease = LEASES.get_ptr_mut(number)?;
+        // SAFETY: as above; the program alone writes the tick, on every CPU the same.
+        let (expiry, tick) = unsafe { ((&raw const (*lease).expiry).read_volatile(), bpf_jiffies64()) };
+        // SAFETY: as above.
+        if unsafe { (&raw const (*lease).owner_in).read_volatile() } == tick {
+            return Some(Ownership::Owner);
+        }
+        let says = ownership(expiry, self.now_coarse());
+        if says == Ownership::Owner {
+            // SAFETY: as above.
+            unsafe { (&raw mut (*lease).owner_in).write_volatile(tick) };
+        }
+        Some(says)
     }
 
     #[inline(always)]
@@ -293,14 +416,15 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
     }
 
     #[inline(always)]
-    fn backend(&self, id: u32) -> Option<Backend> {
-        let backend = BACKENDS.get_ptr(id)?;
-        // SAFETY: the kernel returned the address of an element. Only the next hop may change meanwhile, so it is
-        // read in one load; nothing else changes while a ring names the identifier.
-        unsafe {
-            let next_hop = NextHop((&raw const (*backend).next_hop).cast::<u64>().read_volatile());
-            Some(Backend { next_hop, ..*backend })
-        }
+    fn has_connection(&self, key: &FlowKey) -> bool {
+        has_connection(self.context, key)
+    }
+
+    #[inline(always)]
+    fn backend(&self, id: u32) -> Option<BackendEntry<'_>> {
+        // SAFETY: the kernel returned the address of an element. Nothing but next hop and flags changes while a ring
+        // names the identifier.
+        BACKENDS.get_ptr(id).map(|backend| unsafe { BackendEntry::new(backend) })
     }
 
     #[inline(always)]
@@ -365,6 +489,36 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
     }
 
     #[inline(always)]
+    fn cut(&self, length: u32) -> Option<Packet> {
+        // SAFETY: the context is the running packet's.
+        let excess = unsafe { bpf_xdp_get_buff_len(self.context) }.checked_sub(u64::from(length))?;
+        // SAFETY: as above. A frame's length fits.
+        let cut = unsafe { bpf_xdp_adjust_tail(self.context, -(excess as i32)) } == 0;
+        cut.then(|| self.packet_again())
+    }
+
+    #[inline(always)]
+    fn interface_mtu(&self, index: u32) -> Option<u32> {
+        let mut mtu = 0;
+        // SAFETY: the context is the running packet's; the kernel writes 4 bytes to a variable of that size.
+        let answer = unsafe { bpf_check_mtu(self.context.cast(), index, &raw mut mtu, 0, 0) };
+        // Whether the packet fits is not the question, but a negative answer is no answer.
+        (answer >= 0).then_some(mtu)
+    }
+
+    #[inline(always)]
+    fn may_answer(&self) -> bool {
+        let Some(state) = ANSWERS.get_ptr_mut(0) else { return false };
+        // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
+        let after = budget::take(unsafe { *state }, self.now());
+        if let Some(after) = after {
+            // SAFETY: as above.
+            unsafe { *state = after };
+        }
+        after.is_some()
+    }
+
+    #[inline(always)]
     fn count(&self, verdict: Verdict) {
         if let Some(counter) = VERDICTS.get_ptr_mut(verdict as u32) {
             // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
@@ -390,6 +544,36 @@ fn keep_tags(tags: &Tags) {
     if let Some(kept) = TAGS.get_ptr_mut(0) {
         // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
         unsafe { *kept = *tags };
+    }
+}
+
+#[inline(always)]
+fn has_connection(context: *mut xdp_md, key: &FlowKey) -> bool {
+    const THIS_NAMESPACE: u64 = u64::MAX;
+    const LISTENS: u32 = 10;
+    /// A `bpf_sock_tuple` of IPv4.
+    #[repr(C)]
+    struct Tuple4(Be32, Be32, Be16, Be16);
+
+    let tuple4;
+    let (tuple, length): (*const bpf_sock_tuple, usize) = match (key.source.v4(), key.destination.v4()) {
+        (Some(source), Some(destination)) => {
+            tuple4 = Tuple4(source, destination, key.source_port, key.destination_port);
+            ((&raw const tuple4).cast(), size_of::<Tuple4>())
+        }
+        // A key of `FLOWS` begins with addresses and ports as a `bpf_sock_tuple` of IPv6 has them.
+        _ => ((&raw const *key).cast(), offset_of!(FlowKey, protocol)),
+    };
+    // SAFETY: the context is the running packet's, the tuple has the given size and is only read. A socket that is found
+    // is read while it is held, and let go.
+    unsafe {
+        let socket = bpf_skc_lookup_tcp(context.cast(), tuple.cast_mut(), length as u32, THIS_NAMESPACE, 0);
+        if socket.is_null() {
+            return false;
+        }
+        let state = (&raw const (*socket).state).read_volatile();
+        bpf_sk_release(socket.cast());
+        state != LISTENS
     }
 }
 

@@ -52,6 +52,25 @@ impl Ethernet {
         u64::from(self.0.read::<u32, 6>()) | u64::from(self.0.read::<u16, 10>()) << 32
     }
 
+    /// Who the frame is for, and who it is from.
+    #[inline(always)]
+    pub fn addresses(self) -> (Mac, Mac) {
+        let mac = |start: u32, rest: u16| {
+            let (start, rest) = (start.to_ne_bytes(), rest.to_ne_bytes());
+            Mac([start[0], start[1], start[2], start[3], rest[0], rest[1]])
+        };
+        (
+            mac(self.0.read::<u32, 0>(), self.0.read::<u16, 4>()),
+            mac(self.0.read::<u32, 6>(), self.0.read::<u16, 10>()),
+        )
+    }
+
+    /// Whether it is from one station for one station.
+    #[inline(always)]
+    pub fn is_unicast(self) -> bool {
+        (self.0.read::<u8, 0>() | self.0.read::<u8, 6>()) & 1 == 0
+    }
+
     /// Sets who the frame is for and who it is from.
     #[inline(always)]
     pub fn set_addresses(self, destination: Mac, source: Mac) {

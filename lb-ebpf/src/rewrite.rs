@@ -27,7 +27,8 @@ pub(crate) fn endpoint<K: Kernel, I: Ip, const GENERIC: bool>(
     address: Address,
     port: Be16,
 ) -> Result<(), Verdict> {
-    if !is_partial(segment) || (GENERIC && is_whole(kernel, segment)) {
+    let partial = if GENERIC { stays_partial(kernel, segment) } else { is_partial(segment) };
+    if !partial {
         whole(segment, side, address, port);
         return Ok(());
     }
@@ -71,6 +72,12 @@ fn replace<I: Ip>(segment: &Segment<I>, side: Side, address: Address, port: Be16
 #[inline(always)]
 pub(crate) fn finish_partial<K: Kernel, I: Ip>(kernel: &K, segment: &Segment<I>) -> Result<(), Verdict> {
     if is_partial(segment) { finish(kernel, segment) } else { Ok(()) }
+}
+
+/// Whether the checksum is one that generic mode leaves partial.
+#[inline(always)]
+pub(crate) fn stays_partial<K: Kernel, I: Ip>(kernel: &K, segment: &Segment<I>) -> bool {
+    is_partial(segment) && !is_whole(kernel, segment)
 }
 
 /// Whether the checksum field holds the sum of the pseudo header. One finished checksum in 65,536 does too:

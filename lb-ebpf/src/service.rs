@@ -1,20 +1,34 @@
 //! Which service a packet is for, and which of its backends takes the flow.
 
-use lb_common::{
-    Backend, Flow, Ownership, RangeKey, Service, Verdict, Vip, slot, slot_backend, slot_is_unsettled,
+use lb_common::{Flow, Ownership, RangeKey, Service, Verdict, Vip, slot, slot_backend, slot_is_unsettled};
+
+use crate::{
+    backend::BackendEntry,
+    guard,
+    ip::Ip,
+    kernel::{Kept, Kernel},
+    parse::{Ethernet, Kind},
+    track,
 };
 
-use crate::{guard, ip::Ip, kernel::Kernel, parse::Ethernet, track};
-
-/// The service of a range of ports that a flow is addressed to.
+/// The service that a flow to what may be a VIP is addressed to, if its packets may be steered; `None` if it is no VIP
+/// after all, `Err` with what else happens to the packet.
 #[inline(always)]
-pub(crate) fn range<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
-    kernel.service_range(RangeKey {
-        address: flow.destination,
-        protocol: flow.protocol,
-        reserved: 0,
-        port: flow.destination_port,
-    })
+pub(crate) fn find<K: Kernel, I: Ip>(
+    kernel: &K,
+    flow: &Flow,
+    ethernet: Ethernet,
+) -> Result<Option<Service>, Verdict> {
+    let service = match I::kept(kernel, flow) {
+        Kept::Fresh(service) => service,
+        Kept::Nothing(version) => {
+            let Some(service) = look_up::<K, I>(kernel, flow, ethernet)? else { return Ok(None) };
+            I::keep(kernel, flow, &service, version);
+            service
+        }
+    };
+    admit(kernel, &service, ethernet)?;
+    Ok(Some(service))
 }
 
 /// The service that a flow to a VIP is addressed to.
@@ -41,39 +55,70 @@ pub(crate) fn admit<K: Kernel>(kernel: &K, service: &Service, ethernet: Ethernet
     }
 }
 
+/// The service that a flow is addressed to; `None` if that is no VIP, `Err` with what happens to a packet to a VIP
+/// without such a service.
+#[inline(always)]
+pub(crate) fn look_up<K: Kernel, I: Ip>(
+    kernel: &K,
+    flow: &Flow,
+    ethernet: Ethernet,
+) -> Result<Option<Service>, Verdict> {
+    if let Some(service) = I::service(kernel, flow) {
+        return Ok(Some(service));
+    }
+    let Some(vip) = I::vip(kernel, flow.destination) else { return Ok(None) };
+    if vip.flags & Vip::HAS_RANGES != 0
+        && let Some(service) = range(kernel, flow)
+    {
+        return Ok(Some(service));
+    }
+    Err(guard::vip(kernel, vip, Kind::Segment, ethernet))
+}
+
+/// The service of a range of ports that a flow is addressed to.
+#[inline(always)]
+pub(crate) fn range<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
+    kernel.service_range(RangeKey {
+        address: flow.destination,
+        protocol: flow.protocol,
+        reserved: 0,
+        port: flow.destination_port,
+    })
+}
+
 /// The identifier of the backend that a flow belongs to, and the backend. `opens` says that the packet opens a TCP
 /// connection.
 #[inline(always)]
-pub(crate) fn backend<K: Kernel>(
-    kernel: &K,
+pub(crate) fn backend<'k, K: Kernel>(
+    kernel: &'k K,
     service: &Service,
     flow: &Flow,
     hash: u32,
     opens: bool,
-) -> Result<(u32, Backend), Verdict> {
+) -> Result<(u32, BackendEntry<'k>), Verdict> {
     choose(kernel, service, flow, hash, opens, |packet| track::backend(kernel, packet))
 }
 
 /// The same for an ICMP error about the flow.
 #[inline(always)]
-pub(crate) fn backend_of_error<K: Kernel>(
-    kernel: &K,
+pub(crate) fn backend_of_error<'k, K: Kernel>(
+    kernel: &'k K,
     service: &Service,
     flow: &Flow,
     hash: u32,
-) -> Result<(u32, Backend), Verdict> {
+) -> Result<(u32, BackendEntry<'k>), Verdict> {
     choose(kernel, service, flow, hash, false, |packet| track::backend_of_other(kernel, packet))
 }
 
 #[inline(always)]
-fn choose<K: Kernel>(
-    kernel: &K,
+fn choose<'k, K: Kernel>(
+    kernel: &'k K,
     service: &Service,
     flow: &Flow,
     hash: u32,
     opens: bool,
     unsettled: impl FnOnce(&track::Unsettled) -> u32,
-) -> Result<(u32, Backend), Verdict> {
+) -> Result<(u32, BackendEntry<'k>), Verdict> {
     if service.ring_size == 0 {
         return Err(Verdict::NoBackend);
     }

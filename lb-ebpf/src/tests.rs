@@ -8,14 +8,15 @@ use std::{
 
 use lb_common::{
     Address, Backend, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState, Interface, MODE_DR,
-    MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey,
-    ServiceKey6, Stage, Tag, Verdict, Vip, VlanKey,
+    MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey, NatReplyKey6, NextHop, Ownership, RangeKey, Service,
+    ServiceKey, ServiceKey6, Stage, Tag, Verdict, Vip, VlanKey, ownership,
 };
 
 use crate::{
+    backend::BackendEntry,
     checksum,
     decision::{Action, Decision, Egress, Way, action},
-    kernel::{Kernel, LONGEST_SUM, Question, Route},
+    kernel::{Kept, Kernel, LONGEST_SUM, Question, Route},
     packet::{Header, Packet},
     vlan::Tags,
 };
@@ -23,6 +24,7 @@ use crate::{
 mod addressed;
 mod fragments;
 mod icmp;
+mod too_big;
 mod track;
 mod vlan;
 
@@ -46,14 +48,21 @@ struct Maps {
     flows: RefCell<HashMap<FlowKey, FlowState>>,
     fragments: RefCell<HashMap<FragmentKey, FragmentState>>,
     failed: HashSet<u32>,
+    /// The backend that is this node itself.
+    own: Option<u32>,
+    connections: HashSet<FlowKey>,
     interfaces: HashMap<u16, Interface>,
     directors: HashSet<u64>,
     devices: Vec<Device>,
     tags: Cell<Tags>,
     route: Route,
     asked: Cell<Option<Question>>,
-    /// Where room begins, the frame, and where it ends.
-    bounds: Cell<(*mut u8, *mut u8, *mut u8)>,
+    /// The buffer the frame is in, and where in it the frame starts and ends.
+    buffer: Cell<*mut u8>,
+    frame: Cell<(usize, usize)>,
+    /// The MTU of every interface.
+    mtu: u32,
+    may_answer: bool,
     verdicts: RefCell<Vec<Verdict>>,
     counted: RefCell<Vec<(u32, u32, bool)>>,
 }
@@ -76,6 +85,8 @@ impl Maps {
             flows: RefCell::default(),
             fragments: RefCell::default(),
             failed: HashSet::new(),
+            own: None,
+            connections: HashSet::new(),
             interfaces: HashMap::from([(
                 1,
                 Interface { ifindex: INGRESS, mac: OWN, mtu: 1500, ..Interface::default() },
@@ -85,39 +96,32 @@ impl Maps {
             tags: Cell::new(Tags::NONE),
             route: Route::NotForwarded,
             asked: Cell::new(None),
-            bounds: Cell::new((std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut())),
+            buffer: Cell::new(core::ptr::null_mut()),
+            frame: Cell::new((0, 0)),
+            mtu: 1500,
+            may_answer: true,
             verdicts: RefCell::default(),
             counted: RefCell::default(),
         }
     }
 
     fn run<const GENERIC: bool>(&mut self, frame: &mut [u8]) -> Decision {
-        let range = frame.as_mut_ptr_range();
-        self.run_between::<GENERIC>(range.start, range.start, range.end)
+        self.run_within::<GENERIC>(frame, 0)
     }
 
-    /// Runs a frame with room before it; what leaves, with its tags.
-    fn forward<const GENERIC: bool>(&mut self, frame: &[u8]) -> (Decision, Vec<u8>) {
+    /// The same where there is room before the frame; what the frame is then.
+    fn run_with_room<const GENERIC: bool>(&mut self, frame: &[u8]) -> (Decision, Vec<u8>) {
         const ROOM: usize = 64;
-        let mut buffer = vec![0; ROOM];
-        buffer.extend(frame);
-        let range = buffer.as_mut_ptr_range();
-        let decision = self.run_between::<GENERIC>(range.start, range.start.wrapping_add(ROOM), range.end);
+        let mut buffer = [&[0; ROOM], frame].concat();
+        let decision = self.run_within::<GENERIC>(&mut buffer, ROOM);
         assert!(crate::vlan::leave(&*self, decision), "there is room");
-        let (floor, start, _) = self.bounds.get();
-        (decision, buffer[start as usize - floor as usize..].to_vec())
+        let (start, end) = self.frame.get();
+        (decision, buffer[start..end].to_vec())
     }
 
-    /// The frame as it is now.
-    fn packet(&self) -> Packet {
-        let (_, start, end) = self.bounds.get();
-        // SAFETY: the bytes that `run_between` was given outlive the run, and only the packet is used meanwhile.
-        unsafe { Packet::new(start, end) }
-    }
-
-    /// Runs the frame between `start` and `end`, with room from `floor` on.
-    fn run_between<const GENERIC: bool>(&mut self, floor: *mut u8, start: *mut u8, end: *mut u8) -> Decision {
-        self.bounds.set((floor, start, end));
+    fn run_within<const GENERIC: bool>(&mut self, buffer: &mut [u8], start: usize) -> Decision {
+        self.buffer.set(buffer.as_mut_ptr());
+        self.frame.set((start, buffer.len()));
         self.tags.set(Tags::NONE);
         let mut decision = crate::run::<_, GENERIC>(&*self, self.packet());
         while decision.egress.way == Way::Stage {
@@ -126,6 +130,12 @@ impl Maps {
         }
         self.count(decision.verdict);
         decision
+    }
+
+    fn packet(&self) -> Packet {
+        let (start, end) = self.frame.get();
+        // SAFETY: the buffer outlives the run, the frame lies in it, and only the packet is used meanwhile.
+        unsafe { Packet::new(self.buffer.get().add(start), self.buffer.get().add(end)) }
     }
 }
 
@@ -154,6 +164,22 @@ impl Kernel for Maps {
     fn now_coarse(&self) -> u64 {
         self.now_coarse
     }
+
+    fn may_be_vip(&self, bit: u32) -> bool {
+        bit == Address::from(VIP).filter_bit()
+    }
+
+    fn kept(&self, _: &ServiceKey) -> Kept {
+        Kept::Nothing(0)
+    }
+
+    fn keep(&self, _: &ServiceKey, _: &Service, _: u32) {}
+
+    fn kept6(&self, _: &ServiceKey6) -> Kept {
+        Kept::Nothing(0)
+    }
+
+    fn keep6(&self, _: &ServiceKey6, _: &Service, _: u32) {}
 
     fn vip(&self, address: Be32) -> Option<Vip> {
         (address == VIP).then_some(Vip { lease: 1, flags: 0 })
@@ -191,6 +217,10 @@ impl Kernel for Maps {
         (number == 1).then_some(self.lease)
     }
 
+    fn ownership(&self, number: u32) -> Option<Ownership> {
+        self.lease(number).map(|expiry| ownership(expiry, self.now_coarse()))
+    }
+
     fn slot(&self, ring: u32, slot: u32) -> Option<u32> {
         let value = if ring == 4 { self.previous } else { self.slot };
         (ring == 3 || ring == 4).then_some(value).filter(|_| slot < 5)
@@ -219,9 +249,18 @@ impl Kernel for Maps {
         self.fragments.borrow_mut().insert(*key, *state);
     }
 
-    fn backend(&self, id: u32) -> Option<Backend> {
+    fn has_connection(&self, key: &FlowKey) -> bool {
+        self.connections.contains(key)
+    }
+
+    fn backend(&self, id: u32) -> Option<BackendEntry<'_>> {
         let flags = if self.failed.contains(&id) { Backend::FAILED } else { 0 };
-        (1..=3).contains(&id).then_some(Backend { flags, ..self.backend })
+        let mode = if self.own == Some(id) { MODE_LOCAL } else { self.backend.mode };
+        // It must stand somewhere.
+        let mut backend = Backend { flags, mode, ..self.backend };
+        backend.overhead = backend.outer_length();
+        let backend = Box::leak(Box::new(backend));
+        (1..=3).contains(&id).then(|| (&*backend).into())
     }
 
     fn interface(&self, slot: u16) -> Option<Interface> {
@@ -277,12 +316,23 @@ impl Kernel for Maps {
     }
 
     fn grow(&self, bytes: i32) -> Option<Packet> {
-        let (floor, start, end) = self.bounds.get();
-        let start = start.wrapping_offset(-(bytes as isize));
-        (floor..=end).contains(&start).then(|| {
-            self.bounds.set((floor, start, end));
-            self.packet()
-        })
+        let (start, end) = self.frame.get();
+        self.frame.set((start.checked_add_signed(-bytes as isize)?, end));
+        Some(self.packet())
+    }
+
+    fn cut(&self, length: u32) -> Option<Packet> {
+        let (start, end) = self.frame.get();
+        self.frame.set((start, end.min(start + length as usize)));
+        (end >= start + length as usize).then(|| self.packet())
+    }
+
+    fn interface_mtu(&self, _: u32) -> Option<u32> {
+        Some(self.mtu)
+    }
+
+    fn may_answer(&self) -> bool {
+        self.may_answer
     }
 
     fn count(&self, verdict: Verdict) {
@@ -386,13 +436,13 @@ fn what_generic_mode_cannot_redirect_goes_by_the_stack_or_is_counted() {
     let back = Egress::back(Tag::NONE);
     // (mode, out through, verdict and egress in generic mode, in native mode)
     let cases = [
-        (MODE_NAT, INGRESS + 1, (Verdict::Nat, Egress::STACK), (Verdict::Nat, Egress::slot(1, Tag::NONE))),
+        (MODE_NAT, INGRESS + 1, (Verdict::Nat, Egress::STACK), (Verdict::TooBigDropped, Egress::NONE)),
         (MODE_NAT, INGRESS, (Verdict::Nat, back), (Verdict::Nat, back)),
-        (MODE_DR, INGRESS + 1, (Verdict::TooLong, Egress::NONE), (Verdict::Dr, Egress::slot(1, Tag::NONE))),
+        (MODE_DR, INGRESS + 1, (Verdict::TooLong, Egress::NONE), (Verdict::TooBigDropped, Egress::NONE)),
         (MODE_DR, INGRESS, (Verdict::Dr, back), (Verdict::Dr, back)),
     ];
     for (mode, ifindex, generic, native) in cases {
-        let mut maps = Maps::new(mode);
+        let mut maps = Maps { mtu: u32::from(mtu), ..Maps::new(mode) };
         maps.interfaces.insert(1, Interface { ifindex, mac: OWN, mtu, ..Interface::default() });
         let mut frame = to_service();
         let decision = maps.run::<true>(&mut frame);
@@ -538,7 +588,8 @@ fn partial_checksum_over_too_many_bytes_is_malformed() {
 fn only_forwarding_sends() {
     let sending: Vec<_> =
         Verdict::ALL.iter().filter(|verdict| action(**verdict) == Action::Send).copied().collect();
-    let forwarding = [Verdict::Dr, Verdict::Nat, Verdict::Ipip, Verdict::Gue, Verdict::NatReply];
+    let to_backends = [Verdict::Dr, Verdict::Nat, Verdict::Ipip, Verdict::Gue];
+    let back = [Verdict::TooBigAnswered, Verdict::NatReply];
     let errors = [Verdict::IcmpError, Verdict::IcmpErrorReply];
-    assert_eq!(sending, [&forwarding[..], &errors].concat());
+    assert_eq!(sending, [&to_backends[..], &back, &errors].concat());
 }

@@ -1,8 +1,8 @@
 //! Unsettled slots: the only ones whose flows are remembered.
 
-use lb_common::{Backend, FlowKey, FlowState, slot_backend};
+use lb_common::{Backend, FlowKey, FlowState, MODE_LOCAL, slot_backend};
 
-use crate::kernel::Kernel;
+use crate::{kernel::Kernel, parse::TCP};
 
 /// A packet that meets an unsettled slot.
 pub(crate) struct Unsettled {
@@ -21,6 +21,9 @@ pub(crate) struct Unsettled {
 /// The backend of a flow in an unsettled slot, 0 for nobody: the remembered one; otherwise the current one for a new
 /// connection, and for any other packet the previous one, which is the current one as soon as the learning window is
 /// over. Either is remembered.
+///
+/// A node that has just become owner remembers nothing, and its previous backends may be those of a change that the owner
+/// before never saw. Where one of the two is this node itself, its sockets know better.
 ///
 /// A function of its own: it is called seldom, and the others need the registers.
 #[inline(never)]
@@ -44,11 +47,25 @@ pub(crate) fn backend_of_other<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32
 
 #[inline(always)]
 fn is_usable<K: Kernel>(kernel: &K, id: u32) -> bool {
-    kernel.backend(id).is_some_and(|backend| backend.flags & Backend::FAILED == 0)
+    kernel.backend(id).is_some_and(|backend| backend.flags() & Backend::FAILED == 0)
 }
 
-/// User space writes the previous backends before a slot says that it has one.
+/// Where a connection nobody remembers belongs. User space writes the previous backends before a slot says that it has one.
 #[inline(always)]
 fn previous<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
-    kernel.slot(packet.previous, packet.number).map_or(0, slot_backend)
+    let previous = kernel.slot(packet.previous, packet.number).map_or(0, slot_backend);
+    if previous == packet.current || packet.key.protocol != TCP {
+        previous
+    } else if is_local(kernel, previous) {
+        if kernel.has_connection(&packet.key) { previous } else { packet.current }
+    } else if is_local(kernel, packet.current) && kernel.has_connection(&packet.key) {
+        packet.current
+    } else {
+        previous
+    }
+}
+
+#[inline(always)]
+fn is_local<K: Kernel>(kernel: &K, id: u32) -> bool {
+    kernel.backend(id).is_some_and(|backend| backend.mode() == MODE_LOCAL)
 }

@@ -4,7 +4,11 @@ mod common;
 
 use std::{net::IpAddr, time::Duration};
 
-use common::{SOON, lb_with, shipped, start, watch};
+use common::{
+    SOON, lb_with,
+    networks::{DIRECTOR, WEB_1, WEB_2, backend, inner_node, tunnel_end, two_networks, with_v6},
+    shipped, start, watch,
+};
 use xtask::lab::{
     CLIENT, Lab, LabSpec, Link, NODE_A, NODE_B, NODE_HEADER, Node, NodeSpec, VIP, XdpMode, v6, wait_until,
     with_xdp,
@@ -57,23 +61,6 @@ fn assert_checksums_were_right(lab: &Lab) {
     }
 }
 
-/// `config` with an IPv6 VIP beside the IPv4 one, and a service there like the first one, its backends given.
-fn with_v6(config: &str, backends: &str) -> String {
-    let vips = format!("vips = [\"{VIP}/24\"");
-    assert!(config.contains(&vips), "{config}");
-    let more = format!("{vips}, \"{}/112\"", v6(VIP));
-    let service = format!(
-        "\n[[service]]\nname = \"web6\"\nvip = \"{}\"\nport = 80\nprotocol = \"tcp\"\n\
-         check = {{ http = \"/\", interval = \"1s\", timeout = \"500ms\", rise = 2, fall = 2 }}\n{backends}",
-        v6(VIP)
-    );
-    config.replace(&vips, &more) + &service
-}
-
-fn backend(address: impl Into<IpAddr>, mode: &str, more: &str) -> String {
-    format!("[[service.backend]]\naddress = \"{}\"\nmode = \"{mode}\"\n{more}\n", address.into())
-}
-
 fn dr_over_ipv6(name: &str, xdp: XdpMode) {
     let backends = backend(v6(NODE_A), "dr", "") + &backend(v6(NODE_B), "dr", "");
     let config = |file| lb_with(with_xdp(&with_v6(&shipped(file), &backends), xdp, &["eth0"]));
@@ -113,50 +100,12 @@ fn dr_serves_ipv6_in_native_mode() {
     dr_over_ipv6("t-modes-dr-nat", XdpMode::Native);
 }
 
-/// A director between the clients' network and one with two backends, on both of which it has an interface.
-fn two_networks(name: &str, xdp: XdpMode, config: &str, backends: [NodeSpec; 2]) -> Lab {
-    let config = match xdp {
-        XdpMode::Auto => format!("{config}\n[interface.eth1]\n"),
-        _ => with_xdp(config, xdp, &["eth0", "eth1"]),
-    };
-    let mut director = NodeSpec::on_lan("node-a", NODE_A);
-    director.links.push(inside("eth1", INSIDE));
-    director.forwarding = true;
-    director.daemon = lb_with(config);
-    let [one, two] = backends;
-    let nodes = vec![NodeSpec::on_lan("client", CLIENT), director, one, two];
-    start(&LabSpec { name: name.to_owned(), nodes }.with_peer_xdp(xdp).with_ipv6())
-}
-
-const DIRECTOR: &str = include_str!("fixtures/nat.toml");
-const INSIDE: [u8; 4] = [10, 77, 0, 1];
-const WEB_1: [u8; 4] = [10, 77, 0, 11];
-const WEB_2: [u8; 4] = [10, 77, 0, 12];
-
-fn inside(interface: &str, address: [u8; 4]) -> Link {
-    Link {
-        segment: "inside".to_owned(),
-        interface: interface.to_owned(),
-        address: address.into(),
-        prefix: 24,
-        peer_xdp: false,
-    }
-}
-
-fn inner_node(name: &str, address: [u8; 4], port: u16) -> NodeSpec {
-    NodeSpec {
-        links: vec![inside("eth0", address)],
-        default_route: Some(INSIDE.into()),
-        ..NodeSpec::on_lan(name, address.into()).with_web(name, port)
-    }
-}
-
 fn nat_over_ipv6(name: &str, xdp: XdpMode) {
     let backends =
         backend(v6(WEB_1.into()), "nat", "port = 8080") + &backend(v6(WEB_2.into()), "nat", "port = 8080");
     let web = |name: &str, address| inner_node(name, address, 8080);
     let nodes = [web("web-1", WEB_1), web("web-2", WEB_2)];
-    let lab = two_networks(name, xdp, &with_v6(DIRECTOR, &backends), nodes);
+    let lab = start(&two_networks(name, xdp, &with_v6(DIRECTOR, &backends), nodes));
     lab.wait_until_ready().unwrap_or_else(|error| panic!("{error}"));
     for vip in [IpAddr::V4(VIP), IpAddr::V6(v6(VIP))] {
         served_by(&lab, vip, &["web-1", "web-2"]);
@@ -176,34 +125,14 @@ fn nat_serves_ipv6_in_native_mode() {
     nat_over_ipv6("t-modes-nat-nat", XdpMode::Native);
 }
 
-/// A backend that takes the packets out itself: it has nothing but `lb`.
-fn tunnel_end(name: &str, address: [u8; 4], xdp: XdpMode) -> NodeSpec {
-    let service = |name: &str, vip: IpAddr| {
-        format!(
-            "[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nport = 80\nprotocol = \"tcp\"\nbackend_only = true\n{}",
-            backend(std::net::Ipv4Addr::from(address), "local", "")
-        )
-    };
-    let services = service("web", VIP.into()) + &service("web6", v6(VIP).into());
-    let config = match xdp {
-        XdpMode::Auto => format!("{services}\n[interface.eth0]\n[interface.eth1]\n"),
-        _ => with_xdp(&services, xdp, &["eth0", "eth1"]),
-    };
-    // Its replies go straight to the clients; the guard must be there as well.
-    let mut node = inner_node(name, address, 80);
-    let [.., last] = address;
-    let outside = Link { segment: "lan".to_owned(), prefix: 16, ..inside("eth1", [172, 20, 0, last]) };
-    node.links.push(outside);
-    NodeSpec { daemon: lb_with(config), default_route: None, ..node }
-}
-
 /// One backend is reached by its IPv4 address, the other by its IPv6 address.
 fn tunnels(name: &str, mode: &str, xdp: XdpMode) {
     let [one, two] = [WEB_1, WEB_2].map(std::net::Ipv4Addr::from);
     let backends = backend(one, mode, "") + &backend(v6(two), mode, "");
     let (head, _) = DIRECTOR.split_once("[[service.backend]]").expect("a service");
     let nodes = [tunnel_end("web-1", WEB_1, xdp), tunnel_end("web-2", WEB_2, xdp)];
-    let lab = two_networks(name, xdp, &with_v6(&(head.to_owned() + &backends), &backends), nodes);
+    let config = with_v6(&(head.to_owned() + &backends), &backends);
+    let lab = start(&two_networks(name, xdp, &config, nodes));
     for vip in [IpAddr::V4(VIP), IpAddr::V6(v6(VIP))] {
         served_by(&lab, vip, &["web-1", "web-2"]);
     }

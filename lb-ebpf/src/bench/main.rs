@@ -14,8 +14,10 @@ mod programs {
     };
     use lb_ebpf::packet::{Header, Packet};
 
-    /// Bytes of the packet, a shortest Ethernet frame with its checksum.
-    const LENGTH: usize = 64;
+    /// Bytes of the packet: TCP over IPv6 and some.
+    const LENGTH: usize = 80;
+    /// The EtherType of IPv6, as it stands in the packet.
+    const IPV6: u64 = 0xdd86;
     /// What an outer IPv4 header takes.
     const OUTER: i32 = 20;
 
@@ -54,23 +56,44 @@ mod programs {
         let words = start as *mut u64;
         // SAFETY: the kernel returned the address of an element that nobody else uses meanwhile; the packet has been
         // checked to be long enough and begins at a multiple of 256 bytes in a test run.
-        let flow = unsafe {
+        let (flow, words) = unsafe {
             for index in 0..LENGTH / 8 {
                 words.add(index).write_volatile((*stimulus).packet[index]);
             }
             let run = (*stimulus).runs;
             (*stimulus).runs = run.wrapping_add(1);
             // An odd factor visits all flows once before it repeats one, and neighbours don't follow each other.
-            run.wrapping_mul(0x9e37_79b1) & (*stimulus).mask
+            let flow = run.wrapping_mul(0x9e37_79b1) & (*stimulus).mask;
+            (flow, &(*stimulus).packet)
         };
         if let Some(header) = packet(&context).header::<LENGTH>() {
-            // 100.64.0.0/10 has 22 bits for clients; the others become the port.
-            header.write::<u32, 26>((0x6440_0000 | flow & 0x3f_ffff).to_be());
-            header.write::<u16, 34>((1_024 + (flow >> 22) as u16).to_be());
+            // 22 bits of the flow are the client, the others its port.
+            let (client, port) = (flow & 0x3f_ffff, (1_024 + (flow >> 22) as u16).to_be());
+            // A load waits for the stores whose bytes it meets in part only, which no packet from a wire makes it do: fields
+            // across the words of above are stored once more, as they will be read.
+            header.write::<u32, 6>(across(words, 0));
+            header.write::<u32, 30>(across(words, 3));
+            if words[1] >> 32 & 0xffff == IPV6 {
+                header.write::<u32, 22>(across(words, 2));
+                header.write::<u32, 38>(across(words, 4));
+                header.write::<u32, 46>(across(words, 5));
+                header.write::<u32, 34>(client.to_be());
+                header.write::<u16, 54>(port);
+            } else {
+                // 100.64.0.0/10
+                header.write::<u32, 26>((0x6440_0000 | client).to_be());
+                header.write::<u16, 34>(port);
+            }
         }
         // SAFETY: it does not return unless there is no target.
         unsafe { TARGET.tail_call(&context, 0) };
         xdp_action::XDP_ABORTED
+    }
+
+    /// The four bytes that begin in the last two of a word.
+    #[inline(always)]
+    fn across(words: &[u64; LENGTH / 8], first: usize) -> u32 {
+        (words[first] >> 48 | words[first + 1] << 16) as u32
     }
 
     /// The least: leaves the packet to the stack.
@@ -115,7 +138,7 @@ mod programs {
         header.write::<u32, 6>(0x0000_0002);
         header.write::<u16, 10>(0xa100);
         header.write::<u16, 12>(0x0008);
-        header.write::<u32, 14>(u32::from_be(0x4500_0046));
+        header.write::<u32, 14>(u32::from_be(0x4500_0056));
         header.write::<u32, 18>(u32::from_be(0x0000_4000));
         header.write::<u32, 22>(u32::from_be(0x4004_0000));
         header.write::<u32, 26>(u32::from_be(0x0a00_0001));

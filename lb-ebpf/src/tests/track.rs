@@ -89,3 +89,34 @@ fn slot_without_a_backend_keeps_the_connections_it_has() {
     assert_eq!(*maps.verdicts.borrow(), [Verdict::NoBackend, Verdict::Dr]);
     assert_eq!(maps.flows.borrow().len(), 1, "nobody is not remembered");
 }
+
+/// The key of a connection from `port`.
+fn connection(port: u16) -> FlowKey {
+    FlowKey {
+        source: CLIENT.into(),
+        destination: VIP.into(),
+        source_port: Be16::new(port),
+        destination_port: Be16::new(80),
+        protocol: 6,
+        ..FlowKey::default()
+    }
+}
+
+#[test]
+fn connection_is_with_this_node_if_its_sockets_say_so() {
+    for (own, held, others) in [(PREVIOUS, PREVIOUS, CURRENT), (CURRENT, CURRENT, PREVIOUS)] {
+        let connections = HashSet::from([connection(1)]);
+        let mut maps = Maps { own: Some(own), connections, ..unsettled() };
+        assert_eq!(seen(&mut maps, [going_on(1), going_on(2)]), [held, others]);
+        assert_eq!(seen(&mut maps, [opening(3), going_on(3)]), [CURRENT; 2], "own {own}");
+        maps.connections.clear();
+        assert_eq!(seen(&mut maps, [going_on(1)]), [held], "it is remembered");
+    }
+}
+
+#[test]
+fn sockets_of_this_node_say_nothing_of_others() {
+    let connections = HashSet::from([connection(1)]);
+    let mut maps = Maps { own: Some(OTHER), connections, ..unsettled() };
+    assert_eq!(seen(&mut maps, [going_on(1)]), [PREVIOUS]);
+}

@@ -41,7 +41,11 @@ fn what_is_not_ours_passes_as_it_came() {
     let foreign = segment((CLIENT, 40_000), (Be32::from_octets([198, 51, 100, 7]), 80));
     for tags in [vec![ONE], vec![URGENT], vec![[0x88, 0xa8, 0x10, 100]], vec![URGENT, [0x81, 0, 0x50, 7]]] {
         let frame = tagged(&foreign, &tags);
-        assert_eq!(maps(MODE_DR).forward::<false>(&frame), (Verdict::NotOurs.into(), frame), "{tags:x?}");
+        assert_eq!(
+            maps(MODE_DR).run_with_room::<false>(&frame),
+            (Verdict::NotOurs.into(), frame),
+            "{tags:x?}"
+        );
     }
 }
 
@@ -49,7 +53,11 @@ fn what_is_not_ours_passes_as_it_came() {
 fn local_backends_get_frames_as_they_came() {
     for tags in [vec![URGENT], vec![URGENT, [0x81, 0, 0x50, 7]], vec![[0x81, 0, 0xe0, 0]]] {
         let frame = tagged(&to_service(), &tags);
-        assert_eq!(maps(MODE_LOCAL).forward::<false>(&frame), (Verdict::Local.into(), frame), "{tags:x?}");
+        assert_eq!(
+            maps(MODE_LOCAL).run_with_room::<false>(&frame),
+            (Verdict::Local.into(), frame),
+            "{tags:x?}"
+        );
     }
 }
 
@@ -64,7 +72,7 @@ fn vlans_of_nobody_are_not_ours() {
         vec![ONE, [0x81, 0, 0, 7], [0x81, 0, 0, 7]],
     ] {
         let frame = tagged(&to_service(), &tags);
-        let (decision, out) = maps(MODE_DR).forward::<false>(&frame);
+        let (decision, out) = maps(MODE_DR).run_with_room::<false>(&frame);
         assert_eq!((decision.verdict, out), (Verdict::NotOurs, frame), "{tags:x?}");
     }
 }
@@ -88,7 +96,7 @@ fn steered_packet_gets_the_tag_of_where_it_leaves_and_keeps_its_priority() {
 
             let mut maps = maps(mode);
             leaves_through(&mut maps, egress, tag);
-            let (decision, out) = maps.forward::<false>(&tagged(&to_service(), &came));
+            let (decision, out) = maps.run_with_room::<false>(&tagged(&to_service(), &came));
             let verdict = if mode == MODE_DR { Verdict::Dr } else { Verdict::Nat };
             let way = if egress == INGRESS { Egress::back(tag) } else { Egress::slot(1, tag) };
             assert_eq!(decision, Decision { verdict, egress: way }, "{came:x?}");
@@ -116,7 +124,7 @@ fn reply_asks_by_the_vlan_it_came_in_by_and_leaves_by_the_device_below() {
     ] {
         let mut maps = maps(MODE_NAT);
         maps.route = Route::Forward { interface: route, source: OWN, destination: NEIGHBOUR, mtu: 1500 };
-        let (decision, out) = maps.forward::<false>(&tagged(&reply(), came));
+        let (decision, out) = maps.run_with_room::<false>(&tagged(&reply(), came));
         assert_eq!(decision, Decision { verdict: Verdict::NatReply, egress }, "{route}");
         assert_eq!(out.len(), reply().len() + left.len() * 4);
         assert_eq!(out[12..][..left.len() * 4], *left.concat(), "{route}");
@@ -128,7 +136,7 @@ fn reply_asks_by_the_vlan_it_came_in_by_and_leaves_by_the_device_below() {
 fn two_tags_are_not_written() {
     let mut maps = maps(MODE_NAT);
     maps.route = Route::Forward { interface: INNER, source: OWN, destination: NEIGHBOUR, mtu: 1500 };
-    assert_eq!(maps.forward::<false>(&tagged(&reply(), &[ONE])).0.verdict, Verdict::NoRoute);
+    assert_eq!(maps.run_with_room::<false>(&tagged(&reply(), &[ONE])).0.verdict, Verdict::NoRoute);
 }
 
 #[test]
@@ -139,10 +147,10 @@ fn vlan_device_takes_what_is_for_its_own_address() {
         device.mac = own;
     }
     let frame = tagged(&to_service(), &[ONE]);
-    assert_eq!(maps.forward::<false>(&frame), (Verdict::OtherMac.into(), frame.clone()));
+    assert_eq!(maps.run_with_room::<false>(&frame), (Verdict::OtherMac.into(), frame.clone()));
     let mut frame = frame;
     frame[..6].copy_from_slice(&own.0);
-    assert_eq!(maps.forward::<false>(&frame), (Verdict::Local.into(), frame));
+    assert_eq!(maps.run_with_room::<false>(&frame), (Verdict::Local.into(), frame));
 }
 
 #[test]
@@ -154,7 +162,7 @@ fn tagged_question_for_a_vip_is_watched_too() {
     let frame = tagged(&arp, &[ONE]);
     for (lease, verdict) in [(1_000, Verdict::ArpOwner), (0, Verdict::ArpNotOwner)] {
         let mut maps = Maps { lease, ..maps(MODE_DR) };
-        let (decision, out) = maps.forward::<false>(&frame);
+        let (decision, out) = maps.run_with_room::<false>(&frame);
         assert_eq!(decision.verdict, verdict);
         assert!(verdict == Verdict::ArpNotOwner || out == frame);
     }
@@ -164,7 +172,7 @@ fn tagged_question_for_a_vip_is_watched_too() {
 fn cut_tags_pass() {
     for length in 14..22 {
         let frame = &tagged(&to_service(), &[ONE, [0x81, 0, 0, 7]])[..length];
-        let (decision, out) = maps(MODE_DR).forward::<false>(frame);
+        let (decision, out) = maps(MODE_DR).run_with_room::<false>(frame);
         assert_eq!((decision.verdict, &out[..]), (Verdict::NotOurs, frame), "{length}");
     }
 }

@@ -14,7 +14,7 @@ use super::BenchError;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_BENCH_OBJECT"));
 
 /// Bytes of the packet.
-pub(super) const LENGTH: usize = 64;
+pub(super) const LENGTH: usize = 80;
 
 /// What the wrapper works by; `lb-ebpf/src/bench/main.rs` has its twin.
 #[repr(C)]

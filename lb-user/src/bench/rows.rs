@@ -1,14 +1,14 @@
 //! What is measured: packets, the maps they meet, and what should become of them.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
 use etherparse::PacketBuilder;
 use lb_common::{
-    Address, Backend, Be16, Be32, DEFAULT_RING_SIZE, Device, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
-    NextHop, Service, ServiceKey6, Verdict, Vip,
+    Address, Backend, Be16, Be32, DEFAULT_RING_SIZE, Device, Interface, MODE_DR, MODE_IPIP, MODE_LOCAL,
+    MODE_NAT, Mac, NextHop, Service, ServiceKey6, Verdict, Vip,
 };
 
 use super::{
@@ -23,8 +23,10 @@ use crate::{
 };
 
 const VIP: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 4);
+const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 4);
 const OTHER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 0);
+const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0);
 const OWN_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const CLIENT_MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
 /// Backends of each service.
@@ -53,7 +55,7 @@ pub(super) struct Row {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target {
     Floor(Floor),
-    Lb { destination: Ipv4Addr, port: u16, syn: bool, verdict: Verdict, action: u32 },
+    Lb { destination: IpAddr, port: u16, syn: bool, verdict: Verdict, action: u32 },
 }
 
 /// What a row should reach.
@@ -69,9 +71,10 @@ const fn steered(name: &'static str, port: u16, flows: u64, syn: bool, goal: Opt
     let (verdict, action) = match port {
         80 => (Verdict::Dr, XDP_TX),
         81 => (Verdict::Nat, XDP_TX),
+        83 => (Verdict::Ipip, XDP_TX),
         _ => (Verdict::Local, XDP_PASS),
     };
-    Row { name, target: Target::Lb { destination: VIP, port, syn, verdict, action }, flows, goal }
+    Row { name, target: Target::Lb { destination: IpAddr::V4(VIP), port, syn, verdict, action }, flows, goal }
 }
 
 const fn floor(name: &'static str, floor: Floor) -> Row {
@@ -81,16 +84,19 @@ const fn floor(name: &'static str, floor: Floor) -> Row {
 /// The floor that ratios are to.
 pub(super) const TRANSMIT: &str = "floor: return TX";
 
+/// The one that `ipip` is measured by.
+const ENCAPSULATE: &str = "floor: encapsulate";
+
 /// All, in the order they are measured in each round.
-pub(super) const ROWS: [Row; 17] = [
+pub(super) const ROWS: [Row; 22] = [
     floor("floor: return PASS", Floor::Pass),
     floor(TRANSMIT, Floor::Transmit),
     floor("floor: swap MACs", Floor::Swap),
-    floor("floor: encapsulate", Floor::Encapsulate),
+    floor(ENCAPSULATE, Floor::Encapsulate),
     Row {
         name: "not for a VIP",
         target: Target::Lb {
-            destination: OTHER,
+            destination: IpAddr::V4(OTHER),
             port: 80,
             syn: false,
             verdict: Verdict::NotOurs,
@@ -107,6 +113,22 @@ pub(super) const ROWS: [Row; 17] = [
     steered("dr, 64k flows", 80, SOME, false, Some(Goal::Row("dr, 1 flow", 1.1))),
     steered("dr, 1M flows", 80, MANY, false, Some(Goal::Row("dr, 1 flow", 1.1))),
     steered("dr, SYN of new flows", 80, NEW, true, Some(Goal::Row("dr, 1 flow", 1.15))),
+    Row {
+        name: "dr, IPv6, 1 flow",
+        target: Target::Lb {
+            destination: IpAddr::V6(VIP6),
+            port: 80,
+            syn: false,
+            verdict: Verdict::Dr,
+            action: XDP_TX,
+        },
+        flows: ONE,
+        goal: Some(Goal::Row("dr, 1 flow", 1.25)),
+    },
+    steered("ipip, 1 flow", 83, ONE, false, Some(Goal::Row(ENCAPSULATE, 1.9))),
+    steered("ipip, 64k flows", 83, SOME, false, Some(Goal::Row("ipip, 1 flow", 1.1))),
+    steered("ipip, 1M flows", 83, MANY, false, Some(Goal::Row("ipip, 1 flow", 1.1))),
+    steered("ipip, SYN of new flows", 83, NEW, true, Some(Goal::Row("ipip, 1 flow", 1.15))),
     steered("nat, 1 flow", 81, ONE, false, None),
     steered("nat, 64k flows", 81, SOME, false, Some(Goal::Row("nat, 1 flow", 1.1))),
     steered("nat, 1M flows", 81, MANY, false, Some(Goal::Row("nat, 1 flow", 1.1))),
@@ -114,25 +136,28 @@ pub(super) const ROWS: [Row; 17] = [
 ];
 
 impl Row {
-    /// The packet, a shortest frame with TCP.
+    /// The packet: TCP, as long in either family.
     pub(super) fn packet(&self) -> [u8; LENGTH] {
         let (destination, port, syn) = match self.target {
-            Target::Floor(_) => (OTHER, 80, false),
+            Target::Floor(_) => (IpAddr::V4(OTHER), 80, false),
             Target::Lb { destination, port, syn, .. } => (destination, port, syn),
         };
-        let builder = PacketBuilder::ethernet2(CLIENT_MAC.0, OWN_MAC.0)
-            .ipv4(CLIENT.octets(), destination.octets(), 64)
-            .tcp(40_000, port, 1, 512);
+        let ethernet = PacketBuilder::ethernet2(CLIENT_MAC.0, OWN_MAC.0);
+        let ip = match destination {
+            IpAddr::V4(to) => ethernet.ipv4(CLIENT.octets(), to.octets(), 64),
+            IpAddr::V6(to) => ethernet.ipv6(CLIENT6.octets(), to.octets(), 64),
+        };
+        let builder = ip.tcp(40_000, port, 1, 512);
         let builder = if syn { builder.syn() } else { builder.ack(1) };
-        let payload = [b'x'; LENGTH - 54];
+        let payload = vec![b'x'; LENGTH - builder.size(0)];
         let mut bytes = Vec::with_capacity(LENGTH);
-        // Invariant: a Vec takes everything, and 14 + 20 + 20 + 10 bytes are LENGTH.
+        // Invariant: a Vec takes everything, and the payload is what the headers leave of LENGTH.
         builder.write(&mut bytes, &payload).expect("a Vec takes everything");
-        bytes.try_into().expect("the headers take 54 bytes")
+        bytes.try_into().expect("LENGTH bytes")
     }
 }
 
-/// Loads the XDP program with a VIP that this node owns by a running lease, and three services of 100 backends.
+/// Loads the XDP program with two VIPs that this node owns by a running lease, and services of 100 backends each.
 pub(super) fn dataplane() -> Result<XdpDataplane, BenchError> {
     let mut dataplane = XdpDataplane::load(LoadOptions::new("/nonexistent"))?;
     let lease = 1;
@@ -142,14 +167,19 @@ pub(super) fn dataplane() -> Result<XdpDataplane, BenchError> {
         Interface { ifindex: LOOPBACK, mac: OWN_MAC, mtu: 1_500, ..Interface::default() },
     )?;
     dataplane.put_device(Device { ifindex: LOOPBACK, mac: OWN_MAC, ..Device::default() })?;
-    dataplane.put_vip(address(VIP), Vip { lease, ..Vip::default() })?;
-    for (index, (port, mode)) in (0..).zip([(80, MODE_DR), (81, MODE_NAT), (82, MODE_LOCAL)]) {
+    for vip in [address(VIP), VIP6.into()] {
+        dataplane.put_vip(vip, Vip { lease, ..Vip::default() })?;
+    }
+    let modes = [(80, MODE_DR), (81, MODE_NAT), (82, MODE_LOCAL), (83, MODE_IPIP)];
+    for (index, (port, mode)) in (0..).zip(modes) {
         let mut members = Vec::new();
         for number in 1..=BACKENDS {
             let id = index * 1_000 + u32::from(number);
             let backend = Backend {
                 next_hop: NextHop::new(Mac([2, 0, 0, 0, 1, number]), 1),
                 address: address(Ipv4Addr::new(10, 0, 0, number)),
+                source: address(Ipv4Addr::new(10, 0, 1, 1)),
+                mtu: 1_500,
                 port: Be16::new(8_080),
                 mode,
                 ..Backend::default()
@@ -167,9 +197,12 @@ pub(super) fn dataplane() -> Result<XdpDataplane, BenchError> {
         }
         let ring = Ring::build(&members, DEFAULT_RING_SIZE).ids(&members);
         dataplane.put_ring(index, &ring)?;
-        let key = ServiceKey6 { address: address(VIP), port: Be16::new(port), protocol: 6, reserved: 0 };
         let service = Service { ring: index, ring_size: DEFAULT_RING_SIZE, lease, ..Service::default() };
-        dataplane.put_service(key, service)?;
+        // The backends of `dr` serve both VIPs: what it sends on does not depend on the family.
+        for vip in [Some(address(VIP)), (mode == MODE_DR).then(|| VIP6.into())].into_iter().flatten() {
+            let key = ServiceKey6 { address: vip, port: Be16::new(port), protocol: 6, reserved: 0 };
+            dataplane.put_service(key, service)?;
+        }
     }
     Ok(dataplane)
 }

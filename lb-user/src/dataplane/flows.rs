@@ -1,9 +1,6 @@
 //! The flow table, read and cleared in batches: one system call for many entries, where iterating would take two for each.
 
-use std::{
-    io,
-    os::fd::{AsFd as _, AsRawFd as _},
-};
+use std::io;
 
 use aya::{
     Ebpf,
@@ -13,13 +10,9 @@ use lb_common::{FlowKey, FlowState, names};
 
 use super::{
     DataplaneError,
+    batch::{self, Batch},
     maps::{failed, missing},
 };
-
-/// `BPF_MAP_LOOKUP_BATCH`
-const LOOKUP_BATCH: libc::c_long = 24;
-/// `BPF_MAP_DELETE_BATCH`
-const DELETE_BATCH: libc::c_long = 27;
 
 /// How far a look through all flows has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,20 +28,6 @@ impl FlowCursor {
     pub fn finished(&self) -> bool {
         self.finished
     }
-}
-
-/// The `batch` part of the kernel's `union bpf_attr`.
-#[repr(C)]
-#[derive(Default)]
-struct Batch {
-    from: u64,
-    next: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map: u32,
-    element_flags: u64,
-    flags: u64,
 }
 
 /// `FLOWS`.
@@ -88,7 +67,7 @@ impl Flows {
                 ..Batch::default()
             };
             // SAFETY: the four addresses are of live buffers: one bucket number each, and `room` keys and values.
-            let result = unsafe { self.call(LOOKUP_BATCH, &mut batch) };
+            let result = unsafe { batch.run(batch::LOOKUP, &self.map) };
             match result {
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && room < 1 << 20 => {
                     room *= 2;
@@ -108,7 +87,7 @@ impl Flows {
             let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
             let mut batch = Batch { keys: keys.as_ptr() as u64, count, ..Batch::default() };
             // SAFETY: `count` keys are there, which the kernel only reads.
-            match unsafe { self.call(DELETE_BATCH, &mut batch) } {
+            match unsafe { batch.run(batch::DELETE, &self.map) } {
                 Ok(()) => return Ok(()),
                 // One was gone already; the kernel stopped there.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -120,13 +99,13 @@ impl Flows {
         Ok(())
     }
 
-    /// # Safety
-    ///
-    /// The addresses in `batch` must be 0 or of what `command` reads and writes there.
-    unsafe fn call(&self, command: libc::c_long, batch: &mut Batch) -> io::Result<()> {
-        batch.map = self.map.fd().as_fd().as_raw_fd().cast_unsigned();
-        // SAFETY: the attribute is a live structure of the given size; its addresses are the caller's promise.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *batch, size_of::<Batch>()) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    /// Forgets all.
+    pub(super) fn clear(&self) -> Result<(), DataplaneError> {
+        let mut cursor = FlowCursor::default();
+        while !cursor.finished {
+            let keys: Vec<FlowKey> = self.read(&mut cursor, 1_024)?.into_iter().map(|(key, _)| key).collect();
+            self.forget(&keys)?;
+        }
+        Ok(())
     }
 }

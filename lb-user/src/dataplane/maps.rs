@@ -1,21 +1,30 @@
 //! The maps of one loaded program, typed, with errors that name map, operation and key.
 
-use std::{borrow::Borrow, fmt, io, os::fd::AsFd as _, sync::atomic::Ordering};
+use std::{
+    borrow::Borrow,
+    fmt, io,
+    os::fd::{AsFd as _, AsRawFd as _},
+    sync::atomic::Ordering,
+};
 
 use aya::{
     Ebpf, Pod,
     maps::{
-        Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues,
-        lpm_trie::Key,
+        Array, DevMap, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, lpm_trie::Key,
     },
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use lb_common::{
-    Address, Backend, BackendCounters, Be32, Device, Interface, NatReply, NatReplyKey, NatReplyKey6,
-    RangeKey, Service, ServiceKey, ServiceKey6, Settings, Vip, VlanKey, names,
+    Address, Backend, BackendCounters, Be32, Device, FragmentKey, FragmentState, Interface, Lease, NatReply,
+    NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Vip, VlanKey, names,
 };
 
-use super::{DataplaneError, flows::Flows, mapped::Mapped};
+use super::{
+    DataplaneError,
+    batch::{self, Batch},
+    flows::Flows,
+    mapped::Mapped,
+};
 
 /// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`: what the pattern of an inner map in `RINGS` says.
 const RING_FLAGS: u32 = 1 << 10 | 1 << 12;
@@ -24,9 +33,10 @@ const RING_FLAGS: u32 = 1 << 10 | 1 << 12;
 pub(super) struct Maps {
     pub(super) vips: Hash<Be32, Vip>,
     pub(super) vips6: Hash<Address, Vip>,
+    pub(super) vip_filter: Words,
     pub(super) services: Hash<ServiceKey, Service>,
     pub(super) services6: Hash<ServiceKey6, Service>,
-    service_ranges: LpmTrie<MapData, RangeKey, Service>,
+    pub(super) service_ranges: LpmTrie<MapData, RangeKey, Service>,
     pub(super) directors: Hash<u64, u8>,
     pub(super) nat_replies: Hash<NatReplyKey, NatReply>,
     pub(super) nat_replies6: Hash<NatReplyKey6, NatReply>,
@@ -34,15 +44,16 @@ pub(super) struct Maps {
     pub(super) egress: DevMap<MapData>,
     pub(super) devices: Array<MapData, Device>,
     pub(super) vlans: Hash<VlanKey, u32>,
+    pub(super) fragments: Hash<FragmentKey, FragmentState>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) backends: Words,
     pub(super) leases: Words,
     pub(super) verdicts: PerCpuArray<MapData, u64>,
     pub(super) backend_counters: PerCpuArray<MapData, BackendCounters>,
     pub(super) flows: Flows,
-    rings: ArrayOfMaps<MapData>,
+    pub(super) rings: MapData,
     /// Takes the place of rings that are gone, because `RINGS` cannot have holes once filled.
-    no_ring: MapData,
+    pub(super) no_ring: MapData,
 }
 
 impl Maps {
@@ -52,6 +63,7 @@ impl Maps {
         Ok(Self {
             vips: Hash::take(ebpf, names::VIPS)?,
             vips6: Hash::take(ebpf, names::VIPS6)?,
+            vip_filter: Words::take::<u64>(ebpf, names::VIP_FILTER)?,
             services: Hash::take(ebpf, names::SERVICES)?,
             services6: Hash::take(ebpf, names::SERVICES6)?,
             service_ranges: take(ebpf, names::SERVICE_RANGES)?,
@@ -62,21 +74,51 @@ impl Maps {
             egress: take(ebpf, names::EGRESS)?,
             devices: take(ebpf, names::DEVICES)?,
             vlans: Hash::take(ebpf, names::VLANS)?,
+            fragments: Hash::take(ebpf, names::FRAGMENTS)?,
             settings: take(ebpf, names::SETTINGS)?,
             backends: Words::take::<Backend>(ebpf, names::BACKENDS)?,
-            leases: Words::take::<u64>(ebpf, names::LEASES)?,
+            leases: Words::take::<Lease>(ebpf, names::LEASES)?,
             verdicts: take(ebpf, names::VERDICTS)?,
             backend_counters: take(ebpf, names::BACKEND_COUNTERS)?,
             flows: Flows::take(ebpf)?,
-            rings: take(ebpf, names::RINGS)?,
+            rings: match ebpf.take_map(names::RINGS) {
+                Some(Map::ArrayOfMaps(rings)) => rings,
+                _ => return Err(missing(names::RINGS)),
+            },
             no_ring,
         })
     }
 
-    /// Replaces a ring as a whole. When this returns no packet uses the old one any more.
-    pub(super) fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError> {
-        let inner = ring(names::RINGS, slots)?;
-        self.rings.set(index, &inner, 0).map_err(failed(names::RINGS, "insert", index))
+    /// Replaces rings, each as a whole. When this returns no packet uses the old ones any more: newer kernels wait
+    /// for that once for many rings, which takes as long as for one.
+    pub(super) fn put_rings(&mut self, rings: &[(u32, &[u32])]) -> Result<(), DataplaneError> {
+        /// Each inner map is a file descriptor meanwhile.
+        const AT_ONCE: usize = 256;
+        for rings in rings.chunks(AT_ONCE) {
+            let inner =
+                rings.iter().map(|(_, slots)| ring(names::RINGS, slots)).collect::<Result<Vec<_>, _>>()?;
+            let indexes: Vec<u32> = rings.iter().map(|(index, _)| *index).collect();
+            self.set_rings(&indexes, inner.iter())?;
+        }
+        Ok(())
+    }
+
+    /// Replaces rings by inner maps, one for each index.
+    pub(super) fn set_rings<'a>(
+        &self,
+        indexes: &[u32],
+        inner: impl Iterator<Item = &'a MapData>,
+    ) -> Result<(), DataplaneError> {
+        let values: Vec<i32> = inner.map(|map| map.fd().as_fd().as_raw_fd()).collect();
+        let mut batch = Batch {
+            keys: indexes.as_ptr() as u64,
+            values: values.as_ptr() as u64,
+            count: indexes.len().min(values.len()) as u32,
+            ..Batch::default()
+        };
+        // SAFETY: so many keys and values are there, which the kernel only reads.
+        unsafe { batch.run(batch::UPDATE, &self.rings) }
+            .map_err(|error| failed(names::RINGS, "insert", indexes[batch.count as usize])(error))
     }
 
     /// Writes the service of a range of ports.
@@ -104,7 +146,7 @@ impl Maps {
 
     /// Frees a ring.
     pub(super) fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError> {
-        self.rings.set(index, &self.no_ring, 0).map_err(failed(names::RINGS, "delete", index))
+        self.set_rings(&[index], std::iter::once(&self.no_ring))
     }
 }
 
@@ -144,6 +186,11 @@ impl<K: Pod + fmt::Debug, V: Pod> Hash<K, V> {
 
     pub(super) fn delete(&mut self, key: K) -> Result<(), DataplaneError> {
         absent_is_fine(self.map.remove(&key)).map_err(failed(self.name, "delete", Shown(key)))
+    }
+
+    pub(super) fn clear(&mut self) -> Result<(), DataplaneError> {
+        let keys: Result<Vec<K>, MapError> = self.map.keys().collect();
+        keys.map_err(failed(self.name, "list", "all keys"))?.into_iter().try_for_each(|key| self.delete(key))
     }
 }
 
@@ -186,6 +233,11 @@ impl Words {
 }
 
 impl Words {
+    /// Fills the map with zeros.
+    pub(super) fn clear(&self) {
+        self.memory.words().iter().for_each(|word| word.store(0, Ordering::Release));
+    }
+
     fn no_element(&self, element: u32) -> DataplaneError {
         let size = self.memory.words().len() / self.stride;
         failed(self.name, "write", element)(io::Error::other(format!("the map has {size} entries")))

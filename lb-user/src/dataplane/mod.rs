@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::config::XdpMode;
 
 mod attach;
+mod batch;
 #[cfg(feature = "bench")]
 mod bench;
 mod driver;
@@ -20,6 +21,7 @@ mod log;
 mod mapped;
 mod maps;
 pub mod memory;
+mod reset;
 mod rights;
 mod stages;
 mod xdp;

@@ -7,8 +7,8 @@ use aya::{
     programs::{ProgramError, TestRun as _, TestRunOptions, Xdp},
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
-    NextHop, RangeKey, Service, ServiceKey6, Settings, Tag, Verdict, Vip, limits, names,
+    Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Lease, Mac, NatReply,
+    NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, Settings, Tag, Verdict, Vip, limits, names,
 };
 
 use super::{
@@ -56,10 +56,13 @@ impl LoadOptions {
 pub struct XdpDataplane {
     /// Owns the programs; the maps were taken out.
     pub(super) ebpf: Ebpf,
-    maps: Maps,
-    nat_replies: BTreeSet<NatReplyKey6>,
-    local_services: BTreeSet<ServiceName>,
-    pin_dir: PathBuf,
+    pub(super) maps: Maps,
+    /// The VIPs, each behind its bit of `VIP_FILTER`.
+    pub(super) vips: BTreeSet<(u32, Address)>,
+    services_version: u32,
+    pub(super) nat_replies: BTreeSet<NatReplyKey6>,
+    pub(super) local_services: BTreeSet<ServiceName>,
+    pub(super) pin_dir: PathBuf,
 }
 
 impl XdpDataplane {
@@ -88,6 +91,8 @@ impl XdpDataplane {
         Ok(Self {
             ebpf,
             maps,
+            vips: BTreeSet::new(),
+            services_version: 0,
             nat_replies: BTreeSet::new(),
             local_services: BTreeSet::new(),
             pin_dir: options.pin_dir,
@@ -114,20 +119,39 @@ impl XdpDataplane {
         Ok(TestOutcome { action: result.return_value, frame: out })
     }
 
-    /// Notes whether a service has a local backend.
-    fn note_local(&mut self, name: ServiceName, service: Service) -> Result<(), DataplaneError> {
-        let changed = if service.flags & Service::HAS_LOCAL != 0 {
-            self.local_services.insert(name)
+    /// Replaces rings as [`Dataplane::put_ring`] does, and waits once for packets under way.
+    pub fn put_rings(&mut self, rings: &[(u32, &[u32])]) -> Result<(), DataplaneError> {
+        self.maps.put_rings(rings)
+    }
+
+    /// Says that a service has changed, and whether it has a local backend.
+    fn note_service(&mut self, name: ServiceName, service: Service) -> Result<(), DataplaneError> {
+        if service.flags & Service::HAS_LOCAL != 0 {
+            self.local_services.insert(name);
         } else {
-            self.local_services.remove(&name)
-        };
-        if changed { self.publish_settings() } else { Ok(()) }
+            self.local_services.remove(&name);
+        }
+        self.publish_change_of_services()
+    }
+
+    pub(super) fn publish_change_of_services(&mut self) -> Result<(), DataplaneError> {
+        self.services_version = self.services_version.wrapping_add(1);
+        self.publish_settings()
+    }
+
+    /// Writes the word of the filter that has this bit.
+    fn publish_filter(&self, bit: u32) -> Result<(), DataplaneError> {
+        let first = bit & !63;
+        let mine = (first, Address::default())..(first + 64, Address::default());
+        let word = self.vips.range(mine).fold(0, |word, (bit, _)| word | 1 << (bit & 63));
+        self.maps.vip_filter.store(first / 64, 0, &[word])
     }
 
     fn publish_settings(&mut self) -> Result<(), DataplaneError> {
         let settings = Settings {
             nat_replies: self.nat_replies.len() as u32,
             local_services: self.local_services.len() as u32,
+            services_version: self.services_version,
         };
         self.maps.settings.set(0, settings, 0).map_err(failed(names::SETTINGS, "write", 0))
     }
@@ -135,7 +159,7 @@ impl XdpDataplane {
 
 /// What a service is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum ServiceName {
+pub(super) enum ServiceName {
     One(ServiceKey6),
     Range(RangeKey, u8),
 }
@@ -166,16 +190,20 @@ pub struct TestOutcome {
 impl Dataplane for XdpDataplane {
     fn put_vip(&mut self, address: Address, vip: Vip) -> Result<(), DataplaneError> {
         match address.v4() {
-            Some(v4) => self.maps.vips.put(v4, vip),
-            None => self.maps.vips6.put(address, vip),
+            Some(v4) => self.maps.vips.put(v4, vip)?,
+            None => self.maps.vips6.put(address, vip)?,
         }
+        self.vips.insert((address.filter_bit(), address));
+        self.publish_filter(address.filter_bit())
     }
 
     fn delete_vip(&mut self, address: Address) -> Result<(), DataplaneError> {
         match address.v4() {
-            Some(v4) => self.maps.vips.delete(v4),
-            None => self.maps.vips6.delete(address),
+            Some(v4) => self.maps.vips.delete(v4)?,
+            None => self.maps.vips6.delete(address)?,
         }
+        self.vips.remove(&(address.filter_bit(), address));
+        self.publish_filter(address.filter_bit())
     }
 
     fn put_service(&mut self, key: ServiceKey6, service: Service) -> Result<(), DataplaneError> {
@@ -183,7 +211,7 @@ impl Dataplane for XdpDataplane {
             Some(v4) => self.maps.services.put(v4, service)?,
             None => self.maps.services6.put(key, service)?,
         }
-        self.note_local(ServiceName::One(key), service)
+        self.note_service(ServiceName::One(key), service)
     }
 
     fn delete_service(&mut self, key: ServiceKey6) -> Result<(), DataplaneError> {
@@ -191,7 +219,7 @@ impl Dataplane for XdpDataplane {
             Some(v4) => self.maps.services.delete(v4)?,
             None => self.maps.services6.delete(key)?,
         }
-        self.note_local(ServiceName::One(key), Service::default())
+        self.note_service(ServiceName::One(key), Service::default())
     }
 
     fn put_service_range(
@@ -201,16 +229,16 @@ impl Dataplane for XdpDataplane {
         service: Service,
     ) -> Result<(), DataplaneError> {
         self.maps.put_range(key, port_bits, service)?;
-        self.note_local(ServiceName::Range(key, port_bits), service)
+        self.note_service(ServiceName::Range(key, port_bits), service)
     }
 
     fn delete_service_range(&mut self, key: RangeKey, port_bits: u8) -> Result<(), DataplaneError> {
         self.maps.delete_range(key, port_bits)?;
-        self.note_local(ServiceName::Range(key, port_bits), Service::default())
+        self.note_service(ServiceName::Range(key, port_bits), Service::default())
     }
 
     fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError> {
-        self.maps.put_ring(index, slots)
+        self.maps.put_rings(&[(index, slots)])
     }
 
     fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError> {
@@ -231,7 +259,8 @@ impl Dataplane for XdpDataplane {
     }
 
     fn set_lease(&mut self, lease: u32, expiry: u64) -> Result<(), DataplaneError> {
-        self.maps.leases.store(lease, 0, &[expiry])
+        let Lease { expiry, owner_in } = Lease { expiry, owner_in: 0 };
+        self.maps.leases.store(lease, 0, &[expiry, owner_in])
     }
 
     fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError> {
@@ -347,7 +376,7 @@ impl Dataplane for XdpDataplane {
     }
 }
 
-/// A backend as the words of its map element.
+/// A backend as the words of its map element, the length of its outer headers filled in.
 fn backend_words(backend: &Backend) -> [u64; 8] {
     const { assert!(size_of::<Backend>() == 64, "eight words") };
     let mut words = [0; 8];
@@ -361,7 +390,9 @@ fn backend_words(backend: &Backend) -> [u64; 8] {
         *word = u64::from_ne_bytes(bytes);
     }
     let (port, mtu) = (backend.port.0.to_ne_bytes(), backend.mtu.to_ne_bytes());
-    words[5] = u64::from_ne_bytes([port[0], port[1], backend.mode, backend.flags, mtu[0], mtu[1], 0, 0]);
+    let over = backend.outer_length().to_ne_bytes();
+    words[5] =
+        u64::from_ne_bytes([port[0], port[1], backend.mode, backend.flags, mtu[0], mtu[1], over[0], over[1]]);
     words
 }
 

@@ -11,7 +11,10 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-use crate::namespace::{index, ip, isolated};
+use crate::{
+    namespace::{index, ip, isolated},
+    pool::{self, Lent},
+};
 
 /// Runs `test` in network and mount namespaces of its own, with a veth pair `near`–`peer` and a bpffs at the path it is
 /// given. All of it goes with the thread.
@@ -36,9 +39,8 @@ fn make_cable() {
     ip("link set peer up");
 }
 
-fn load(pin_dir: &Path) -> XdpDataplane {
-    let options = LoadOptions { backends: 16, services: 16, ..LoadOptions::new(pin_dir) };
-    XdpDataplane::load(options).expect("the program loads")
+fn load(pin_dir: &Path) -> Lent {
+    Lent::pinning_in(pin_dir)
 }
 
 fn attach(dataplane: &mut XdpDataplane, mode: XdpMode) -> (Attachment, LinkState) {
@@ -74,7 +76,8 @@ fn attachment_outlives_its_process_and_is_replaced_atomically() {
     {
         with_cable(|bpffs| {
             let pin_dir = bpffs.join("lb/node-a");
-            let mut first = load(&pin_dir);
+            let mut first = XdpDataplane::load(LoadOptions { pin_dir: pin_dir.clone(), ..pool::options() })
+                .expect("the program loads");
             assert_eq!(first.attached("near").expect("no pin is no error"), None);
             let (attachment, old) = attach(&mut first, mode);
             assert_eq!(attachment.mode, name);

@@ -164,8 +164,8 @@ macro_rules! pieces {
         #[ignore = "needs root and BPF: cargo xtask test"]
         fn $name() {
             for program in [Native, Generic] {
-                let rows = [$($steps),+].into_iter().zip(1..).flat_map(|(steps, id)| steps.rows(id));
-                run(program, rows.collect::<Vec<_>>());
+                // Each meets a world where no piece has come before.
+                run(&[program], || [$($steps),+].into_iter().zip(1..).flat_map(|(steps, id)| steps.rows(id)));
             }
         }
     )+};
@@ -251,8 +251,7 @@ fn first_piece_decides_what_becomes_of_later_ones() {
             counted: Some((backend_of(DR_UDP), frame.len(), false)),
             ..row(what, frame.clone(), TX, Dr)
         };
-        run(
-            program,
+        run(&[program], || {
             [
                 row("before the first", middle.clone(), PASS, FragmentUnknown),
                 dr("the first", &first),
@@ -298,8 +297,8 @@ fn first_piece_decides_what_becomes_of_later_ones() {
                     PASS,
                     Fragment,
                 ),
-            ],
-        );
+            ]
+        });
     }
 }
 
@@ -308,8 +307,7 @@ fn first_piece_decides_what_becomes_of_later_ones() {
 fn malformed_pieces_to_a_vip_are_dropped() {
     for program in [Native, Generic] {
         let drop = |what, frame| row(what, frame, DROP, Malformed);
-        run(
-            program,
+        run(&[program], || {
             [
                 drop("TCP cut within its header", made(tcp(VIP, DR), 1, (0, true), 16)),
                 drop("UDP cut within its header", made(udp(VIP, DR_UDP), 2, (0, true), 0)),
@@ -335,8 +333,8 @@ fn malformed_pieces_to_a_vip_are_dropped() {
                 ),
                 row("not for a VIP", made(tcp(OTHER, DR), 13, (0, true), 16), PASS, NotOurs),
                 drop("a reply", made(udp_answer(), 14, (0, true), 1_481)),
-            ],
-        );
+            ]
+        });
     }
 }
 
@@ -345,18 +343,27 @@ fn malformed_pieces_to_a_vip_are_dropped() {
 fn pieces_that_a_director_encapsulated_are_delivered() {
     let outer = ([10, 0, 0, 2].into(), OWN_ADDRESS.into());
     for program in [Native, Generic] {
-        let rows = [tcp(VIP, LOCAL), tcp(VIP6, LOCAL)].into_iter().zip(1..).flat_map(|(packet, id)| {
-            let pieces = cut(&packet.payload(4_000).bytes(), id, &CUTS);
-            pieces.into_iter().flat_map(|piece| {
-                [None, Some(50_000)].map(|port| Row {
-                    out: Some(piece.clone()),
-                    ..row("encapsulated", within_bytes(&piece, 0, outer.0, outer.1, port), PASS, Decapsulated)
+        let rows = || {
+            [tcp(VIP, LOCAL), tcp(VIP6, LOCAL)].into_iter().zip(1..).flat_map(|(packet, id)| {
+                let pieces = cut(&packet.payload(4_000).bytes(), id, &CUTS);
+                pieces.into_iter().flat_map(|piece| {
+                    [None, Some(50_000)].map(|port| Row {
+                        out: Some(piece.clone()),
+                        ..row(
+                            "encapsulated",
+                            within_bytes(&piece, 0, outer.0, outer.1, port),
+                            PASS,
+                            Decapsulated,
+                        )
+                    })
                 })
             })
-        });
-        run(program, rows.collect::<Vec<_>>());
+        };
+        run(&[program], || rows().collect::<Vec<_>>());
         let foreign = made(tcp(OTHER, LOCAL), 3, (0, true), 80);
-        run(program, [row("for nobody", within_bytes(&foreign, 0, outer.0, outer.1, None), PASS, NotOurs)]);
+        run(&[program], || {
+            [row("for nobody", within_bytes(&foreign, 0, outer.0, outer.1, None), PASS, NotOurs)]
+        });
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb::dataplane::Program::{Generic, Native};
+use lb::dataplane::{
+    Dataplane as _,
+    Program::{Generic, Native},
+};
 use lb_common::{
     Be16, Flow, Mac,
     Verdict::{self, *},
@@ -10,16 +13,17 @@ use lb_common::{
 
 use crate::{
     fixtures::{Frame, Row, drops, passes, run, table},
+    namespace::isolated,
     packets::{
         CLIENT, CLIENT_MAC, CLIENT6, Checksum, OWN_MAC, Packet, Protocol, ones_complement_sum, tcp,
         truncated, udp, within_bytes,
     },
     world::{
         CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, EMPTY, FAR, FAR_MAC, GUE, GUE6, IPIP, IPIP6, LOCAL, NARROW,
-        NAT, NAT_BACKEND, NAT_BACKEND6, NAT_FAR, NAT_PORT, NAT_UDP, NAT_UDP_PORT, NEAR, NEAR_MAC, OTHER,
-        OTHER6, OWN_ADDRESS, OWN_ADDRESS6, PASS, RANGE, REDIRECT, SILENT_CLIENT, TUNNEL, TUNNEL6, TX,
-        UNRESOLVED, VIP, VIP_BACKUP, VIP_EXPIRED, VIP6, VIP6_BACKUP, VIP6_EXPIRED, address, backend_of,
-        backend_of6,
+        NARROWER, NAT, NAT_BACKEND, NAT_BACKEND6, NAT_FAR, NAT_PORT, NAT_UDP, NAT_UDP_PORT, NEAR, NEAR_MAC,
+        OTHER, OTHER6, OWN_ADDRESS, OWN_ADDRESS6, PASS, RANGE, REDIRECT, SILENT_CLIENT, TUNNEL, TUNNEL6, TX,
+        UNRESOLVED, VIP, VIP_BACKUP, VIP_EXPIRED, VIP6, VIP6_BACKUP, VIP6_EXPIRED, World, address,
+        backend_of, backend_of6, build_network,
     },
 };
 
@@ -39,6 +43,8 @@ struct Error {
     rest: [u8; 4],
     quote: Vec<u8>,
     padding: usize,
+    /// As this program says it: network control, DF, no identification.
+    own: bool,
 }
 
 /// A router on the way to the clients.
@@ -64,6 +70,7 @@ fn too_big(sent: &Packet, length: usize) -> Error {
         rest: [0, 0, 5, 0x14],
         quote,
         padding: 0,
+        own: false,
     }
 }
 
@@ -117,9 +124,10 @@ impl Error {
                 let checksum = !sum(&icmp);
                 icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
                 let header = 20 + self.options.len();
-                let mut ip = vec![0x40 | (header / 4) as u8, 0];
+                let mut ip = vec![0x40 | (header / 4) as u8, if self.own { 0xc0 } else { 0 }];
                 ip.extend(((header + icmp.len()) as u16).to_be_bytes());
-                ip.extend([0x12, 0x34, 0, 0, self.ttl, 1, 0, 0]);
+                ip.extend(if self.own { [0, 0, 0x40, 0] } else { [0x12, 0x34, 0, 0] });
+                ip.extend([self.ttl, 1, 0, 0]);
                 ip.extend(source.octets());
                 ip.extend(destination.octets());
                 ip.extend(&self.options);
@@ -135,7 +143,7 @@ impl Error {
                 let checksum = !ones_complement_sum([sum(&pseudo), sum(&icmp)]);
                 icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
                 let extension: &[u8] = if self.options.is_empty() { &[] } else { &[58, 0, 1, 4, 0, 0, 0, 0] };
-                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+                frame.extend([0x86, 0xdd, if self.own { 0x6c } else { 0x60 }, 0, 0, 0]);
                 frame.extend(((extension.len() + icmp.len()) as u16).to_be_bytes());
                 frame.extend([if extension.is_empty() { 58 } else { 60 }, self.ttl]);
                 frame.extend(source.octets());
@@ -247,6 +255,24 @@ fn tunnel(ends: (IpAddr, IpAddr), gue: bool, far_away: bool) -> impl FnOnce(Erro
         let error = if far_away { far(error) } else { near(error) };
         within_bytes(&error.bytes(), padding, ends.0, ends.1, port)
     }
+}
+
+/// What a packet too big for the way to its backend gets instead: an error from the VIP.
+#[expect(clippy::needless_pass_by_value, reason = "rows build their packets in place")]
+fn answers(what: &'static str, packet: Packet, mtu: u16) -> Row {
+    let length = if packet.source.is_ipv4() { 576 - 28 } else { 1_280 - 48 };
+    let [high, low] = mtu.to_be_bytes();
+    let answer = Error {
+        destination_mac: packet.source_mac,
+        source_mac: packet.destination_mac,
+        source: packet.destination,
+        rest: [0, 0, high, low],
+        quote: packet.bytes()[14..14 + length].to_vec(),
+        own: true,
+        ..too_big(&packet, 8)
+    };
+    let out = Some(answer.bytes());
+    Row { what, frame: packet.bytes(), action: TX, verdict: TooBigAnswered, out, counted: None }
 }
 
 /// Not an error, though its payload looks as if it quoted something.
@@ -408,6 +434,36 @@ table! {
         drops("hop limit 1", too_big(&sent(VIP6, DR), 8).ttl(1), TtlExpired),
     ];
 
+    who_sends_too_big_packets_is_told = [
+        answers("ipip", tcp(VIP, NARROW).payload(1_341), 1_380),
+        answers("the largest", tcp(VIP, NARROW).payload(1_460), 1_380),
+        answers("SYN", tcp(VIP, NARROW).payload(1_400).syn(), 1_380),
+        answers("options", tcp(VIP, NARROW).payload(1_400).options(vec![1; 40]), 1_380),
+        answers("padding", tcp(VIP, NARROW).payload(1_400).padding(11), 1_380),
+        answers("a wrong checksum", tcp(VIP, NARROW).payload(1_400).checksum(Checksum::Is(0x1234)), 1_380),
+        answers("backup", tcp(VIP_BACKUP, NARROW).payload(1_400), 1_380),
+        answers("a narrower way", tcp(VIP, NARROWER).payload(1_300), 1_270),
+        answers("dr, another interface", tcp(VIP, DR_FAR).payload(1_461), 1_500),
+        answers("IPv6", tcp(VIP6, NARROW).payload(1_321), 1_380),
+        answers("IPv6, the largest", tcp(VIP6, NARROW).payload(1_440), 1_380),
+        answers("IPv6, extension headers", tcp(VIP6, NARROW).payload(1_400).extension(60, 3), 1_380),
+        answers("IPv6, dr, another interface", tcp(VIP6, DR_FAR).payload(1_441), 1_500),
+        drops("IPv6, too narrow a way", tcp(VIP6, NARROWER).payload(1_300), TooBigDropped),
+        drops("from nobody", tcp(VIP, NARROW).payload(1_400).source([0; 4]), TooBigDropped),
+        drops("from a group", tcp(VIP, NARROW).payload(1_400).source([224, 0, 0, 5]), TooBigDropped),
+        drops("from everybody", tcp(VIP, NARROW).payload(1_400).source([255; 4]), TooBigDropped),
+        drops("from the loopback", tcp(VIP, NARROW).payload(1_400).source([127, 0, 0, 1]), TooBigDropped),
+        drops("IPv6, from nobody", tcp(VIP6, NARROW).payload(1_400).source([0_u16; 8]), TooBigDropped),
+        drops(
+            "IPv6, from a group",
+            tcp(VIP6, NARROW).payload(1_400).source([0xff02, 0, 0, 0, 0, 0, 0, 5]), TooBigDropped
+        ),
+        drops("to everybody", tcp(VIP, NARROW).payload(1_400).destination_mac(Mac([0xff; 6])), TooBigDropped),
+        drops("lease ran out", tcp(VIP_EXPIRED, NARROW).payload(1_400), LeaseExpired),
+        drops("TTL 1", tcp(VIP, NARROW).payload(1_400).ttl(1), TtlExpired),
+        passes("the first fragment", tcp(VIP, NARROW).payload(1_400).more_fragments(true), Fragment),
+    ];
+
     encapsulated_icmp_errors_are_delivered = [
         delivers("4 in 4", too_big(&sent(VIP, LOCAL), 8), (ROUTER.into(), OWN_ADDRESS.into()), None),
         delivers("in a datagram", too_big(&sent(VIP, LOCAL), 8), (ROUTER.into(), OWN_ADDRESS.into()), Some(50_000)),
@@ -417,6 +473,38 @@ table! {
         passes("to nobody", inside(&too_big(&sent(OTHER, LOCAL), 8), OWN_ADDRESS.into(), None), NotOurs),
         passes("for another node", inside(&too_big(&sent(VIP, LOCAL), 8), CLIENT.into(), None), NotOurs),
     ];
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn merged_packets_are_not_too_big_in_generic_mode() {
+    // The interface they came in by takes 2,000 bytes.
+    let too_long = |port| tcp(VIP, port).payload(2_000);
+    run(&[Native], || [answers("dr", too_long(DR_FAR), 1_500), answers("ipip", too_long(NARROW), 1_380)]);
+    run(&[Generic], || [drops("dr", too_long(DR_FAR), TooLong), drops("ipip", too_long(NARROW), TooLong)]);
+    run(&[Native], || [answers("nat", too_long(NAT_FAR), 1_500)]);
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn senders_are_told_so_often_and_no_more() {
+    const PACKETS: u64 = 3_000;
+    let cpus = std::thread::available_parallelism().expect("the kernel counts").get() as u64;
+    isolated(|| {
+        build_network();
+        let mut world = World::load();
+        let frame = tcp(VIP, NARROW).payload(1_400).bytes();
+        let start = std::time::Instant::now();
+        for _ in 0..PACKETS {
+            world.dataplane.test_run(Native, &frame).expect("the kernel runs the program");
+        }
+        let elapsed = start.elapsed().as_millis() as u64 + 1;
+        let counts = world.dataplane.verdicts().expect("verdicts");
+        let (answered, limited) = (counts[TooBigAnswered as usize], counts[TooBigLimited as usize]);
+        assert_eq!(answered + limited, PACKETS);
+        // 50 at once and then one each millisecond, on each CPU that the test was moved to.
+        assert!(answered >= 50 && answered <= cpus * (50 + elapsed), "{answered} in {elapsed} ms");
+    });
 }
 
 /// The backend has nobody at the port; it quotes so much of the datagram.
@@ -450,6 +538,7 @@ fn inside(error: &Error, destination: IpAddr, port: Option<u16>) -> Vec<u8> {
     within_bytes(&error.bytes(), error.padding, ROUTER.into(), destination, port)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "rows build their packets in place")]
 fn delivers(what: &'static str, error: Error, outer: (IpAddr, IpAddr), port: Option<u16>) -> Row {
     let frame = within_bytes(&error.bytes(), 0, outer.0, outer.1, port);
     Row { what, frame, action: PASS, verdict: Decapsulated, out: Some(error.bytes()), counted: None }

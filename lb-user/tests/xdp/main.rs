@@ -12,4 +12,6 @@ mod log;
 mod model;
 mod namespace;
 mod packets;
+mod pool;
+mod sockets;
 mod world;

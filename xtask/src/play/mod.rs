@@ -32,9 +32,6 @@ const RETURN_WITHIN: Duration = Duration::from_secs(15);
 const AFTERWARDS: Duration = Duration::from_secs(3);
 /// A smaller share of the answers than this is not a fair one for one of two nginx of equal weight.
 const LEAST_SHARE: f64 = 0.35;
-/// A request that is on its way when the VIP moves back may be reset: seen for one request in about one play of ten, and
-/// the cause is not known yet. More than that is a fault.
-const LOST_AT_THE_MOVE: usize = 1;
 /// While nothing is broken no client waits longer than this: half an advert interval.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -238,7 +235,7 @@ impl<'a> Stage<'a> {
                 report.requests,
                 seconds(report.longest_gap)
             ),
-            report.failures() <= LOST_AT_THE_MOVE && report.longest_gap <= LONGEST_PAUSE,
+            report.failures() == 0 && report.longest_gap <= LONGEST_PAUSE,
             || failures(&report),
         )?;
         let answered_by = self.answerers()?;

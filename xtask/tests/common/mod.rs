@@ -2,6 +2,8 @@
 
 #![expect(dead_code, reason = "every test file uses a part of it")]
 
+pub(crate) mod networks;
+
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},

@@ -1,0 +1,384 @@
+//! The reference model: what the XDP program should do, written the plain way over whole byte strings, with every
+//! checksum computed from nothing. Of the program's own code it shares nothing but the contract in `lb-common`.
+
+mod parse;
+mod send;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use lb_common::{
+    Backend, Be16, Flow, FlowKey, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Verdict,
+    slot,
+};
+
+use self::parse::{Ip, Kind, Segment};
+use crate::{
+    packets::{CLIENT, CLIENT_MAC, CLIENT6},
+    world::{DROP, FAR_MAC, PASS, REDIRECT, TX, address},
+};
+
+/// The maps, and what the network namespace adds to them (`world::build_network`).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) vips: BTreeMap<IpAddr, VipModel>,
+    /// Address, port, protocol → service.
+    pub(crate) services: BTreeMap<(IpAddr, u16, u8), ServiceModel>,
+    /// Services of ranges of ports.
+    pub(crate) ranges: BTreeMap<RangeModel, ServiceModel>,
+    /// Number → state.
+    pub(crate) leases: BTreeMap<u32, LeaseModel>,
+    pub(crate) backends: BTreeMap<u32, Backend>,
+    /// Slot → index, MAC address and MTU.
+    pub(crate) interfaces: BTreeMap<u16, (u32, Mac, u16)>,
+    pub(crate) directors: HashSet<Mac>,
+    /// Address, port, protocol → VIP and port.
+    pub(crate) nat_replies: BTreeMap<(IpAddr, u16, u8), (IpAddr, u16)>,
+    /// The backend of each remembered flow.
+    pub(crate) flows: HashMap<FlowKey, u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VipModel {
+    pub(crate) lease: u32,
+    pub(crate) has_ranges: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RangeModel {
+    pub(crate) vip: IpAddr,
+    pub(crate) protocol: u8,
+    pub(crate) first: u16,
+    /// How many of a port's upper bits are those of `first`.
+    pub(crate) bits: u8,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceModel {
+    /// Of its ring; that of the previous backends is one behind.
+    pub(crate) index: u32,
+    pub(crate) ring: Vec<SlotModel>,
+    pub(crate) lease: u32,
+    pub(crate) has_local: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotModel {
+    /// 0: nobody.
+    pub(crate) current: u32,
+    pub(crate) previous: u32,
+    pub(crate) unsettled: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseModel {
+    Owner,
+    Backup,
+    Expired,
+}
+
+/// What the model says becomes of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) verdict: Verdict,
+    pub(crate) action: u32,
+    pub(crate) frame: Vec<u8>,
+    /// Checksum fields of it that came in wrong. One's complement has two zeros, and either is as wrong as before.
+    pub(crate) either_zero: Vec<usize>,
+    /// The backend counted, with the bytes and whether a connection was opened.
+    pub(crate) counted: Option<(u32, u64, bool)>,
+}
+
+/// Where a frame goes next.
+#[derive(Clone, Copy)]
+struct Hop {
+    destination: Mac,
+    source: Mac,
+    mtu: u16,
+    action: u32,
+}
+
+/// What the routing and neighbour tables say.
+enum Route {
+    Neighbour(Hop),
+    /// Its neighbour is not known, or the route leads nowhere.
+    Nowhere,
+    /// For this node, for everybody, or no route at all.
+    NotForwarded,
+}
+
+/// The index of the interface packets come in by.
+const INGRESS: u32 = 1;
+const GUE_PORT: u16 = 6_080;
+
+fn untouched(verdict: Verdict, action: u32, frame: &[u8]) -> Expected {
+    Expected { verdict, action, frame: frame.to_vec(), either_zero: Vec::new(), counted: None }
+}
+
+fn pass(verdict: Verdict, frame: &[u8]) -> Expected {
+    untouched(verdict, PASS, frame)
+}
+
+fn drop(verdict: Verdict, frame: &[u8]) -> Expected {
+    untouched(verdict, DROP, frame)
+}
+
+impl Model {
+    /// Decides about one frame, and remembers its flow if it must be.
+    pub(crate) fn decide(&mut self, generic: bool, frame: &[u8]) -> Expected {
+        if frame.get(12..14) == Some(&[8, 6]) {
+            return match arp_target(frame).and_then(|target| self.vips.get(&target)) {
+                Some(vip) => self.asked_for(vip.lease, frame),
+                None => pass(Verdict::NotOurs, frame),
+            };
+        }
+        let Some(ip) = Ip::of(frame) else { return pass(Verdict::NotOurs, frame) };
+        let kind = Kind::of(&ip, frame);
+        if let Kind::Icmp { start } = kind
+            && let Some(vip) = solicited(frame, &ip, start).and_then(|target| self.vips.get(&target))
+        {
+            return self.asked_for(vip.lease, frame);
+        }
+        if let Kind::Segment(segment) = &kind
+            && let Some(service) = self.service(&ip, segment).cloned()
+        {
+            return self.serve(generic, frame, &ip, segment, &service);
+        }
+        if let Some(vip) = self.vips.get(&ip.destination) {
+            return self.no_service(vip.lease, &kind, frame);
+        }
+        let has_local = self.services.values().chain(self.ranges.values()).any(|service| service.has_local);
+        match &kind {
+            Kind::Segment(segment)
+                if segment.protocol == 17 && segment.destination_port == GUE_PORT && has_local =>
+            {
+                self.decapsulate(frame, &ip, segment.start + 8)
+            }
+            Kind::Packet { start } if has_local => self.decapsulate(frame, &ip, *start),
+            Kind::Segment(segment) => self.reply(generic, frame, &ip, segment),
+            _ => pass(Verdict::NotOurs, frame),
+        }
+    }
+
+    /// An ARP request or a neighbour solicitation for a VIP.
+    fn asked_for(&self, lease: u32, frame: &[u8]) -> Expected {
+        match self.leases.get(&lease) {
+            Some(LeaseModel::Owner) => pass(Verdict::ArpOwner, frame),
+            Some(LeaseModel::Backup) => drop(Verdict::ArpNotOwner, frame),
+            Some(LeaseModel::Expired) => drop(Verdict::ArpLeaseExpired, frame),
+            None => drop(Verdict::Internal, frame),
+        }
+    }
+
+    /// A packet to a VIP but to no service of it.
+    fn no_service(&self, lease: u32, kind: &Kind, frame: &[u8]) -> Expected {
+        match (kind, self.leases.get(&lease)) {
+            (_, None) => drop(Verdict::Internal, frame),
+            (Kind::Malformed, _) => drop(Verdict::Malformed, frame),
+            (_, Some(LeaseModel::Expired)) => drop(Verdict::LeaseExpired, frame),
+            (_, Some(LeaseModel::Owner)) => pass(Verdict::VipStack, frame),
+            (_, Some(LeaseModel::Backup)) => drop(Verdict::VipNotOwner, frame),
+        }
+    }
+
+    /// A service of this one port, or else the one of the smallest range.
+    fn service(&self, ip: &Ip, segment: &Segment) -> Option<&ServiceModel> {
+        let exact = self.services.get(&(ip.destination, segment.destination_port, segment.protocol));
+        if exact.is_some() || !self.vips.get(&ip.destination).is_some_and(|vip| vip.has_ranges) {
+            return exact;
+        }
+        let port = segment.destination_port;
+        self.ranges
+            .iter()
+            .filter(|(range, _)| (range.vip, range.protocol) == (ip.destination, segment.protocol))
+            .filter(|(range, _)| u32::from(port ^ range.first) >> (16 - range.bits) == 0)
+            .max_by_key(|(range, _)| range.bits)
+            .map(|(_, service)| service)
+    }
+
+    /// A packet to a service.
+    fn serve(
+        &mut self,
+        generic: bool,
+        frame: &[u8],
+        ip: &Ip,
+        segment: &Segment,
+        service: &ServiceModel,
+    ) -> Expected {
+        if service.has_local && self.directors.contains(&parse::mac(frame, 6)) {
+            return pass(Verdict::Delivered, frame);
+        }
+        match self.leases.get(&service.lease) {
+            None => return drop(Verdict::Internal, frame),
+            Some(LeaseModel::Expired) => return drop(Verdict::LeaseExpired, frame),
+            Some(LeaseModel::Owner | LeaseModel::Backup) => {}
+        }
+        if service.ring.is_empty() {
+            return drop(Verdict::NoBackend, frame);
+        }
+        let flow = Flow {
+            source: address(ip.source),
+            destination: address(ip.destination),
+            source_port: Be16::new(segment.source_port),
+            destination_port: Be16::new(segment.destination_port),
+            protocol: segment.protocol,
+        };
+        let id = self.choose(
+            flow.key(),
+            service.ring[slot(flow.hash(), service.ring.len() as u32) as usize],
+            segment.opens,
+        );
+        if id == 0 {
+            return drop(Verdict::NoBackend, frame);
+        }
+        let Some(backend) = self.backends.get(&id) else { return drop(Verdict::Internal, frame) };
+        let expected = self.forward(generic, frame, ip, segment, backend, flow.hash());
+        let steered = matches!(
+            expected.verdict,
+            Verdict::Local | Verdict::Dr | Verdict::Nat | Verdict::Ipip | Verdict::Gue
+        );
+        Expected { counted: steered.then_some((id, segment.end as u64, segment.opens)), ..expected }
+    }
+
+    /// The table in ARCHITECTURE.md, "Unsettled slots".
+    fn choose(&mut self, flow: FlowKey, slot: SlotModel, opens: bool) -> u32 {
+        if !slot.unsettled {
+            return slot.current;
+        }
+        let remembered = self.flows.get(&flow).copied();
+        if let Some(id) = remembered
+            && self.backends.get(&id).is_some_and(|backend| backend.flags & Backend::FAILED == 0)
+        {
+            return id;
+        }
+        let is_local =
+            |id| self.backends.get(&id).is_some_and(|backend: &Backend| backend.mode == MODE_LOCAL);
+        let id = if opens {
+            slot.current
+        } else if flow.protocol == 6 && slot.previous != slot.current && is_local(slot.previous) {
+            // The previous backend is this node's own, which has no socket for the flow: the namespace has none at all.
+            slot.current
+        } else {
+            slot.previous
+        };
+        if id != 0 {
+            self.flows.insert(flow, id);
+        }
+        id
+    }
+
+    /// A packet to a backend.
+    fn forward(
+        &self,
+        generic: bool,
+        frame: &[u8],
+        ip: &Ip,
+        segment: &Segment,
+        backend: &Backend,
+        hash: u32,
+    ) -> Expected {
+        if backend.mode == MODE_LOCAL {
+            return pass(Verdict::Local, frame);
+        }
+        if ![MODE_DR, MODE_NAT, MODE_IPIP, MODE_GUE].contains(&backend.mode) {
+            return drop(Verdict::Internal, frame);
+        }
+        if backend.next_hop == NextHop::UNRESOLVED {
+            return drop(Verdict::NoNeighbour, frame);
+        }
+        let Some(&(ifindex, source, mtu)) = self.interfaces.get(&backend.next_hop.slot()) else {
+            return drop(Verdict::Internal, frame);
+        };
+        let action = if ifindex == INGRESS { TX } else { REDIRECT };
+        let hop = Hop { destination: backend.next_hop.mac(), source, mtu, action };
+        if ip.hops(frame) <= 1 {
+            return drop(Verdict::TtlExpired, frame);
+        }
+        let is_too_long = generic && ip.end - 14 > usize::from(mtu);
+        match backend.mode {
+            MODE_DR if is_too_long && action == REDIRECT => drop(Verdict::TooLong, frame),
+            MODE_DR => send::on(generic, frame, ip, segment, hop),
+            MODE_NAT => {
+                let to = (IpAddr::from(backend.address), backend.port.get());
+                let from = (ip.source, segment.source_port);
+                send::rewritten(Verdict::Nat, generic, frame, ip, segment, hop, (from, to))
+            }
+            _ if is_too_long => drop(Verdict::TooLong, frame),
+            _ => send::within(generic, frame, ip, segment, backend, hop, hash),
+        }
+    }
+
+    /// A packet that carries another one, which begins at `start`.
+    fn decapsulate(&self, frame: &[u8], outer: &Ip, start: usize) -> Expected {
+        let mut within = frame[..12].to_vec();
+        let version = frame.get(start).map(|byte| byte >> 4);
+        within.extend(if version == Some(4) { [8, 0] } else { [0x86, 0xdd] });
+        within.extend(frame.get(start..).unwrap_or_default());
+        let is_for_local_backend = Ip::of(&within).is_some_and(|ip| match Kind::of(&ip, &within) {
+            Kind::Segment(segment) => self.service(&ip, &segment).is_some_and(|service| service.has_local),
+            Kind::Fragment => self.vips.contains_key(&ip.destination),
+            _ => false,
+        });
+        if is_for_local_backend && matches!(route(outer.destination), Route::NotForwarded) {
+            pass(Verdict::Decapsulated, &within)
+        } else {
+            pass(Verdict::NotOurs, frame)
+        }
+    }
+
+    /// What is perhaps a `nat` backend's reply.
+    fn reply(&self, generic: bool, frame: &[u8], ip: &Ip, segment: &Segment) -> Expected {
+        let Some(&from) = self.nat_replies.get(&(ip.source, segment.source_port, segment.protocol)) else {
+            return pass(Verdict::NotOurs, frame);
+        };
+        let hop = match route(ip.destination) {
+            Route::Neighbour(hop) => hop,
+            Route::Nowhere => return drop(Verdict::NoRoute, frame),
+            Route::NotForwarded => return pass(Verdict::NotOurs, frame),
+        };
+        if ip.hops(frame) <= 1 {
+            return drop(Verdict::TtlExpired, frame);
+        }
+        let to = (ip.destination, segment.destination_port);
+        send::rewritten(Verdict::NatReply, generic, frame, ip, segment, hop, (from, to))
+    }
+}
+
+/// Asks the tables of `world::build_network`.
+fn route(to: IpAddr) -> Route {
+    let is_near = match to {
+        IpAddr::V4(to) => to.octets()[..3] == [10, 0, 0] && ![1, 255].contains(&to.octets()[3]),
+        // The first address is the anycast address of all routers.
+        IpAddr::V6(to) => {
+            to.segments()[..4] == [0x2001, 0xdb8, 0, 0]
+                && ![Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), crate::world::OWN_ADDRESS6].contains(&to)
+        }
+    };
+    if to == CLIENT || to == CLIENT6 {
+        let hop = Hop { destination: CLIENT_MAC, source: FAR_MAC, mtu: 1500, action: REDIRECT };
+        Route::Neighbour(hop)
+    } else if is_near || matches!(to, IpAddr::V4(to) if to.octets()[..3] == [203, 0, 113]) {
+        Route::Nowhere
+    } else {
+        Route::NotForwarded
+    }
+}
+
+/// Whether a frame has a piece of a packet.
+pub(crate) fn is_piece(frame: &[u8]) -> bool {
+    Ip::of(frame).is_some_and(|ip| matches!(Kind::of(&ip, frame), Kind::Fragment))
+}
+
+/// Whom an ARP request for an IPv4 address over Ethernet is about.
+fn arp_target(frame: &[u8]) -> Option<IpAddr> {
+    let target: [u8; 4] = frame.get(38..42)?.try_into().ok()?;
+    (frame[14..22] == [0, 1, 8, 0, 6, 4, 0, 1]).then(|| Ipv4Addr::from(target).into())
+}
+
+/// Whom a neighbour solicitation at `start` is about.
+fn solicited(frame: &[u8], ip: &Ip, start: usize) -> Option<IpAddr> {
+    let target: [u8; 16] = frame.get(start + 8..start + 24)?.try_into().ok()?;
+    (ip.destination.is_ipv6() && frame[start] == 135).then(|| Ipv6Addr::from(target).into())
+}
