@@ -106,6 +106,8 @@ pub mod names {
     pub const BACKENDS: &str = "BACKENDS";
     /// `PerCpuArray<BackendCounters>`, by backend identifier.
     pub const BACKEND_COUNTERS: &str = "BACKEND_COUNTERS";
+    /// `PerCpuArray<u64>` with one entry: how often the program has answered of late.
+    pub const ANSWERS: &str = "ANSWERS";
     /// `PerCpuArray<u64>`, by [`Verdict`](crate::Verdict).
     pub const VERDICTS: &str = "VERDICTS";
     /// `Array<Lease>` (memory-mappable), by lease number.

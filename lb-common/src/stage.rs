@@ -38,12 +38,14 @@ pub enum Stage {
     Tagged,
     /// A piece of a packet, on either way.
     Fragment,
+    /// A packet that was decided about, and is to be logged.
+    Log,
 }
 
 impl Stage {
     /// Every rare stage.
     pub const ALL: &'static [Self] =
-        &[Self::IcmpError, Self::TooBig, Self::Decapsulate, Self::Tagged, Self::Fragment];
+        &[Self::IcmpError, Self::TooBig, Self::Decapsulate, Self::Tagged, Self::Fragment, Self::Log];
     /// The number of entries of `STAGES`.
     pub const SLOTS: u32 = (Self::ALL.len() * Variant::ALL.len()) as u32;
 
@@ -60,6 +62,8 @@ impl Stage {
             (Self::Tagged, Variant::Generic) => "lb_tagged_generic",
             (Self::Fragment, Variant::Native) => "lb_fragment_native",
             (Self::Fragment, Variant::Generic) => "lb_fragment_generic",
+            (Self::Log, Variant::Native) => "lb_log_native",
+            (Self::Log, Variant::Generic) => "lb_log_generic",
         }
     }
 

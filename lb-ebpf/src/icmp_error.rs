@@ -2,7 +2,7 @@
 //!
 //! A rare stage, and so a program of its own.
 
-use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Service, Verdict};
+use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Verdict};
 
 use crate::{
     backend::BackendEntry,
@@ -67,12 +67,7 @@ impl<I: Quoted> Error<I> {
             return Err(elsewhere());
         }
         match vip {
-            Some(vip) => {
-                // The one whose backend sent what is quoted.
-                let service =
-                    service::of_vip::<K, I>(kernel, vip, &quote.reversed()).ok_or_else(elsewhere)?;
-                self.to_backend::<K, GENERIC>(kernel, &quote, &service)
-            }
+            Some(_) => self.to_backend::<K, GENERIC>(kernel, &quote),
             None => self.to_client::<K, GENERIC>(kernel, &quote),
         }
     }
@@ -83,12 +78,12 @@ impl<I: Quoted> Error<I> {
         &self,
         kernel: &K,
         quote: &Quote<I>,
-        service: &Service,
     ) -> Result<Decision, Verdict> {
-        service::admit(kernel, service, self.ethernet)?;
         let flow = quote.reversed();
+        let service = service::look_up::<K, I>(kernel, &flow, self.ethernet)?.ok_or(Verdict::NotOurs)?;
+        service::admit(kernel, &service, self.ethernet)?;
         let hash = flow.hash();
-        let (id, backend) = service::backend_of_error(kernel, service, &flow, hash)?;
+        let (id, backend) = service::backend_of_error(kernel, &service, &flow, hash)?;
         let ip = self.message.ip;
         let bytes = self.message.frame_length();
         let decision = match backend.mode() {

@@ -66,6 +66,8 @@ pub fn run_stage<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet, sta
         Stage::Decapsulate => Err(decapsulate::run(kernel, packet)),
         Stage::Fragment => fragment::run::<K, GENERIC>(kernel, packet),
         Stage::Tagged => vlan::run::<K, GENERIC>(kernel, packet),
+        // It comes after the decision.
+        Stage::Log => Err(Verdict::Internal),
     }
     .unwrap_or_else(Decision::from)
 }

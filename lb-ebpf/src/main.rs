@@ -1,4 +1,6 @@
-//! The entry points of the XDP programs, inlined into what the kernel calls: each call takes 32 bytes of the stack at least. For the host there is nothing to run: `lb` loads the object file.
+//! The entry points of the XDP programs. For the host there is nothing to run: `lb` loads the object file.
+//!
+//! They are inlined into what the kernel calls, because each call takes 32 bytes of the stack.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -10,7 +12,7 @@ mod entry {
     use lb_common::{Stage, Variant};
     use lb_ebpf::{
         decision::{Action, Decision, Way, action},
-        kernel::Kernel,
+        kernel::Kernel as _,
         maps::Maps,
         vlan,
     };
@@ -101,6 +103,20 @@ mod entry {
         run_stage::<true>(&context, Stage::Decapsulate)
     }
 
+    /// `Stage::Log.program(Variant::Native)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_log_native(context: XdpContext) -> u32 {
+        log::line(&context)
+    }
+
+    /// `Stage::Log.program(Variant::Generic)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_log_generic(context: XdpContext) -> u32 {
+        log::line(&context)
+    }
+
     #[inline(always)]
     fn run<const GENERIC: bool>(context: &XdpContext) -> u32 {
         let kernel = Maps::<false>::new(context);
@@ -109,11 +125,11 @@ mod entry {
             kernel.forget_tags();
             enter::<GENERIC>(context, decision);
         }
-        count(context, &kernel, decision);
+        kernel.count(decision.verdict);
         if decision.egress.needs_tag() && !vlan::put_on(&kernel, decision.egress.tag) {
             return xdp_action::XDP_ABORTED;
         }
-        carry_out(decision)
+        finish::<GENERIC>(context, decision)
     }
 
     #[inline(always)]
@@ -123,33 +139,33 @@ mod entry {
         if decision.egress.way == Way::Stage {
             enter::<GENERIC>(context, decision);
         }
-        count(context, &kernel, decision);
+        kernel.count(decision.verdict);
         if !vlan::leave(&kernel, decision) {
             return xdp_action::XDP_ABORTED;
         }
-        carry_out(decision)
+        finish::<GENERIC>(context, decision)
     }
 
     /// Goes on in a rare stage. It does not return unless the stage is missing, which the verdict says.
     #[inline(always)]
     fn enter<const GENERIC: bool>(context: &XdpContext, decision: Decision) {
-        let variant = if GENERIC { Variant::Generic } else { Variant::Native };
-        Maps::enter(context, decision.egress.number, variant);
+        Maps::enter(context, decision.egress.number, variant::<GENERIC>());
     }
 
+    /// Carries a decision out.
     #[inline(always)]
-    fn count<K: Kernel>(context: &XdpContext, kernel: &K, decision: Decision) {
-        kernel.count(decision.verdict);
-        log::decision(context, decision.verdict);
-    }
-
-    #[inline(always)]
-    fn carry_out(decision: Decision) -> u32 {
-        match action(decision.verdict) {
+    fn finish<const GENERIC: bool>(context: &XdpContext, decision: Decision) -> u32 {
+        let action = match action(decision.verdict) {
             Action::Pass => xdp_action::XDP_PASS,
             Action::Drop => xdp_action::XDP_DROP,
             Action::Send => Maps::send(decision.egress),
-        }
+        };
+        log::decision(context, decision.verdict, action, variant::<GENERIC>());
+        action
+    }
+
+    const fn variant<const GENERIC: bool>() -> Variant {
+        if GENERIC { Variant::Generic } else { Variant::Native }
     }
 
     /// The kernel lends some helpers to programs with a GPL-compatible licence only.

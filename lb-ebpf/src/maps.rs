@@ -31,7 +31,6 @@ use crate::{
     decision::{Egress, Way},
     kernel::{Kept, Kernel, LONGEST_SUM, Question, Route},
     packet::{Packet, masked},
-    parse::{Ends, ends},
     vlan::Tags,
 };
 
@@ -164,10 +163,18 @@ struct Scratch([u8; SCRATCH_LENGTH as usize + 8]);
 /// length is neither 0 nor too long.
 const SCRATCH_LENGTH: u32 = LONGEST_SUM.next_power_of_two();
 
-/// Who talks to whom, on its way from the function that reads it to the one that logs it: together with what the
-/// pipeline keeps on the stack they would need more of it than there is.
+/// A decision that waits for the log.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Logged {
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The XDP action it comes to.
+    pub action: u32,
+}
+
 #[btf_map]
-static ENDS: PerCpuArray<Ends, 1> = PerCpuArray::new();
+static LOGGED: PerCpuArray<Logged, 1> = PerCpuArray::new();
 
 /// The tags of the packet that runs on this CPU, on their way from a tagged packet's stage to any other.
 #[btf_map]
@@ -208,20 +215,20 @@ impl Maps<false> {
         unsafe { Packet::new(context.data() as *mut u8, context.data_end() as *mut u8) }
     }
 
-    /// Notes who talks to whom, for the log.
-    #[inline(never)]
-    pub fn note_ends(context: &XdpContext) {
-        if let Some(noted) = ENDS.get_ptr_mut(0) {
+    /// Notes a decision for the log.
+    #[inline(always)]
+    pub fn note(logged: Logged) {
+        if let Some(noted) = LOGGED.get_ptr_mut(0) {
             // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
-            unsafe { *noted = ends(Self::packet(context)) };
+            unsafe { *noted = logged };
         }
     }
 
     /// What was noted last on this CPU.
     #[inline(always)]
-    pub fn noted_ends() -> Option<Ends> {
-        // SAFETY: as above.
-        ENDS.get_ptr(0).map(|noted| unsafe { *noted })
+    pub fn noted() -> Option<Logged> {
+        // SAFETY: as above. Zeros are a value of it too.
+        LOGGED.get_ptr(0).map(|noted| unsafe { *noted })
     }
 
     /// Goes on in the program of the rare stage with that number; returns only if it is not there.

@@ -67,6 +67,20 @@ pub fn leave<K: Kernel>(kernel: &K, decision: Decision) -> bool {
         && (came.first == Tag::NONE || put_on(kernel, came.first))
 }
 
+/// The frame without its tags, but also without whom it is for and from: for whoever does not ask for that.
+#[inline(always)]
+pub fn within_tags(mut packet: Packet) -> Packet {
+    for _ in 0..2 {
+        match packet.header::<14>() {
+            Some(header) if is_tag(header.read::<u16, 12>()) => {
+                packet = packet.behind(LENGTH.cast_unsigned())
+            }
+            _ => break,
+        }
+    }
+    packet
+}
+
 /// Reads the tags and finds the device they belong to.
 #[inline(always)]
 fn read<K: Kernel>(kernel: &K, packet: Packet) -> Option<Tags> {

@@ -43,6 +43,7 @@ impl Maps {
             settings: _,
             backends,
             leases,
+            answers,
             verdicts,
             backend_counters,
             flows,
@@ -73,11 +74,13 @@ impl Maps {
         fragments.clear()?;
         backends.clear();
         leases.clear();
-        for index in 0..verdicts.len() {
-            on_every_cpu(0)
-                .map_err(Into::into)
-                .and_then(|zeros| verdicts.set(index, zeros, 0))
-                .map_err(failed(names::VERDICTS, "clear", index))?;
+        for (map, name) in [(answers, names::ANSWERS), (verdicts, names::VERDICTS)] {
+            for index in 0..map.len() {
+                on_every_cpu(0)
+                    .map_err(Into::into)
+                    .and_then(|zeros| map.set(index, zeros, 0))
+                    .map_err(failed(name, "clear", index))?;
+            }
         }
         for id in 0..backend_counters.len() {
             on_every_cpu(BackendCounters::default())
