@@ -263,6 +263,12 @@ impl World {
         parent().map_or(name, |parent| parent.name.as_str())
     }
 
+    /// Whether there are VLAN interfaces on an interface.
+    pub(super) fn carries_vlans(&self, name: &str) -> bool {
+        let index = self.link_named(name).map(|link| link.index);
+        index.is_some() && self.links.values().any(|link| link.vlan.map(|vlan| vlan.parent) == index)
+    }
+
     /// Gives an interface a slot.
     fn slot(&mut self, index: u32) {
         let next = self.slots.len();

@@ -41,6 +41,9 @@ fn vlan_interface_is_its_parent_with_a_tag() {
     assert_eq!(world.carrier("eth0.100"), "eth0");
     assert_eq!(world.carrier("eth0"), "eth0");
     assert_eq!(world.carrier("gone"), "gone");
+    let carrying: Vec<bool> =
+        ["eth0", "eth0.100", "eth0.100.7", "gone"].map(|name| world.carries_vlans(name)).into();
+    assert_eq!(carrying, [true, true, false, false]);
 }
 
 #[test]
