@@ -9,6 +9,7 @@ mod fixtures_faults;
 mod fixtures_icmp;
 mod fixtures_modes;
 mod flows;
+mod icmp;
 mod log;
 mod model;
 mod namespace;
