@@ -80,10 +80,8 @@ fn compare(program: Program) {
 /// Whether the packets are such that the comparison says something about every verdict.
 fn are_all_met(verdicts: &[u64], program: Program) -> bool {
     Verdict::ALL.iter().zip(verdicts).all(|(verdict, &times)| match verdict {
-        // The namespace forwards.
-        Verdict::ForwardingOff => times == 0,
-        // No stage is missing, and each packet comes after a rest.
-        Verdict::StageMissing | Verdict::TooBigLimited => times == 0,
+        // The namespace forwards, no stage is missing, and each packet comes after a rest.
+        Verdict::ForwardingOff | Verdict::StageMissing | Verdict::TooBigLimited => times == 0,
         Verdict::TooLong => (times >= 10) == (program == Generic),
         _ => times >= 10,
     })

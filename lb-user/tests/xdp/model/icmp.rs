@@ -185,7 +185,7 @@ impl Model {
         if matches!(backend.mode, MODE_DR | MODE_NAT) {
             return sent;
         }
-        send::wrapped(sent, frame, ip, backend, hop, hash)
+        send::wrapped(&sent, frame, ip, backend, hop, hash)
     }
 
     /// An error about what was sent to a `nat` backend.
@@ -214,6 +214,7 @@ impl Model {
     }
 }
 
+#[derive(Clone, Copy)]
 enum End {
     Source,
     Destination,
@@ -315,11 +316,7 @@ pub(super) fn too_big(generic: bool, frame: &[u8], ip: &Ip, segment: &Segment, m
     }
     let (least, quoted) = if ip.source.is_ipv4() { (68, 548) } else { (1_280, 1_232) };
     let is_host = match ip.source {
-        IpAddr::V4(source) => {
-            !(source.is_multicast() || source.is_loopback())
-                && ![0, 255].contains(&source.octets()[0])
-                && source.octets()[0] < 240
-        }
+        IpAddr::V4(source) => ![0, 127].contains(&source.octets()[0]) && source.octets()[0] < 224,
         IpAddr::V6(source) => !source.is_multicast() && !source.is_unspecified(),
     };
     let is_unicast = frame[0] & 1 == 0 && frame[6] & 1 == 0;

@@ -61,12 +61,12 @@ pub(super) fn within(
     }
     change.take_hop();
     let verdict = if backend.mode == MODE_GUE { Verdict::Gue } else { Verdict::Ipip };
-    wrapped(change.expected(verdict, hop.action), frame, ip, backend, hop, hash)
+    wrapped(&change.expected(verdict, hop.action), frame, ip, backend, hop, hash)
 }
 
 /// The same packet within another: RFC 2003, RFC 2473, RFC 4213, variant 1 of GUE.
 pub(super) fn wrapped(
-    inner: Expected,
+    inner: &Expected,
     frame: &[u8],
     ip: &Ip,
     backend: &Backend,
@@ -109,7 +109,7 @@ pub(super) fn wrapped(
     }
     let either_zero = inner.either_zero.iter().map(|at| at + outer.len() - 14).collect();
     outer.extend(&inner.frame[14..]);
-    Expected { frame: outer, either_zero, ..inner }
+    Expected { frame: outer, either_zero, ..*inner }
 }
 
 /// The folded pseudo header of a packet that came, and the right checksum of its transport.
