@@ -346,10 +346,10 @@ impl Model {
         within.extend(frame.get(start..).unwrap_or_default());
         let is_for_local_backend = Ip::of(&within).is_some_and(|ip| match Kind::of(&ip, &within) {
             Kind::Segment(segment) => self.service(&ip, &segment).is_some_and(|service| service.has_local),
+            Kind::Fragment => self.vips.contains_key(&ip.destination),
             Kind::Icmp { start } => {
                 icmp::is_error(&within, &ip, start) && self.vips.contains_key(&ip.destination)
             }
-            Kind::Fragment => self.vips.contains_key(&ip.destination),
             _ => false,
         });
         if is_for_local_backend && matches!(route(outer.destination), Route::NotForwarded) {
