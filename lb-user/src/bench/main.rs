@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lb::bench::packet;
+use lb::bench::{packet, scale};
 
 #[derive(Parser)]
 #[command(about = "Measures the XDP program")]
@@ -16,11 +16,16 @@ struct Arguments {
 enum Command {
     /// The cost of one packet, by the kernel's test runs
     Packet(packet::Options),
+    /// Time and memory of a large configuration
+    Scale(scale::Options),
 }
 
 fn main() -> ExitCode {
-    let Command::Packet(options) = Arguments::parse().command;
-    match packet::execute(&options) {
+    let result = match Arguments::parse().command {
+        Command::Packet(options) => packet::execute(&options),
+        Command::Scale(options) => scale::execute(&options),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -1,10 +1,12 @@
 //! Measuring the XDP program; only with the feature `bench`.
 
+pub(crate) mod memory;
 mod program;
 mod rows;
 mod statistics;
 
 pub mod packet;
+pub mod scale;
 
 use crate::dataplane::DataplaneError;
 
@@ -42,7 +44,10 @@ pub enum BenchError {
         /// What should have.
         expected: String,
     },
-    /// Standard output is closed.
-    #[error("standard output: {0}")]
+    /// The configuration could not be applied.
+    #[error("the large configuration: {0}")]
+    Scale(String),
+    /// Standard output is closed, or /proc cannot be read.
+    #[error("standard output or /proc: {0}")]
     Output(#[from] std::io::Error),
 }

@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     addresses::Assigned,
     controller::{Attached, Controller, RETRY},
-    desired::{Condition, Desired, LOOPBACK, Outer, View, desired},
+    desired::{Condition, Desired, LOOPBACK, Left, Outer, View, desired},
     forwarding::ForwardingError,
     world::wanted_neighbours,
 };
@@ -62,6 +62,13 @@ impl Controller {
         }
     }
 
+    /// Every destination whose way has to be known: peers and backends, those included that left and have connections.
+    fn destinations(&self) -> BTreeSet<IpAddr> {
+        let mut all = wanted_neighbours(&self.config, &self.world);
+        all.extend(self.forwarding.left().filter(|left| !left.is_local).map(|left| left.address));
+        all
+    }
+
     /// Asks the kernel for the way to every backend and peer, all at once: nothing has been claimed yet.
     pub(super) async fn find_routes(&mut self) {
         self.routes.stale = true;
@@ -70,7 +77,7 @@ impl Controller {
 
     /// Asks the kernel for the ways to destinations that are new.
     pub(super) async fn find_new_routes(&mut self) {
-        let all = wanted_neighbours(&self.config, &self.world);
+        let all = self.destinations();
         let new: Vec<IpAddr> = all.into_iter().filter(|address| !self.world.knows_way(address)).collect();
         self.ask_routes(&new).await;
         self.routes.stale = true;
@@ -83,7 +90,7 @@ impl Controller {
             if !std::mem::take(&mut self.routes.stale) {
                 return false;
             }
-            self.routes.left = wanted_neighbours(&self.config, &self.world).into_iter().collect();
+            self.routes.left = self.destinations().into_iter().collect();
             self.routes.failures.clear();
         }
         let rest = self.routes.left.len().saturating_sub(ROUTES_AT_ONCE);
@@ -94,7 +101,7 @@ impl Controller {
         }
         let failures = std::mem::take(&mut self.routes.failures);
         self.problem("routes", failures.is_empty().then_some(()).ok_or(failures.join("; ")));
-        let destinations = wanted_neighbours(&self.config, &self.world);
+        let destinations = self.destinations();
         let next_hops = self.world.keep_routes(&destinations);
         let result = self.edges.neighbours.set(next_hops).await;
         self.neighbours_asked(result);
@@ -328,6 +335,10 @@ impl View for Known<'_> {
 
     fn interfaces(&self) -> BTreeMap<u16, Interface> {
         self.controller.world.interfaces()
+    }
+
+    fn left(&self) -> Vec<Left> {
+        self.controller.forwarding.left().collect()
     }
 
     fn next_hop(&self, address: IpAddr) -> NextHop {

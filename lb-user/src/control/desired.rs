@@ -29,6 +29,8 @@ pub(super) struct Desired {
     pub(super) services: BTreeMap<ServiceId, DesiredService>,
     /// MAC addresses of the other directors.
     pub(super) directors: BTreeSet<Mac>,
+    /// Next hops of backends that were taken out of the configuration and still have connections.
+    pub(super) left: BTreeMap<IpAddr, NextHop>,
     /// VIPs that this node has as addresses: (interface, address with prefix).
     pub(super) addresses: BTreeSet<(String, IpNet)>,
 }
@@ -103,8 +105,23 @@ pub(super) enum Condition {
     Failed,
 }
 
+/// A backend that was taken out of the configuration, and that a slot or a flow still names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    /// The VIP of its service.
+    pub(super) vip: IpAddr,
+    /// Its address.
+    pub(super) address: IpAddr,
+    /// It is this node itself.
+    pub(super) is_local: bool,
+}
+
 /// What is known of the world.
 pub(super) trait View {
+    /// The backends that are left over from earlier configurations.
+    fn left(&self) -> Vec<Left> {
+        Vec::new()
+    }
     /// Whether this node owns the VIPs of the virtual router of that name.
     fn is_owner(&self, router: &str) -> bool;
     /// The health of a backend.
@@ -165,6 +182,14 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
                 backends,
             },
         );
+    }
+    for left in view.left() {
+        if !left.is_local {
+            desired.left.insert(left.address, view.next_hop(left.address));
+        } else if desired.vips.contains_key(&left.vip) {
+            // Without the address the stack would reset what is to be preserved.
+            desired.addresses.insert((LOOPBACK.to_owned(), IpNet::from(left.vip)));
+        }
     }
     desired
 }

@@ -12,7 +12,7 @@ use lb_common::{
 };
 
 use super::{
-    desired::{Condition, Desired, DesiredService, DesiredVip, Outer, ServiceId},
+    desired::{Condition, Desired, DesiredService, DesiredVip, Left, Outer, ServiceId},
     flows::Memory,
     identifiers::Identifiers,
 };
@@ -98,6 +98,8 @@ pub(super) struct Forwarding {
     /// Counts of identifiers that were recycled.
     folded: BTreeMap<ServiceId, BackendCounters>,
     pub(super) memory: Memory,
+    /// Flows that this node remembered when it lost the VIP of their service.
+    left_behind: BTreeMap<ServiceId, u64>,
 }
 
 impl Forwarding {
@@ -117,6 +119,7 @@ impl Forwarding {
             retired: BTreeMap::new(),
             folded: BTreeMap::new(),
             memory: Memory::default(),
+            left_behind: BTreeMap::new(),
         }
     }
 }
@@ -142,6 +145,7 @@ impl Forwarding {
                 errors.push(error);
             }
         }
+        self.follow_left(dataplane, &desired.left, &mut errors);
         self.vips(dataplane, &desired.vips, &mut errors);
         let gone: Vec<ServiceId> =
             self.services.keys().filter(|key| !desired.services.contains_key(key)).copied().collect();
@@ -175,6 +179,34 @@ impl Forwarding {
             }
         }
         errors
+    }
+
+    /// The backends that are not desired any more and that a slot or a flow may name.
+    pub(super) fn left(&self) -> impl Iterator<Item = Left> {
+        self.backends.iter().filter(|(_, backend)| backend.left.is_some()).map(|(key, _)| Left {
+            vip: key.service.vip,
+            address: key.address,
+            is_local: key.mode == MODE_LOCAL,
+        })
+    }
+
+    /// Notes that this node does not own the VIPs of a lease any more: what it remembers of their flows the new owner
+    /// does not know. Returns how many flows that is.
+    pub(super) fn leave_behind(&mut self, lease: u32) -> usize {
+        let of_lease = self.services.iter().filter(|(_, service)| service.value.lease == lease);
+        let services: Vec<ServiceId> = of_lease.map(|(id, _)| *id).collect();
+        let mut all = 0;
+        for id in services {
+            let flows = self.memory.flows(id);
+            *self.left_behind.entry(id).or_default() += flows as u64;
+            all += flows;
+        }
+        all
+    }
+
+    /// How many remembered flows of a service were left behind so far.
+    pub(super) fn left_behind(&self, service: ServiceId) -> u64 {
+        self.left_behind.get(&service).copied().unwrap_or(0)
     }
 
     /// The counters of a service's backend; zeroes for one that is not applied.
@@ -348,6 +380,26 @@ impl Forwarding {
             }
         }
         self.ring_and_service(dataplane, key, source, desired, flags, now)
+    }
+
+    /// Keeps the way to backends that left: they have connections.
+    fn follow_left(
+        &mut self,
+        dataplane: &mut dyn Dataplane,
+        next_hops: &BTreeMap<IpAddr, NextHop>,
+        errors: &mut Vec<ForwardingError>,
+    ) {
+        for (key, backend) in
+            self.backends.iter_mut().filter(|(key, backend)| backend.left.is_some() && key.mode != MODE_LOCAL)
+        {
+            let Some(&next_hop) = next_hops.get(&key.address).filter(|hop| **hop != backend.next_hop) else {
+                continue;
+            };
+            match dataplane.set_next_hop(backend.id, next_hop) {
+                Ok(()) => backend.next_hop = next_hop,
+                Err(error) => errors.push(error.into()),
+            }
+        }
     }
 
     /// The backends of a service, those included that are no longer desired.

@@ -19,6 +19,8 @@ mod identifiers;
 mod protocol;
 mod reload;
 mod router;
+#[cfg(feature = "bench")]
+pub(crate) mod scale;
 mod scripts;
 mod start;
 mod status;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use lb_common::{
     Address, BackendCounters, Be16, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
     Service as ServiceValue, ServiceKey6, limits, slot_backend,
@@ -19,7 +20,9 @@ mod scale;
 mod world;
 
 use super::{
-    desired::{Condition, Desired, LOOPBACK, Outer, STANDALONE_LEASE, ServiceId, View, desired, service_id},
+    desired::{
+        Condition, Desired, LOOPBACK, Left, Outer, STANDALONE_LEASE, ServiceId, View, desired, service_id,
+    },
     forwarding::Forwarding,
     identifiers::REST,
 };
@@ -41,11 +44,12 @@ struct NodeA {
     owner: bool,
     unhealthy: BTreeSet<IpAddr>,
     mac_b: Option<Mac>,
+    left: Vec<Left>,
 }
 
 impl Default for NodeA {
     fn default() -> Self {
-        Self { owner: false, unhealthy: BTreeSet::new(), mac_b: Some(MAC_B) }
+        Self { owner: false, unhealthy: BTreeSet::new(), mac_b: Some(MAC_B), left: Vec::new() }
     }
 }
 
@@ -67,6 +71,10 @@ impl View for NodeA {
             0,
             Interface { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 0x0a]), mtu: 1500, ..Interface::default() },
         )])
+    }
+
+    fn left(&self) -> Vec<Left> {
+        self.left.clone()
     }
 
     fn next_hop(&self, address: IpAddr) -> NextHop {
