@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use lb_common::{Interface, Mac, NextHop};
+use lb_common::{Device, Interface, Mac, NextHop};
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::{Mode, Service, XdpMode},
     dataplane::DataplaneError,
-    net::{self, InterfaceAddress, InterfaceSysctl, NetEvent, NetlinkError, Route},
+    net::{self, InterfaceAddress, InterfaceSysctl, NetEvent, NetlinkError, Route, TagOffload},
     time::Timestamp,
 };
 
@@ -237,7 +237,21 @@ impl Controller {
             let index = self.world.link_named(&interface).map_or(0, |link| link.index);
             self.attachments.insert(interface, Attached { index, attachment });
         }
+        self.keep_tags();
         Ok(())
+    }
+
+    /// Has attached interfaces that carry VLAN interfaces leave the tags on what they receive.
+    fn keep_tags(&mut self) {
+        let attached = self.attachments.keys().filter(|name| !self.tagged.contains_key(*name));
+        let carriers: Vec<String> = attached.filter(|name| self.world.carries_vlans(name)).cloned().collect();
+        for interface in carriers {
+            let changed = TagOffload::switch_off(&interface).unwrap_or_else(|error| {
+                warn!("{error}");
+                None
+            });
+            self.tagged.insert(interface, changed);
+        }
     }
 
     /// The interfaces the program belongs on: those of the configuration, of a VLAN interface its parent.
@@ -339,6 +353,10 @@ impl View for Known<'_> {
 
     fn left(&self) -> Vec<Left> {
         self.controller.forwarding.left().collect()
+    }
+
+    fn devices(&self) -> BTreeMap<u32, Device> {
+        self.controller.world.devices(&self.controller.carriers())
     }
 
     fn next_hop(&self, address: IpAddr) -> NextHop {

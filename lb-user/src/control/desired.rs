@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use lb_common::{Interface, Mac, NextHop, limits};
+use lb_common::{Device, Interface, Mac, NextHop, limits};
 
 use crate::config::{Config, Mode, Ports, Protocol, Service, Transport};
 
@@ -23,6 +23,8 @@ pub(super) const LOOPBACK: &str = "lo";
 pub(super) struct Desired {
     /// Interface slot → what is behind it.
     pub(super) interfaces: BTreeMap<u16, Interface>,
+    /// Index → what is known of that device.
+    pub(super) devices: BTreeMap<u32, Device>,
     /// VIP → what guards it.
     pub(super) vips: BTreeMap<IpAddr, DesiredVip>,
     /// The services and where their packets go.
@@ -130,6 +132,8 @@ pub(super) trait View {
     fn is_own_address(&self, address: IpAddr) -> bool;
     /// The interfaces that next hops name, by slot.
     fn interfaces(&self) -> BTreeMap<u16, Interface>;
+    /// The devices the program should know, by index.
+    fn devices(&self) -> BTreeMap<u32, Device>;
     /// The next hop towards an address, `NextHop::UNRESOLVED` while unknown.
     fn next_hop(&self, address: IpAddr) -> NextHop;
     /// The source address and MTU of packets to an address, as far as known.
@@ -150,7 +154,8 @@ pub(super) fn service_id(service: &Service) -> ServiceId {
 
 /// Computes what should be.
 pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
-    let mut desired = Desired { interfaces: view.interfaces(), ..Desired::default() };
+    let mut desired =
+        Desired { interfaces: view.interfaces(), devices: view.devices(), ..Desired::default() };
     for (index, router) in config.virtual_routers.iter().enumerate() {
         for vip in &router.vips {
             let guarded = DesiredVip { lease: lease_of_router(index), has_ranges: false };

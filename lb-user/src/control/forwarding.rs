@@ -7,8 +7,8 @@ use std::{
 };
 
 use lb_common::{
-    Address, Backend, BackendCounters, Be16, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT,
-    Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, UNSETTLED, Vip, limits,
+    Address, Backend, BackendCounters, Be16, Device, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL,
+    MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, UNSETTLED, Vip, limits,
 };
 
 use super::{
@@ -36,6 +36,17 @@ pub(super) enum ForwardingError {
         what: &'static str,
         /// How many there are.
         limit: u32,
+    },
+    /// Two devices share a place of `DEVICES`.
+    #[error(
+        "the interfaces with the indexes {first} and {second} (`ip link`) cannot both be described: frames that come in by \
+         {second} are not checked for whose MAC address they are for; an interface made anew has another index"
+    )]
+    Place {
+        /// The one that is described.
+        first: u32,
+        /// The one that is not.
+        second: u32,
     },
 }
 
@@ -84,6 +95,8 @@ pub(super) struct AppliedService {
 #[derive(Debug)]
 pub(super) struct Forwarding {
     interfaces: BTreeMap<u16, Interface>,
+    /// By place.
+    devices: BTreeMap<u32, Device>,
     vips: BTreeMap<IpAddr, DesiredVip>,
     pub(super) services: BTreeMap<ServiceId, AppliedService>,
     pub(super) backends: BTreeMap<BackendKey, AppliedBackend>,
@@ -107,6 +120,7 @@ impl Forwarding {
     pub(super) fn new(room: u32) -> Self {
         Self {
             interfaces: BTreeMap::new(),
+            devices: BTreeMap::new(),
             vips: BTreeMap::new(),
             services: BTreeMap::new(),
             backends: BTreeMap::new(),
@@ -139,6 +153,7 @@ impl Forwarding {
         let mut errors = Vec::new();
         self.recycle(dataplane, now, &mut errors);
         self.interfaces(dataplane, &desired.interfaces, &mut errors);
+        self.devices(dataplane, &desired.devices, &mut errors);
         self.directors(dataplane, &desired.directors, &mut errors);
         for (key, service) in &desired.services {
             if let Err(error) = self.service(dataplane, *key, service, now) {
@@ -297,6 +312,47 @@ impl Forwarding {
             match dataplane.put_interface(*slot, *interface) {
                 Ok(()) => {
                     self.interfaces.insert(*slot, *interface);
+                }
+                Err(error) => errors.push(error.into()),
+            }
+        }
+    }
+
+    fn devices(
+        &mut self,
+        dataplane: &mut dyn Dataplane,
+        desired: &BTreeMap<u32, Device>,
+        errors: &mut Vec<ForwardingError>,
+    ) {
+        let mut wanted: BTreeMap<u32, Device> = BTreeMap::new();
+        for device in desired.values() {
+            let first = *wanted.entry(Device::place(device.ifindex)).or_insert(*device);
+            if first.ifindex != device.ifindex {
+                errors.push(ForwardingError::Place { first: first.ifindex, second: device.ifindex });
+            }
+        }
+        for (place, device) in &wanted {
+            if self.devices.get(place) == Some(device) {
+                continue;
+            }
+            // Only the MAC address changes in place; any other change is another device.
+            let forgotten = match self.devices.get(place) {
+                Some(before) if before.vlan_key() != device.vlan_key() => dataplane.delete_device(*before),
+                _ => Ok(()),
+            };
+            match forgotten.and_then(|()| dataplane.put_device(*device)) {
+                Ok(()) => {
+                    self.devices.insert(*place, *device);
+                }
+                Err(error) => errors.push(error.into()),
+            }
+        }
+        let gone: Vec<Device> =
+            self.devices.iter().filter(|(place, _)| !wanted.contains_key(place)).map(|(_, d)| *d).collect();
+        for device in gone {
+            match dataplane.delete_device(device) {
+                Ok(()) => {
+                    self.devices.remove(&Device::place(device.ifindex));
                 }
                 Err(error) => errors.push(error.into()),
             }

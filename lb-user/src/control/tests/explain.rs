@@ -26,6 +26,7 @@ fn link(index: u32, name: &str) -> Link {
         up: true,
         carrier: true,
         vlan: None,
+        master: None,
     }
 }
 

@@ -178,7 +178,6 @@ impl Model {
             (_, None) => drop(Verdict::Internal, frame),
             (Kind::Malformed, _) => drop(Verdict::Malformed, frame),
             (_, Some(LeaseModel::Expired)) => drop(Verdict::LeaseExpired, frame),
-            (Kind::Fragment, _) => pass(Verdict::Fragment, frame),
             (_, Some(LeaseModel::Owner)) => pass(Verdict::VipStack, frame),
             (_, Some(LeaseModel::Backup)) => drop(Verdict::VipNotOwner, frame),
         }
@@ -319,6 +318,7 @@ impl Model {
         within.extend(frame.get(start..).unwrap_or_default());
         let is_for_local_backend = Ip::of(&within).is_some_and(|ip| match Kind::of(&ip, &within) {
             Kind::Segment(segment) => self.service(&ip, &segment).is_some_and(|service| service.has_local),
+            Kind::Fragment => self.vips.contains_key(&ip.destination),
             _ => false,
         });
         if is_for_local_backend && matches!(route(outer.destination), Route::NotForwarded) {
@@ -364,6 +364,11 @@ fn route(to: IpAddr) -> Route {
     } else {
         Route::NotForwarded
     }
+}
+
+/// Whether a frame has a piece of a packet.
+pub(crate) fn is_piece(frame: &[u8]) -> bool {
+    Ip::of(frame).is_some_and(|ip| matches!(Kind::of(&ip, frame), Kind::Fragment))
 }
 
 /// Whom an ARP request for an IPv4 address over Ethernet is about.
