@@ -16,7 +16,7 @@ use crate::{
     namespace::{index, isolated},
     packets::{CLIENT, Packet, tcp, udp},
     world::{
-        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, DROP, EMPTY, GUE, GUE6, HOLE, IPIP, IPIP6, LOCAL, NAT,
+        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, DROP, EMPTY, FAR_MAC, GUE, GUE6, HOLE, IPIP, IPIP6, LOCAL, NAT,
         NAT_BACKEND, NAT_BACKEND6, NAT_FAR, NAT_PORT, NAT_UDP, NAT_UNRESOLVED, NO_INTERFACE, NO_RING,
         NO_SUCH_BACKEND, OTHER, OTHER6, RANGE, REDIRECT, SILENT_CLIENT, TX, UNRESOLVED, UNUSED_BACKEND, VIP,
         VIP_BACKUP, VIP_EXPIRED, VIP_NO_LEASE, VIP6, VIP6_BACKUP, VIP6_EXPIRED, World, address, backend_of,
@@ -130,6 +130,7 @@ fn explanation_is_what_happens_and_nothing_is_counted() {
         ("a backend that is nobody", tcp(VIP, UNUSED_BACKEND)),
         ("no such interface", tcp(VIP, NO_INTERFACE)),
         ("TTL 1", tcp(VIP, DR).ttl(1)),
+        ("for another machine", tcp(VIP, DR).destination_mac(DIRECTOR)),
         ("elsewhere", tcp(OTHER, DR)),
         ("elsewhere, IPv6", tcp(OTHER6, DR)),
         ("a reply", tcp(CLIENT, 40_000).source(NAT_BACKEND).source_port(NAT_PORT)),
@@ -158,7 +159,8 @@ fn way_to_the_backend_is_written_down() {
         let trace = explained(world, "dr", &tcp(VIP, DR_FAR));
         assert_eq!((trace.out, trace.out_through), (Trace::OUT_SLOT, 2));
         // The interface it comes in by is the caller's choice.
-        let explained = world.dataplane.explain(far, &tcp(VIP, DR_FAR).bytes()).expect("it can be asked");
+        let frame = tcp(VIP, DR_FAR).destination_mac(FAR_MAC).bytes();
+        let explained = world.dataplane.explain(far, &frame).expect("it can be asked");
         assert_eq!(explained.trace.out, Trace::OUT_BACK);
         let trace = self::explained(world, "closed", &tcp(VIP_BACKUP, CLOSED));
         assert_eq!((trace.found, trace.lease), (Trace::FOUND_VIP | Trace::FOUND_LEASE, 2));
