@@ -232,10 +232,11 @@ impl<I: Pieces> Piece<I> {
             let known = self.recall(kernel).filter(|known| known.kind == FRAGMENT_OF_REPLY);
             question.source = known.ok_or(Verdict::NotOurs)?.address;
         }
-        guard::mac(kernel, self.ethernet)?;
+        // Whatever is wrong with it, it is for no VIP.
         if self.is_malformed() {
-            return Err(Verdict::Malformed);
+            return Err(Verdict::NotOurs);
         }
+        guard::mac(kernel, self.ethernet)?;
         question.destination = self.ip.destination();
         question.protocol = self.place.protocol;
         question.traffic_class = self.ip.traffic_class();

@@ -83,7 +83,7 @@ impl<I: Quoted> Error<I> {
         let service = service::look_up::<K, I>(kernel, &flow, self.ethernet)?.ok_or(Verdict::NotOurs)?;
         service::admit(kernel, &service, self.ethernet)?;
         let hash = flow.hash();
-        let (id, backend) = service::backend_of_error(kernel, &service, &flow, hash)?;
+        let (id, backend) = service::backend_untraced(kernel, &service, &flow, hash, false)?;
         let ip = self.message.ip;
         let bytes = self.message.frame_length();
         let decision = match backend.mode() {

@@ -1,6 +1,4 @@
 //! The entry points of the XDP programs. For the host there is nothing to run: `lb` loads the object file.
-//!
-//! They are inlined into what the kernel calls, because each call takes 32 bytes of the stack.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]

@@ -99,15 +99,16 @@ pub(crate) fn backend<'k, K: Kernel>(
     choose(kernel, service, flow, hash, opens, |packet| track::backend(kernel, packet))
 }
 
-/// The same for an ICMP error about the flow.
+/// The same without a trace, for what is about the flow, or a second look at its packet.
 #[inline(always)]
-pub(crate) fn backend_of_error<'k, K: Kernel>(
+pub(crate) fn backend_untraced<'k, K: Kernel>(
     kernel: &'k K,
     service: &Service,
     flow: &Flow,
     hash: u32,
+    opens: bool,
 ) -> Result<(u32, BackendEntry<'k>), Verdict> {
-    choose(kernel, service, flow, hash, false, |packet| track::backend_of_other(kernel, packet))
+    choose(kernel, service, flow, hash, opens, |packet| track::backend_untraced(kernel, packet))
 }
 
 #[inline(always)]

@@ -69,7 +69,8 @@ fn longest<K: Kernel, I: Answer, const GENERIC: bool>(
 ) -> Result<u32, Verdict> {
     let flow = segment.flow();
     let service = service::look_up::<K, I>(kernel, &flow, ethernet)?.ok_or(Verdict::TooBigDropped)?;
-    let (_, backend) = service::backend_of_error(kernel, &service, &flow, flow.hash())?;
+    let opens = segment.opens_connection();
+    let (_, backend) = service::backend_untraced(kernel, &service, &flow, flow.hash(), opens)?;
     let hop = Hop::resolve(kernel, backend.next_hop())?;
     Ok(forward::longest::<GENERIC>(backend, &hop))
 }

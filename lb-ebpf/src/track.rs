@@ -32,17 +32,23 @@ pub(crate) fn backend<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
     if let Some(id) = kernel.recall(&packet.key, now).filter(|id| is_usable(kernel, *id)) {
         return id;
     }
-    let id = if packet.opens != 0 { packet.current } else { previous(kernel, packet) };
+    let id = unknown(kernel, packet);
     if id != 0 {
         kernel.remember(&packet.key, &FlowState { backend: id, reserved: 0, last_seen: now });
     }
     id
 }
 
-/// The same for what is about a flow but no packet of it: nothing is remembered and no time renewed.
+/// The same without a trace: nothing is remembered and no time renewed.
 #[inline(always)]
-pub(crate) fn backend_of_other<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
-    kernel.peek(&packet.key).filter(|id| is_usable(kernel, *id)).unwrap_or_else(|| previous(kernel, packet))
+pub(crate) fn backend_untraced<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
+    kernel.peek(&packet.key).filter(|id| is_usable(kernel, *id)).unwrap_or_else(|| unknown(kernel, packet))
+}
+
+/// The backend of a packet that nobody remembers.
+#[inline(always)]
+fn unknown<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
+    if packet.opens != 0 { packet.current } else { previous(kernel, packet) }
 }
 
 #[inline(always)]

@@ -19,6 +19,8 @@ use xtask::lab::{
     UPLOAD_PATH, VIP, XdpMode, v6, wait_until,
 };
 
+/// Bytes that the client sends.
+const UPLOAD: usize = 200_000;
 /// The client's network and the router's addresses on both sides.
 const FAR_CLIENT: [u8; 4] = [10, 88, 0, 10];
 const ROUTER_FAR: [u8; 4] = [10, 88, 0, 1];
@@ -184,7 +186,6 @@ fn tunnels(name: &str, mode: &str, overhead: u32) {
     narrow(&lab);
 
     // What the client sends is as long as its own network takes, until it is told.
-    const UPLOAD: usize = 200_000;
     let answer = UPLOAD.to_string().len();
     std::fs::write(node(&lab, "client").path("/run/upload"), vec![b'x'; UPLOAD]).expect("it can be written");
     for vip in [IpAddr::V4(VIP), IpAddr::V6(v6(VIP))] {

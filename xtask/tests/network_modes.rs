@@ -9,10 +9,7 @@ use common::{
     networks::{DIRECTOR, WEB_1, WEB_2, backend, inner_node, tunnel_end, two_networks, with_v6},
     shipped, start, watch,
 };
-use xtask::lab::{
-    CLIENT, Lab, LabSpec, Link, NODE_A, NODE_B, NODE_HEADER, Node, NodeSpec, VIP, XdpMode, v6, wait_until,
-    with_xdp,
-};
+use xtask::lab::{Lab, LabSpec, NODE_A, NODE_B, NODE_HEADER, Node, VIP, XdpMode, v6, wait_until, with_xdp};
 
 /// So many answers without a failure.
 const IN_A_ROW: usize = 20;

@@ -21,7 +21,22 @@ impl XdpDataplane {
     }
 }
 
+impl XdpDataplane {
+    /// As if the program had answered nobody of late.
+    pub fn rest(&mut self) -> Result<(), DataplaneError> {
+        self.maps.rest()
+    }
+}
+
 impl Maps {
+    fn rest(&mut self) -> Result<(), DataplaneError> {
+        on_every_cpu(0).map_err(Into::into).and_then(|zeros| self.answers.set(0, zeros, 0)).map_err(failed(
+            names::ANSWERS,
+            "clear",
+            0,
+        ))
+    }
+
     fn clear(&mut self) -> Result<(), DataplaneError> {
         // Named one by one, so that nobody forgets a new map here.
         let Self {
@@ -43,7 +58,7 @@ impl Maps {
             settings: _,
             backends,
             leases,
-            answers,
+            answers: _,
             verdicts,
             backend_counters,
             flows,
@@ -76,13 +91,11 @@ impl Maps {
         fragments.clear()?;
         backends.clear();
         leases.clear();
-        for (map, name) in [(answers, names::ANSWERS), (verdicts, names::VERDICTS)] {
-            for index in 0..map.len() {
-                on_every_cpu(0)
-                    .map_err(Into::into)
-                    .and_then(|zeros| map.set(index, zeros, 0))
-                    .map_err(failed(name, "clear", index))?;
-            }
+        for index in 0..verdicts.len() {
+            on_every_cpu(0)
+                .map_err(Into::into)
+                .and_then(|zeros| verdicts.set(index, zeros, 0))
+                .map_err(failed(names::VERDICTS, "clear", index))?;
         }
         for id in 0..backend_counters.len() {
             on_every_cpu(BackendCounters::default())
@@ -91,6 +104,7 @@ impl Maps {
                 .map_err(failed(names::BACKEND_COUNTERS, "clear", id))?;
         }
         flows.clear()?;
+        self.rest()?;
         self.clear_rings()
     }
 

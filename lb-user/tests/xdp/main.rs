@@ -12,6 +12,7 @@ mod fixtures_icmp;
 mod fixtures_modes;
 mod fixtures_vlan;
 mod flows;
+mod icmp;
 mod log;
 mod model;
 mod namespace;

@@ -104,6 +104,8 @@ pub(crate) const NAT_PORT: u16 = 8_080;
 pub(crate) const NAT_UDP_PORT: u16 = 5_353;
 /// An address of this node.
 pub(crate) const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// What the interface takes that test runs come in by: what is longer was merged.
+pub(crate) const INGRESS_MTU: usize = 2_000;
 /// A client there is a route to but no neighbour entry.
 pub(crate) const SILENT_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 77);
 
@@ -148,8 +150,7 @@ pub(crate) fn backend_of6(port: u16) -> u32 {
 /// Makes the other interface, routes and neighbours in the thread's (fresh) network namespace.
 pub(crate) fn build_network() {
     ip("link set lo up");
-    // Test runs come in by it: what is longer was merged.
-    ip("link set lo mtu 2000");
+    ip(&format!("link set lo mtu {INGRESS_MTU}"));
     ip("link add far type veth peer name far-peer");
     ip("link set far address 02:00:00:00:00:a2 up");
     ip("link set far-peer up");

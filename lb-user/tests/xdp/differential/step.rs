@@ -7,6 +7,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::configuration::{self, BACKENDS, PORTS, VIPS};
 use crate::{
+    icmp::too_big,
     model::LeaseModel,
     packets::{
         CLIENT, CLIENT_MAC, CLIENT6, Checksum, OWN_MAC, Packet, Protocol, arp, fix_header_checksum,
@@ -42,6 +43,9 @@ pub(super) struct Sent {
 #[derive(Clone, Debug)]
 enum What {
     Packet(Packet),
+    /// An error about the packet that the other end sent: its type, how much it quotes, whether it is the receiver's own,
+    /// the hops it may make, and padding.
+    Error(Packet, u8, usize, bool, u8, usize),
     /// In an IP packet or, with a port, in a UDP datagram from that port.
     Within(Packet, (IpAddr, IpAddr), Option<u16>),
     Arp(u16, Ipv4Addr),
@@ -66,6 +70,9 @@ impl Sent {
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut frame = match &self.what {
             What::Packet(packet) => packet.bytes(),
+            What::Error(packet, kind, quoted, own, ttl, padding) => {
+                error(packet, *kind, *quoted, *own, *ttl, *padding)
+            }
             What::Within(inner, (source, destination), port) => within(inner, *source, *destination, *port),
             What::Arp(opcode, target) => arp(*opcode, CLIENT, *target),
             What::Solicitation(target) => solicitation(*target),
@@ -96,6 +103,21 @@ impl Sent {
     }
 }
 
+/// An error about the answer to a packet.
+fn error(packet: &Packet, kind: u8, quoted: usize, own: bool, ttl: u8, padding: usize) -> Vec<u8> {
+    let answer = Packet {
+        source: packet.destination,
+        destination: packet.source,
+        source_port: packet.destination_port,
+        destination_port: packet.source_port,
+        padding: 0,
+        ..packet.clone()
+    };
+    let error = too_big(&answer, quoted).kind(kind, 0).ttl(ttl).padding(padding);
+    let error = if own { error.source(answer.destination) } else { error };
+    error.source_mac(packet.source_mac).bytes()
+}
+
 /// A step.
 pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
@@ -123,6 +145,7 @@ fn sent() -> impl Strategy<Value = Sent> {
         40 => packet().prop_map(What::Packet),
         6 => (packet(), outer, proptest::option::of(any::<u16>()))
             .prop_map(|(inner, outer, port)| What::Within(inner, outer, port)),
+        8 => errors(),
         1 => (1_u16..4, select(targets4)).prop_map(|(opcode, target)| {
             What::Arp(opcode, if let IpAddr::V4(target) = target { target } else { VIP_BACKUP })
         }),
@@ -139,6 +162,18 @@ fn sent() -> impl Strategy<Value = Sent> {
         1 => prop_oneof![-40_i16..40, any::<i16>()].prop_map(Damage::Length),
     ];
     (what, damage).prop_map(|(what, damage)| Sent { what, damage })
+}
+
+/// Errors, and other messages that look like some.
+fn errors() -> impl Strategy<Value = What> {
+    let kinds = prop_oneof![8 => select(vec![1_u8, 2, 3, 4, 11, 12]), 1 => any::<u8>()];
+    let quoted =
+        prop_oneof![3 => 0_usize..40, 3 => select(vec![7_usize, 8, 16, 17, 18]), 1 => 40_usize..1_400];
+    let ttl = prop_oneof![8 => Just(64_u8), 1 => 0_u8..3];
+    let padding = prop_oneof![4 => Just(0_usize), 1 => 0_usize..60];
+    (packet(), kinds, quoted, any::<bool>(), ttl, padding).prop_map(
+        |(packet, kind, quoted, own, ttl, padding)| What::Error(packet, kind, quoted, own, ttl, padding),
+    )
 }
 
 /// The two ends' addresses and the sender's port, if it is a certain one.
@@ -179,7 +214,7 @@ fn nth_client(vip: IpAddr, number: u8) -> IpAddr {
     }
 }
 
-fn packet() -> impl Strategy<Value = Packet> {
+fn packet() -> BoxedStrategy<Packet> {
     let protocol = prop_oneof![
         3 => (any::<bool>(), any::<bool>()).prop_map(|(syn, ack)| Protocol::Tcp { syn, ack }),
         2 => Just(Protocol::Udp),
@@ -231,6 +266,8 @@ fn packet() -> impl Strategy<Value = Packet> {
                 .payload(payload)
             },
         )
+        // Strategies of strategies take much stack.
+        .boxed()
 }
 
 /// IPv6 extension headers, the first byte of each still to be set.

@@ -1,6 +1,7 @@
 //! The reference model: what the XDP program should do, written the plain way over whole byte strings, with every
 //! checksum computed from nothing. Of the program's own code it shares nothing but the contract in `lb-common`.
 
+mod icmp;
 mod parse;
 mod send;
 
@@ -146,6 +147,11 @@ impl Model {
         {
             return self.serve(generic, frame, &ip, segment, &service);
         }
+        if let Kind::Icmp { start } = kind
+            && icmp::is_error(frame, &ip, start)
+        {
+            return self.icmp_error(generic, frame, &ip, start);
+        }
         if let Some(vip) = self.vips.get(&ip.destination) {
             return self.no_service(vip.lease, &kind, frame);
         }
@@ -207,13 +213,8 @@ impl Model {
         segment: &Segment,
         service: &ServiceModel,
     ) -> Expected {
-        if service.has_local && self.directors.contains(&parse::mac(frame, 6)) {
-            return pass(Verdict::Delivered, frame);
-        }
-        match self.leases.get(&service.lease) {
-            None => return drop(Verdict::Internal, frame),
-            Some(LeaseModel::Expired) => return drop(Verdict::LeaseExpired, frame),
-            Some(LeaseModel::Owner | LeaseModel::Backup) => {}
+        if let Some(other) = self.admit(frame, service) {
+            return other;
         }
         if service.ring.is_empty() {
             return drop(Verdict::NoBackend, frame);
@@ -242,31 +243,48 @@ impl Model {
         Expected { counted: steered.then_some((id, segment.end as u64, segment.opens)), ..expected }
     }
 
+    /// What happens to a packet to a service that is not steered.
+    fn admit(&self, frame: &[u8], service: &ServiceModel) -> Option<Expected> {
+        if service.has_local && self.directors.contains(&parse::mac(frame, 6)) {
+            return Some(pass(Verdict::Delivered, frame));
+        }
+        match self.leases.get(&service.lease) {
+            None => Some(drop(Verdict::Internal, frame)),
+            Some(LeaseModel::Expired) => Some(drop(Verdict::LeaseExpired, frame)),
+            Some(LeaseModel::Owner | LeaseModel::Backup) => None,
+        }
+    }
+
     /// The table in ARCHITECTURE.md, "Unsettled slots".
     fn choose(&mut self, flow: FlowKey, slot: SlotModel, opens: bool) -> u32 {
         if !slot.unsettled {
             return slot.current;
         }
-        let remembered = self.flows.get(&flow).copied();
-        if let Some(id) = remembered
-            && self.backends.get(&id).is_some_and(|backend| backend.flags & Backend::FAILED == 0)
-        {
+        if let Some(id) = self.remembered(&flow) {
             return id;
         }
-        let is_local =
-            |id| self.backends.get(&id).is_some_and(|backend: &Backend| backend.mode == MODE_LOCAL);
-        let id = if opens {
-            slot.current
-        } else if flow.protocol == 6 && slot.previous != slot.current && is_local(slot.previous) {
-            // The previous backend is this node's own, which has no socket for the flow: the namespace has none at all.
-            slot.current
-        } else {
-            slot.previous
-        };
+        let id = if opens { slot.current } else { self.previous(&flow, slot) };
         if id != 0 {
             self.flows.insert(flow, id);
         }
         id
+    }
+
+    /// The backend that is remembered for a flow, unless it failed.
+    fn remembered(&self, flow: &FlowKey) -> Option<u32> {
+        let id = self.flows.get(flow)?;
+        self.backends.get(id).is_some_and(|backend| backend.flags & Backend::FAILED == 0).then_some(*id)
+    }
+
+    /// Where a connection that nobody remembers belongs.
+    fn previous(&self, flow: &FlowKey, slot: SlotModel) -> u32 {
+        let is_local = |id| self.backends.get(&id).is_some_and(|backend| backend.mode == MODE_LOCAL);
+        if flow.protocol == 6 && slot.previous != slot.current && is_local(slot.previous) {
+            // The previous backend is this node's own, which has no socket for the flow: the namespace has none at all.
+            slot.current
+        } else {
+            slot.previous
+        }
     }
 
     /// A packet to a backend.
@@ -282,32 +300,42 @@ impl Model {
         if backend.mode == MODE_LOCAL {
             return pass(Verdict::Local, frame);
         }
-        if ![MODE_DR, MODE_NAT, MODE_IPIP, MODE_GUE].contains(&backend.mode) {
-            return drop(Verdict::Internal, frame);
-        }
-        if backend.next_hop == NextHop::UNRESOLVED {
-            return drop(Verdict::NoNeighbour, frame);
-        }
-        let Some(&(ifindex, source, mtu)) = self.interfaces.get(&backend.next_hop.slot()) else {
-            return drop(Verdict::Internal, frame);
+        let hop = match self.hop(frame, ip, backend) {
+            Ok(hop) => hop,
+            Err(verdict) => return drop(verdict, frame),
         };
-        let action = if ifindex == INGRESS { TX } else { REDIRECT };
-        let hop = Hop { destination: backend.next_hop.mac(), source, mtu, action };
-        if ip.hops(frame) <= 1 {
-            return drop(Verdict::TtlExpired, frame);
+        let longest = icmp::longest(generic, backend, hop);
+        let to_stack = generic && backend.mode == MODE_NAT;
+        if ip.end - 14 > longest && !to_stack {
+            return icmp::too_big(generic, frame, ip, segment, longest);
         }
-        let is_too_long = generic && ip.end - 14 > usize::from(mtu);
         match backend.mode {
-            MODE_DR if is_too_long && action == REDIRECT => drop(Verdict::TooLong, frame),
             MODE_DR => send::on(generic, frame, ip, segment, hop),
             MODE_NAT => {
                 let to = (IpAddr::from(backend.address), backend.port.get());
                 let from = (ip.source, segment.source_port);
                 send::rewritten(Verdict::Nat, generic, frame, ip, segment, hop, (from, to))
             }
-            _ if is_too_long => drop(Verdict::TooLong, frame),
             _ => send::within(generic, frame, ip, segment, backend, hop, hash),
         }
+    }
+
+    /// The next station on the way to a backend of another node, if a packet gets there.
+    fn hop(&self, frame: &[u8], ip: &Ip, backend: &Backend) -> Result<Hop, Verdict> {
+        if ![MODE_DR, MODE_NAT, MODE_IPIP, MODE_GUE].contains(&backend.mode) {
+            return Err(Verdict::Internal);
+        }
+        if backend.next_hop == NextHop::UNRESOLVED {
+            return Err(Verdict::NoNeighbour);
+        }
+        let Some(&(ifindex, source, mtu)) = self.interfaces.get(&backend.next_hop.slot()) else {
+            return Err(Verdict::Internal);
+        };
+        if ip.hops(frame) <= 1 {
+            return Err(Verdict::TtlExpired);
+        }
+        let action = if ifindex == INGRESS { TX } else { REDIRECT };
+        Ok(Hop { destination: backend.next_hop.mac(), source, mtu, action })
     }
 
     /// A packet that carries another one, which begins at `start`.
@@ -319,6 +347,9 @@ impl Model {
         let is_for_local_backend = Ip::of(&within).is_some_and(|ip| match Kind::of(&ip, &within) {
             Kind::Segment(segment) => self.service(&ip, &segment).is_some_and(|service| service.has_local),
             Kind::Fragment => self.vips.contains_key(&ip.destination),
+            Kind::Icmp { start } => {
+                icmp::is_error(&within, &ip, start) && self.vips.contains_key(&ip.destination)
+            }
             _ => false,
         });
         if is_for_local_backend && matches!(route(outer.destination), Route::NotForwarded) {

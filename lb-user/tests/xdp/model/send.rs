@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use lb_common::{Backend, MODE_GUE, Verdict};
 
 use super::{
-    Expected, GUE_PORT, Hop, PASS, drop,
+    Expected, GUE_PORT, Hop, PASS,
     parse::{Ip, Segment, word},
 };
 use crate::packets::ones_complement_sum;
@@ -45,12 +45,30 @@ pub(super) fn rewritten(
     change.expected(verdict, hop.action)
 }
 
-/// `ipip` and `gue`: RFC 2003, RFC 2473, RFC 4213, variant 1 of GUE.
+/// `ipip` and `gue`: one hop fewer, within another packet.
 pub(super) fn within(
     generic: bool,
     frame: &[u8],
     ip: &Ip,
     segment: &Segment,
+    backend: &Backend,
+    hop: Hop,
+    hash: u32,
+) -> Expected {
+    let mut change = Change::new(frame, ip, segment);
+    if !generic {
+        change.finish();
+    }
+    change.take_hop();
+    let verdict = if backend.mode == MODE_GUE { Verdict::Gue } else { Verdict::Ipip };
+    wrapped(&change.expected(verdict, hop.action), frame, ip, backend, hop, hash)
+}
+
+/// The same packet within another: RFC 2003, RFC 2473, RFC 4213, variant 1 of GUE.
+pub(super) fn wrapped(
+    inner: &Expected,
+    frame: &[u8],
+    ip: &Ip,
     backend: &Backend,
     hop: Hop,
     hash: u32,
@@ -61,7 +79,7 @@ pub(super) fn within(
     let traffic_class = if ip.source.is_ipv4() { frame[15] } else { (word(frame, 14) >> 4) as u8 };
     let inner_length = ip.end - 14 + if is_gue { 8 } else { 0 };
 
-    let mut outer = Vec::new();
+    let mut outer = [hop.destination.0, hop.source.0].concat();
     match (IpAddr::from(backend.source), IpAddr::from(backend.address)) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             outer.extend([8, 0, 0x45, traffic_class]);
@@ -70,8 +88,8 @@ pub(super) fn within(
             outer.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
             outer.extend(source.octets());
             outer.extend(destination.octets());
-            let checksum = !sum(&outer[2..]);
-            outer[12..14].copy_from_slice(&checksum.to_be_bytes());
+            let checksum = !sum(&outer[14..]);
+            put(&mut outer, 24, checksum);
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             outer.extend([0x86, 0xdd]);
@@ -89,22 +107,15 @@ pub(super) fn within(
             outer.extend(word.to_be_bytes());
         }
     }
-    if backend.mtu != 0 && ip.end - 14 + outer.len() - 2 > usize::from(backend.mtu) {
-        return drop(Verdict::TooBigDropped, frame);
-    }
+    let either_zero = inner.either_zero.iter().map(|at| at + outer.len() - 14).collect();
+    outer.extend(&inner.frame[14..]);
+    Expected { frame: outer, either_zero, ..*inner }
+}
 
-    let mut change = Change::new(frame, ip, segment);
-    if !generic {
-        change.finish();
-    }
-    change.take_hop();
-    let verdict = if is_gue { Verdict::Gue } else { Verdict::Ipip };
-    let inner = change.expected(verdict, hop.action);
-    let mut out = [hop.destination.0, hop.source.0].concat();
-    out.extend(&outer);
-    out.extend(&inner.frame[14..]);
-    let either_zero = inner.either_zero.iter().map(|at| at + outer.len() - 2).collect();
-    Expected { frame: out, either_zero, ..inner }
+/// The folded pseudo header of a packet that came, and the right checksum of its transport.
+pub(super) fn sums(frame: &[u8], ip: &Ip, segment: &Segment) -> (u16, u16) {
+    let change = Change::new(frame, ip, segment);
+    (change.pseudo_header(frame), change.whole(frame))
 }
 
 /// A frame as it came and as it leaves.
@@ -217,22 +228,22 @@ impl<'a> Change<'a> {
 }
 
 /// Whether two values are the same in one's complement, which has two zeros.
-fn same(a: u16, b: u16) -> bool {
+pub(super) fn same(a: u16, b: u16) -> bool {
     a == b || (a == 0 && b == 0xffff) || (a == 0xffff && b == 0)
 }
 
-fn sum(bytes: &[u8]) -> u16 {
+pub(super) fn sum(bytes: &[u8]) -> u16 {
     ones_complement_sum(
         bytes.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])),
     )
 }
 
-fn without(frame: &[u8], field: usize) -> Vec<u8> {
+pub(super) fn without(frame: &[u8], field: usize) -> Vec<u8> {
     let mut frame = frame.to_vec();
     put(&mut frame, field, 0);
     frame
 }
 
-fn put(frame: &mut [u8], at: usize, value: u16) {
+pub(super) fn put(frame: &mut [u8], at: usize, value: u16) {
     frame[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
