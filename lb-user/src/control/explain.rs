@@ -25,7 +25,7 @@ impl Controller {
             return Err(format!("interface {interface} does not exist any more"));
         };
         let carrier = self.world.carrier(&interface).to_owned();
-        let Some(Attached { index, attachment }) = self.attachments.get(&carrier) else {
+        let Some(Attached { attachment, .. }) = self.attachments.get(&carrier) else {
             return Err(format!("the XDP program is not on {carrier} at the moment; `lb status` says why"));
         };
         let packet = ExplainedPacket {
@@ -36,8 +36,10 @@ impl Controller {
             interface,
             xdp: attachment.mode.to_owned(),
         };
-        let (index, frame) = (*index, self.frame(request, &link));
-        let explained = self.edges.dataplane.explain(index, &frame).map_err(|error| error.to_string())?;
+        // What comes in by a VLAN interface is decided about as if it were untagged: its tags lead there and come off first.
+        let frame = self.frame(request, &link);
+        let explained =
+            self.edges.dataplane.explain(link.index, &frame).map_err(|error| error.to_string())?;
         self.known().interpret(packet, &explained)
     }
 
@@ -56,8 +58,7 @@ impl Controller {
         let names = self.config.attached_interfaces();
         let list = || names.join(", ");
         if let Some(wanted) = &request.interface {
-            let known = names.contains(&wanted.as_str()) || self.attachments.contains_key(wanted);
-            return if known {
+            return if self.attachments.contains_key(self.world.carrier(wanted)) {
                 Ok(wanted.clone())
             } else {
                 Err(format!("the XDP program is not on {wanted}; --interface takes one of: {}", list()))
@@ -76,7 +77,6 @@ impl Controller {
             // What comes from another director counts as steered already.
             source_mac: self.world.neighbour(request.source.ip()).unwrap_or(SOMEBODY),
             destination_mac: link.mac.unwrap_or_default(),
-            vlan: link.vlan.map(|vlan| vlan.id),
         };
         frame::build(request, &ends)
     }

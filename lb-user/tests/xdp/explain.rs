@@ -14,13 +14,13 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::{
     namespace::{index, isolated},
-    packets::{CLIENT, Packet, tcp, udp},
+    packets::{CLIENT, OWN_MAC, Packet, tcp, udp},
     world::{
-        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, DROP, EMPTY, FAR_MAC, GUE, GUE6, HOLE, IPIP, IPIP6, LOCAL, NAT,
-        NAT_BACKEND, NAT_BACKEND6, NAT_FAR, NAT_PORT, NAT_UDP, NAT_UNRESOLVED, NO_INTERFACE, NO_RING,
-        NO_SUCH_BACKEND, OTHER, OTHER6, RANGE, REDIRECT, SILENT_CLIENT, TX, UNRESOLVED, UNUSED_BACKEND, VIP,
-        VIP_BACKUP, VIP_EXPIRED, VIP_NO_LEASE, VIP6, VIP6_BACKUP, VIP6_EXPIRED, World, address, backend_of,
-        build_network,
+        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, DR_VLAN, DROP, EMPTY, FAR_MAC, GUE, GUE6, HOLE, IPIP, IPIP6,
+        LOCAL, NAT, NAT_BACKEND, NAT_BACKEND6, NAT_FAR, NAT_PORT, NAT_UDP, NAT_UNRESOLVED, NO_INTERFACE,
+        NO_RING, NO_SUCH_BACKEND, OTHER, OTHER6, RANGE, REDIRECT, SILENT_CLIENT, TX, UNRESOLVED,
+        UNUSED_BACKEND, VIP, VIP_BACKUP, VIP_EXPIRED, VIP_NO_LEASE, VIP6, VIP6_BACKUP, VIP6_EXPIRED, VLAN,
+        World, address, backend_of, build_network,
     },
 };
 
@@ -130,6 +130,7 @@ fn explanation_is_what_happens_and_nothing_is_counted() {
         ("a backend that is nobody", tcp(VIP, UNUSED_BACKEND)),
         ("no such interface", tcp(VIP, NO_INTERFACE)),
         ("TTL 1", tcp(VIP, DR).ttl(1)),
+        ("for another machine", tcp(VIP, DR).destination_mac(DIRECTOR)),
         ("elsewhere", tcp(OTHER, DR)),
         ("elsewhere, IPv6", tcp(OTHER6, DR)),
         ("a reply", tcp(CLIENT, 40_000).source(NAT_BACKEND).source_port(NAT_PORT)),
@@ -158,14 +159,38 @@ fn way_to_the_backend_is_written_down() {
         let trace = explained(world, "dr", &tcp(VIP, DR_FAR));
         assert_eq!((trace.out, trace.out_through), (Trace::OUT_SLOT, 2));
         // The interface it comes in by is the caller's choice.
-        let explained = world
-            .dataplane
-            .explain(far, &tcp(VIP, DR_FAR).destination_mac(FAR_MAC).bytes())
-            .expect("it can be asked");
+        let frame = tcp(VIP, DR_FAR).destination_mac(FAR_MAC).bytes();
+        let explained = world.dataplane.explain(far, &frame).expect("it can be asked");
         assert_eq!(explained.trace.out, Trace::OUT_BACK);
         let trace = self::explained(world, "closed", &tcp(VIP_BACKUP, CLOSED));
         assert_eq!((trace.found, trace.lease), (Trace::FOUND_VIP | Trace::FOUND_LEASE, 2));
         world.dataplane.explain(0x7fff_ffff, &tcp(VIP, DR).bytes()).expect_err("there is no such interface");
+    });
+}
+
+/// What comes with a VLAN's tag is explained as what comes by the VLAN interface.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn tagged_packets_are_explained_as_those_of_their_vlan_interface() {
+    in_world(|world| {
+        let vlan = index("vlan100");
+        for port in [DR, DR_FAR, DR_VLAN, NAT, LOCAL, UNRESOLVED, CLOSED] {
+            let frame = tcp(VIP, port).destination_mac(OWN_MAC).bytes();
+            let before = written(world);
+            let trace = world.dataplane.explain(vlan, &frame).expect("the program can be asked").trace;
+            assert_eq!(written(world), before, "port {port}");
+
+            let tagged = [&frame[..12], &VLAN.0.to_ne_bytes(), &frame[12..]].concat();
+            for program in [Generic, Native] {
+                let seen = world.see(program, &tagged);
+                let told: Vec<u32> = seen.verdicts.iter().map(|(verdict, _)| *verdict as u32).collect();
+                assert_eq!(told, [trace.verdict], "port {port} ({})", program.name());
+                assert!(seen.backends.iter().all(|(id, ..)| *id == trace.backend), "port {port}: {seen:?}");
+            }
+        }
+        let other = tcp(VIP, DR).destination_mac(DIRECTOR).bytes();
+        let trace = world.dataplane.explain(vlan, &other).expect("the program can be asked").trace;
+        assert_eq!(trace.verdict, Verdict::OtherMac as u32);
     });
 }
 

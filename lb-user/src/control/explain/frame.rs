@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
     IpHeaders, Ipv4Header, Ipv6Header, LinkSlice, NetSlice, PacketBuilder, SlicedPacket, TransportSlice,
-    VlanId, ip_number,
+    ip_number,
 };
 use lb_common::Mac;
 
@@ -13,21 +13,17 @@ use crate::{api::ExplainRequest, config::Protocol};
 const TTL: u8 = 64;
 const WINDOW: u16 = 64_240;
 
-/// What an Ethernet header and a VLAN tag say.
+/// What an Ethernet header says.
 pub(super) struct Ends {
     pub(super) source_mac: Mac,
     pub(super) destination_mac: Mac,
-    pub(super) vlan: Option<u16>,
 }
 
 /// The frame, with right checksums and no payload.
 pub(super) fn build(request: &ExplainRequest, ends: &Ends) -> Vec<u8> {
     let ethernet = PacketBuilder::ethernet2(ends.source_mac.0, ends.destination_mac.0);
     let ip = ip(request.source.ip(), request.destination.ip());
-    let with_ip = match ends.vlan.and_then(|id| VlanId::try_new(id).ok()) {
-        Some(id) => ethernet.single_vlan(id).ip(ip),
-        None => ethernet.ip(ip),
-    };
+    let with_ip = ethernet.ip(ip);
     let (source, destination) = (request.source.port(), request.destination.port());
     let mut frame = Vec::new();
     let written = match (request.protocol, request.opening) {
@@ -111,8 +107,7 @@ pub(super) fn read(frame: &[u8]) -> Option<Seen> {
 mod tests {
     use super::*;
 
-    const ENDS: Ends =
-        Ends { source_mac: Mac([2, 0, 0, 0, 0, 9]), destination_mac: Mac([2, 0, 0, 0, 0, 1]), vlan: None };
+    const ENDS: Ends = Ends { source_mac: Mac([2, 0, 0, 0, 0, 9]), destination_mac: Mac([2, 0, 0, 0, 0, 1]) };
 
     fn request(source: &str, destination: &str, protocol: Protocol, opening: bool) -> ExplainRequest {
         ExplainRequest {
@@ -146,13 +141,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn vlan_interface_gets_a_tagged_frame() {
-        let request = request("10.0.0.9:40000", "172.20.128.4:80", Protocol::Tcp, false);
-        let frame = build(&request, &Ends { vlan: Some(100), ..ENDS });
-        assert_eq!(frame[12..16], [0x81, 0, 0, 100]);
-        assert!(read(&frame).is_some());
     }
 }

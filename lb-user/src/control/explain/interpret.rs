@@ -176,7 +176,10 @@ impl Known<'_> {
         let trace = &explained.trace;
         let towards = chosen.filter(|key| key.mode != MODE_LOCAL).and_then(|key| self.world.hop(key.address));
         let left = match trace.out {
-            Trace::OUT_BACK => Some(packet.interface.clone()),
+            // Through the same device, perhaps by another of the VLAN interfaces on it.
+            Trace::OUT_BACK => {
+                towards.as_ref().map(|hop| &hop.interface).or(Some(&packet.interface)).cloned()
+            }
             Trace::OUT_SLOT => self.world.name_of_slot(trace.out_through),
             Trace::OUT_INTERFACE => self.world.name_of(trace.out_through),
             _ => None,

@@ -17,6 +17,19 @@ use crate::{
 
 const ETH0: u32 = 7;
 
+fn link(index: u32, name: &str) -> Link {
+    Link {
+        index,
+        name: name.to_owned(),
+        mac: Some(Mac([2, 0, 0, 0, 0, 0x0a])),
+        mtu: 1500,
+        up: true,
+        carrier: true,
+        vlan: None,
+        master: None,
+    }
+}
+
 /// Node-a with the tutorial's configuration applied.
 struct Case {
     config: Config,
@@ -32,16 +45,7 @@ impl Case {
         let mut node = Node::default();
         node.apply(&desired(&config, &NodeA::default()));
         let mut world = World::default();
-        world.event(NetEvent::Link(Link {
-            index: ETH0,
-            name: "eth0".to_owned(),
-            mac: Some(Mac([2, 0, 0, 0, 0, 0x0a])),
-            mtu: 1500,
-            up: true,
-            carrier: true,
-            vlan: None,
-            master: None,
-        }));
+        world.event(NetEvent::Link(link(ETH0, "eth0")));
         world.route(NODE_B, Some(Path { index: ETH0, gateway: None, source: None, mtu: None }));
         let routers = config.virtual_routers.iter().map(|router| Router::new(router, 1)).collect::<Vec<_>>();
         let mut health = Health::default();
@@ -116,6 +120,29 @@ fn own_backend_has_no_next_hop() {
     let explanation = case.explain(false, case.trace(Verdict::Local, case.id(NODE_A)), Vec::new()).unwrap();
     assert_eq!(explanation.backend.unwrap().mode, "local");
     assert_eq!(explanation.next_hop, None);
+}
+
+#[test]
+fn interface_it_leaves_by_is_the_one_on_the_way_to_the_backend() {
+    let mut case = Case::new();
+    // Another interface on the same device: what leaves goes back where it came from.
+    case.world.event(NetEvent::Link(link(ETH0 + 1, "eth0.100")));
+    case.world.route(NODE_B, Some(Path { index: ETH0 + 1, gateway: None, source: None, mtu: None }));
+    let to_b = case.trace(Verdict::Dr, case.id(NODE_B));
+    // The slots of the data plane are given in the order in which interfaces are needed.
+    for (out, out_through, interface) in
+        [(Trace::OUT_BACK, 0, "eth0.100"), (Trace::OUT_SLOT, 1, "eth0.100"), (Trace::OUT_SLOT, 0, "eth0")]
+    {
+        let explanation = case.explain(false, Trace { out, out_through, ..to_b }, Vec::new()).unwrap();
+        assert_eq!(explanation.next_hop.unwrap().interface, interface);
+    }
+    // A reply goes to no backend.
+    let reply = Trace { verdict: Verdict::NatReply as u32, out: Trace::OUT_BACK, ..Trace::EMPTY };
+    let explanation = case.explain(false, reply, Vec::new()).unwrap();
+    assert_eq!(explanation.next_hop.unwrap().interface, "eth0");
+    let reply = Trace { out: Trace::OUT_INTERFACE, out_through: ETH0 + 1, ..reply };
+    let explanation = case.explain(false, reply, Vec::new()).unwrap();
+    assert_eq!(explanation.next_hop.unwrap().interface, "eth0.100");
 }
 
 #[test]
