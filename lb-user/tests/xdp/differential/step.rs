@@ -10,7 +10,7 @@ use crate::{
     model::LeaseModel,
     packets::{
         CLIENT, CLIENT_MAC, CLIENT6, Checksum, OWN_MAC, Packet, Protocol, arp, fix_header_checksum,
-        solicitation, tcp, within,
+        ones_complement_sum, solicitation, tcp, within,
     },
     world::{
         DIRECTOR, NAT_BACKEND, NAT_BACKEND6, NAT_PORT, OTHER, OTHER6, OWN_ADDRESS, OWN_ADDRESS6,
@@ -21,7 +21,7 @@ use crate::{
 /// One step.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Packet(Sent),
+    Packet(Box<Sent>),
     /// A backend fails or recovers.
     Failed(u32, bool),
     /// A neighbour moves.
@@ -36,6 +36,8 @@ pub(super) enum Step {
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     what: What,
+    /// The transport's checksum adds up to 0.
+    balanced: bool,
     damage: Damage,
 }
 
@@ -44,6 +46,9 @@ enum What {
     Packet(Packet),
     /// In an IP packet or, with a port, in a UDP datagram from that port.
     Within(Packet, (IpAddr, IpAddr), Option<u16>),
+    /// An ICMP error in an IP packet like the first, of a type and code, that quotes so many bytes of the answer to the
+    /// second.
+    Error(Packet, Packet, (u8, u8), usize),
     Arp(u16, Ipv4Addr),
     Solicitation(Ipv6Addr),
     Bytes(Vec<u8>),
@@ -65,7 +70,9 @@ enum Damage {
 impl Sent {
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut frame = match &self.what {
+            What::Packet(packet) if self.balanced => balanced(packet.clone()).bytes(),
             What::Packet(packet) => packet.bytes(),
+            What::Error(outer, about, kind, length) => error(outer, about, *kind, *length),
             What::Within(inner, (source, destination), port) => within(inner, *source, *destination, *port),
             What::Arp(opcode, target) => arp(*opcode, CLIENT, *target),
             What::Solicitation(target) => solicitation(*target),
@@ -96,10 +103,70 @@ impl Sent {
     }
 }
 
+/// The packet with a payload that makes its checksum 0, which UDP does not send.
+fn balanced(mut packet: Packet) -> Packet {
+    packet.padding = 0;
+    let length = packet.payload.len() & !1;
+    packet.payload.truncate(length);
+    if length > 0 {
+        packet.payload[length - 2..].fill(0);
+        let bytes = packet.clone().checksum(Checksum::Whole).bytes();
+        let field = bytes.len() - length - if packet.protocol == Protocol::Udp { 2 } else { 4 };
+        packet.payload[length - 2..].copy_from_slice(&bytes[field..field + 2]);
+    }
+    packet
+}
+
+/// An ICMP error about the answer to `about`.
+fn error(outer: &Packet, about: &Packet, (kind, code): (u8, u8), length: usize) -> Vec<u8> {
+    let answer = Packet {
+        source: about.destination,
+        destination: about.source,
+        source_port: about.destination_port,
+        destination_port: about.source_port,
+        ..about.clone()
+    };
+    let mut quote = answer.bytes().split_off(14);
+    quote.truncate(length);
+    let is_v4 = answer.source.is_ipv4();
+    let other_family = outer.source.is_ipv4() != is_v4;
+    let router: IpAddr = if is_v4 { CLIENT.into() } else { CLIENT6.into() };
+    let outer = Packet {
+        source: if other_family { router } else { outer.source },
+        destination: answer.source,
+        protocol: Protocol::Udp,
+        options: if is_v4 { outer.options.clone() } else { Vec::new() },
+        extensions: Vec::new(),
+        payload: quote,
+        ..outer.clone()
+    };
+    let mut frame = outer.bytes();
+    let start = frame.len() - outer.padding - outer.payload.len() - 8;
+    frame[start..start + 8].copy_from_slice(&[kind, code, 0, 0, 0, 0, 5, 120]);
+    let end = frame.len() - outer.padding;
+    let mut words = frame[start..end].to_vec();
+    words.resize(words.len().next_multiple_of(2), 0);
+    if is_v4 {
+        frame[23] = 1;
+        fix_header_checksum(&mut frame);
+    } else {
+        frame[20] = 58;
+        words.extend(&frame[22..54]);
+        words.extend(((end - start) as u16).to_be_bytes());
+        words.extend([0, 58]);
+    }
+    // The UDP packet's field says whether the checksum is right.
+    if outer.checksum == Checksum::Whole {
+        let sum = ones_complement_sum(words.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])));
+        frame[start + 2..start + 4].copy_from_slice(&(!sum).to_be_bytes());
+    }
+    frame
+}
+
 /// A step.
 pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        60 => sent().prop_map(Step::Packet),
+        60 => sent().prop_map(|sent| Step::Packet(Box::new(sent))),
         1 => (1..=BACKENDS, proptest::bool::ANY).prop_map(|(id, failed)| Step::Failed(id, failed)),
         1 => (1..=BACKENDS, configuration::next_hop()).prop_map(|(id, hop)| Step::NextHop(id, hop)),
         1 => (1_u32..=3, configuration::lease()).prop_map(|(lease, state)| Step::Lease(lease, state)),
@@ -108,7 +175,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn sent() -> impl Strategy<Value = Sent> {
+fn sent() -> BoxedStrategy<Sent> {
     let outer = prop_oneof![
         4 => Just((IpAddr::from(CLIENT), IpAddr::from(OWN_ADDRESS))),
         4 => Just((CLIENT6.into(), OWN_ADDRESS6.into())),
@@ -121,6 +188,8 @@ fn sent() -> impl Strategy<Value = Sent> {
     let targets6 = vec![VIPS[3], VIPS[4], VIPS[5], OTHER6.into()];
     let what = prop_oneof![
         40 => packet().prop_map(What::Packet),
+        6 => (packet(), packet(), error_kind(), 20_usize..200)
+            .prop_map(|(outer, about, kind, length)| What::Error(outer, about, kind, length)),
         6 => (packet(), outer, proptest::option::of(any::<u16>()))
             .prop_map(|(inner, outer, port)| What::Within(inner, outer, port)),
         1 => (1_u16..4, select(targets4)).prop_map(|(opcode, target)| {
@@ -138,7 +207,16 @@ fn sent() -> impl Strategy<Value = Sent> {
         1 => select(vec![0_u8, 1, 4, 6, 17, 41, 43, 44, 47, 58, 59, 60, 112]).prop_map(Damage::Protocol),
         1 => prop_oneof![-40_i16..40, any::<i16>()].prop_map(Damage::Length),
     ];
-    (what, damage).prop_map(|(what, damage)| Sent { what, damage })
+    (what, proptest::bool::weighted(0.1), damage)
+        .prop_map(|(what, balanced, damage)| Sent { what, balanced, damage })
+        .boxed()
+}
+
+/// Types and codes of ICMP errors of both families, and of other messages.
+fn error_kind() -> impl Strategy<Value = (u8, u8)> {
+    let kind =
+        prop_oneof![8 => select(vec![1_u8, 2, 3, 4, 11, 12]), 1 => select(vec![0_u8, 5, 8, 128, 129, 135])];
+    (kind, 0_u8..5)
 }
 
 /// The two ends' addresses and the sender's port, if it is a certain one.
@@ -179,7 +257,8 @@ fn nth_client(vip: IpAddr, number: u8) -> IpAddr {
     }
 }
 
-fn packet() -> impl Strategy<Value = Packet> {
+/// A packet; boxed, as proptest keeps several of them on the stack.
+fn packet() -> BoxedStrategy<Packet> {
     let protocol = prop_oneof![
         3 => (any::<bool>(), any::<bool>()).prop_map(|(syn, ack)| Protocol::Tcp { syn, ack }),
         2 => Just(Protocol::Udp),
@@ -231,6 +310,7 @@ fn packet() -> impl Strategy<Value = Packet> {
                 .payload(payload)
             },
         )
+        .boxed()
 }
 
 /// IPv6 extension headers, the first byte of each still to be set.

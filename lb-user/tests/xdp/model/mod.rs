@@ -1,6 +1,7 @@
 //! The reference model: what the XDP program should do, written the plain way over whole byte strings, with every
 //! checksum computed from nothing. Of the program's own code it shares nothing but the contract in `lb-common`.
 
+mod icmp;
 mod parse;
 mod send;
 
@@ -111,6 +112,8 @@ enum Route {
 
 /// The index of the interface packets come in by.
 const INGRESS: u32 = 1;
+/// The longest IP packet it takes.
+const INGRESS_MTU: usize = 2_000;
 const GUE_PORT: u16 = 6_080;
 
 fn untouched(verdict: Verdict, action: u32, frame: &[u8]) -> Expected {
@@ -142,11 +145,13 @@ impl Model {
             return self.asked_for(vip.lease, frame);
         }
         if let Kind::Segment(segment) = &kind
-            && let Some(service) = self.service(&ip, segment).cloned()
+            && let Some(service) =
+                self.service(ip.destination, segment.destination_port, segment.protocol).cloned()
         {
             return self.serve(generic, frame, &ip, segment, &service);
         }
-        if let Some(vip) = self.vips.get(&ip.destination) {
+        let is_error = matches!(kind, Kind::Icmp { start } if icmp::is_error(frame, &ip, start));
+        if let Some(vip) = self.vips.get(&ip.destination).filter(|_| !is_error) {
             return self.no_service(vip.lease, &kind, frame);
         }
         let has_local = self.services.values().chain(self.ranges.values()).any(|service| service.has_local);
@@ -156,6 +161,7 @@ impl Model {
             {
                 self.decapsulate(frame, &ip, segment.start + 8)
             }
+            Kind::Icmp { start } if is_error => self.error(generic, frame, &ip, *start),
             Kind::Packet { start } if has_local => self.decapsulate(frame, &ip, *start),
             Kind::Segment(segment) => self.reply(generic, frame, &ip, segment),
             _ => pass(Verdict::NotOurs, frame),
@@ -185,18 +191,29 @@ impl Model {
     }
 
     /// A service of this one port, or else the one of the smallest range.
-    fn service(&self, ip: &Ip, segment: &Segment) -> Option<&ServiceModel> {
-        let exact = self.services.get(&(ip.destination, segment.destination_port, segment.protocol));
-        if exact.is_some() || !self.vips.get(&ip.destination).is_some_and(|vip| vip.has_ranges) {
+    fn service(&self, vip: IpAddr, port: u16, protocol: u8) -> Option<&ServiceModel> {
+        let exact = self.services.get(&(vip, port, protocol));
+        if exact.is_some() || !self.vips.get(&vip).is_some_and(|vip| vip.has_ranges) {
             return exact;
         }
-        let port = segment.destination_port;
         self.ranges
             .iter()
-            .filter(|(range, _)| (range.vip, range.protocol) == (ip.destination, segment.protocol))
+            .filter(|(range, _)| (range.vip, range.protocol) == (vip, protocol))
             .filter(|(range, _)| u32::from(port ^ range.first) >> (16 - range.bits) == 0)
             .max_by_key(|(range, _)| range.bits)
             .map(|(_, service)| service)
+    }
+
+    /// What becomes of a packet to a service that is not steered.
+    fn refused(&self, frame: &[u8], service: &ServiceModel) -> Option<Expected> {
+        if service.has_local && self.directors.contains(&parse::mac(frame, 6)) {
+            return Some(pass(Verdict::Delivered, frame));
+        }
+        match self.leases.get(&service.lease) {
+            None => Some(drop(Verdict::Internal, frame)),
+            Some(LeaseModel::Expired) => Some(drop(Verdict::LeaseExpired, frame)),
+            Some(LeaseModel::Owner | LeaseModel::Backup) => None,
+        }
     }
 
     /// A packet to a service.
@@ -208,13 +225,8 @@ impl Model {
         segment: &Segment,
         service: &ServiceModel,
     ) -> Expected {
-        if service.has_local && self.directors.contains(&parse::mac(frame, 6)) {
-            return pass(Verdict::Delivered, frame);
-        }
-        match self.leases.get(&service.lease) {
-            None => return drop(Verdict::Internal, frame),
-            Some(LeaseModel::Expired) => return drop(Verdict::LeaseExpired, frame),
-            Some(LeaseModel::Owner | LeaseModel::Backup) => {}
+        if let Some(expected) = self.refused(frame, service) {
+            return expected;
         }
         if service.ring.is_empty() {
             return drop(Verdict::NoBackend, frame);
@@ -226,16 +238,16 @@ impl Model {
             destination_port: Be16::new(segment.destination_port),
             protocol: segment.protocol,
         };
-        let id = self.choose(
-            flow.key(),
-            service.ring[slot(flow.hash(), service.ring.len() as u32) as usize],
-            segment.opens,
-        );
-        if id == 0 {
-            return drop(Verdict::NoBackend, frame);
-        }
-        let Some(backend) = self.backends.get(&id) else { return drop(Verdict::Internal, frame) };
-        let expected = self.forward(generic, frame, ip, segment, backend, flow.hash());
+        let slot = service.ring[slot(flow.hash(), service.ring.len() as u32) as usize];
+        let id = self.choose(flow.key(), slot, segment.opens);
+        let backend = match self.backend(id) {
+            Ok(backend) => backend,
+            Err(verdict) => return drop(verdict, frame),
+        };
+        let Some(expected) = self.forward(generic, frame, ip, segment, backend, flow.hash()) else {
+            // Whoever answers looks the flow up again, and remembers nothing.
+            return self.too_big(generic, frame, ip, segment, self.belongs(flow.key(), slot));
+        };
         let steered = matches!(
             expected.verdict,
             Verdict::Local | Verdict::Dr | Verdict::Nat | Verdict::Ipip | Verdict::Gue
@@ -248,29 +260,53 @@ impl Model {
         if !slot.unsettled {
             return slot.current;
         }
-        let remembered = self.flows.get(&flow).copied();
-        if let Some(id) = remembered
-            && self.backends.get(&id).is_some_and(|backend| backend.flags & Backend::FAILED == 0)
-        {
+        let is_usable = |id: &u32| self.backends.get(id).is_some_and(|b| b.flags & Backend::FAILED == 0);
+        if let Some(id) = self.flows.get(&flow).copied().filter(is_usable) {
             return id;
         }
-        let is_local =
-            |id| self.backends.get(&id).is_some_and(|backend: &Backend| backend.mode == MODE_LOCAL);
-        let id = if opens {
-            slot.current
-        } else if flow.protocol == 6 && slot.previous != slot.current && is_local(slot.previous) {
-            // The previous backend is this node's own, which has no socket for the flow: the namespace has none at all.
-            slot.current
-        } else {
-            slot.previous
-        };
+        let id = if opens { slot.current } else { self.belongs(flow, slot) };
         if id != 0 {
             self.flows.insert(flow, id);
         }
         id
     }
 
-    /// A packet to a backend.
+    /// The backend a flow belongs to by what is known of it.
+    fn belongs(&self, flow: FlowKey, slot: SlotModel) -> u32 {
+        let is_usable = |id: &u32| self.backends.get(id).is_some_and(|b| b.flags & Backend::FAILED == 0);
+        let is_local =
+            |id| self.backends.get(&id).is_some_and(|backend: &Backend| backend.mode == MODE_LOCAL);
+        if !slot.unsettled {
+            slot.current
+        } else if let Some(id) = self.flows.get(&flow).copied().filter(is_usable) {
+            id
+        } else if flow.protocol == 6 && slot.previous != slot.current && is_local(slot.previous) {
+            // The previous backend is this node's own, which has no socket for the flow: the namespace has none at all.
+            slot.current
+        } else {
+            slot.previous
+        }
+    }
+
+    fn backend(&self, id: u32) -> Result<&Backend, Verdict> {
+        match id {
+            0 => Err(Verdict::NoBackend),
+            id => self.backends.get(&id).ok_or(Verdict::Internal),
+        }
+    }
+
+    /// The next station on the way to a backend.
+    fn hop(&self, backend: &Backend) -> Result<Hop, Verdict> {
+        if backend.next_hop == NextHop::UNRESOLVED {
+            return Err(Verdict::NoNeighbour);
+        }
+        let &(ifindex, source, mtu) =
+            self.interfaces.get(&backend.next_hop.slot()).ok_or(Verdict::Internal)?;
+        let action = if ifindex == INGRESS { TX } else { REDIRECT };
+        Ok(Hop { destination: backend.next_hop.mac(), source, mtu, action })
+    }
+
+    /// A packet to a backend; `None` if it is too big for the way there.
     fn forward(
         &self,
         generic: bool,
@@ -279,36 +315,47 @@ impl Model {
         segment: &Segment,
         backend: &Backend,
         hash: u32,
-    ) -> Expected {
+    ) -> Option<Expected> {
         if backend.mode == MODE_LOCAL {
-            return pass(Verdict::Local, frame);
+            return Some(pass(Verdict::Local, frame));
         }
         if ![MODE_DR, MODE_NAT, MODE_IPIP, MODE_GUE].contains(&backend.mode) {
-            return drop(Verdict::Internal, frame);
+            return Some(drop(Verdict::Internal, frame));
         }
-        if backend.next_hop == NextHop::UNRESOLVED {
-            return drop(Verdict::NoNeighbour, frame);
-        }
-        let Some(&(ifindex, source, mtu)) = self.interfaces.get(&backend.next_hop.slot()) else {
-            return drop(Verdict::Internal, frame);
+        let hop = match self.hop(backend) {
+            Ok(hop) => hop,
+            Err(verdict) => return Some(drop(verdict, frame)),
         };
-        let action = if ifindex == INGRESS { TX } else { REDIRECT };
-        let hop = Hop { destination: backend.next_hop.mac(), source, mtu, action };
         if ip.hops(frame) <= 1 {
-            return drop(Verdict::TtlExpired, frame);
+            return Some(drop(Verdict::TtlExpired, frame));
         }
-        let is_too_long = generic && ip.end - 14 > usize::from(mtu);
-        match backend.mode {
-            MODE_DR if is_too_long && action == REDIRECT => drop(Verdict::TooLong, frame),
+        // What generic mode cannot redirect by `nat` the stack forwards.
+        let is_cut = generic && backend.mode == MODE_NAT;
+        if ip.end - 14 > longest(generic, backend, hop) && !is_cut {
+            return None;
+        }
+        Some(match backend.mode {
             MODE_DR => send::on(generic, frame, ip, segment, hop),
             MODE_NAT => {
                 let to = (IpAddr::from(backend.address), backend.port.get());
                 let from = (ip.source, segment.source_port);
                 send::rewritten(Verdict::Nat, generic, frame, ip, segment, hop, (from, to))
             }
-            _ if is_too_long => drop(Verdict::TooLong, frame),
-            _ => send::within(generic, frame, ip, segment, backend, hop, hash),
+            _ => send::within(generic, frame, ip, Some(segment), backend, hop, hash),
+        })
+    }
+
+    /// A packet that does not fit: its sender is told, if that is a host and the packet is one of its own.
+    fn too_big(&self, generic: bool, frame: &[u8], ip: &Ip, segment: &Segment, id: u32) -> Expected {
+        // Longer than what it came in by takes: the kernel merged it.
+        if generic && ip.end - 14 > INGRESS_MTU {
+            return drop(Verdict::TooLong, frame);
         }
+        let mtu = match self.backend(id).and_then(|backend| Ok((backend, self.hop(backend)?))) {
+            Ok((backend, hop)) => longest(generic, backend, hop),
+            Err(verdict) => return drop(verdict, frame),
+        };
+        icmp::answer(generic, frame, ip, segment, mtu).unwrap_or_else(|| drop(Verdict::TooBigDropped, frame))
     }
 
     /// A packet that carries another one, which begins at `start`.
@@ -318,7 +365,13 @@ impl Model {
         within.extend(if version == Some(4) { [8, 0] } else { [0x86, 0xdd] });
         within.extend(frame.get(start..).unwrap_or_default());
         let is_for_local_backend = Ip::of(&within).is_some_and(|ip| match Kind::of(&ip, &within) {
-            Kind::Segment(segment) => self.service(&ip, &segment).is_some_and(|service| service.has_local),
+            // About a packet of a local backend, or else the stack sees to it.
+            Kind::Icmp { start } if icmp::is_error(&within, &ip, start) => {
+                self.vips.contains_key(&ip.destination)
+            }
+            Kind::Segment(segment) => self
+                .service(ip.destination, segment.destination_port, segment.protocol)
+                .is_some_and(|service| service.has_local),
             _ => false,
         });
         if is_for_local_backend && matches!(route(outer.destination), Route::NotForwarded) {
@@ -344,6 +397,21 @@ impl Model {
         let to = (ip.destination, segment.destination_port);
         send::rewritten(Verdict::NatReply, generic, frame, ip, segment, hop, (from, to))
     }
+}
+
+/// The longest IP packet that gets to a backend in one piece.
+fn longest(generic: bool, backend: &Backend, hop: Hop) -> usize {
+    let outer = match (backend.mode, IpAddr::from(backend.address)) {
+        (MODE_IPIP, IpAddr::V4(_)) => 20,
+        (MODE_IPIP, IpAddr::V6(_)) => 40,
+        (MODE_GUE, IpAddr::V4(_)) => 28,
+        (MODE_GUE, IpAddr::V6(_)) => 48,
+        _ if hop.action == TX => return usize::MAX,
+        _ => return usize::from(hop.mtu),
+    };
+    let room = if backend.mtu == 0 { usize::MAX } else { usize::from(backend.mtu).saturating_sub(outer) };
+    // What generic mode cannot send the kernel cannot cut either, not knowing of the outer header.
+    if generic { room.min(usize::from(hop.mtu)) } else { room }
 }
 
 /// Asks the tables of `world::build_network`.
