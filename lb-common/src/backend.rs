@@ -2,6 +2,7 @@
 
 use crate::{
     address::Address,
+    device::Tag,
     keys::{Be16, Mac},
 };
 
@@ -119,10 +120,8 @@ pub struct Interface {
     pub mac: Mac,
     /// The longest IP packet it sends, in bytes; 65,535 also for anything longer.
     pub mtu: u16,
-    /// The VLAN it tags what it sends with (802.1Q); 0: none. `ifindex` and `mac` are those of the interface below.
-    pub vlan: Be16,
-    /// Always zero for now.
-    pub reserved: u16,
+    /// The tag of what leaves through it, if it is a VLAN device; then `ifindex` is that of the device below.
+    pub tag: Tag,
 }
 
 #[cfg(feature = "user")]

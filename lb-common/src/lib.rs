@@ -14,7 +14,9 @@
 
 mod address;
 mod backend;
+mod device;
 mod flow;
+mod fragment;
 mod keys;
 mod ownership;
 mod stage;
@@ -26,7 +28,11 @@ pub use backend::{
     Backend, BackendCounters, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, MODE_NONE,
     NextHop,
 };
+pub use device::{Device, Tag, VlanKey};
 pub use flow::{Flow, slot};
+pub use fragment::{
+    FRAGMENT_LIFETIME, FRAGMENT_OF_REPLY, FRAGMENT_TO_BACKEND, FRAGMENT_TO_STACK, FragmentKey, FragmentState,
+};
 pub use keys::{
     Be16, Be32, FlowKey, FlowState, Mac, NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey,
     ServiceKey6, Settings, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
@@ -61,12 +67,16 @@ pub mod limits {
     pub const LEASES: u32 = 256;
     /// Network interfaces the program may send through.
     pub const INTERFACES: u32 = 64;
+    /// VLAN devices of this node.
+    pub const VLANS: u32 = 4_096;
     /// Directors that share a service with this node.
     pub const DIRECTORS: u32 = 256;
     /// Backends in `nat` mode, whose replies are rewritten.
     pub const NAT_REPLIES: u32 = 16_384;
     /// Prefixes of port ranges; a range is at most 30 of them.
     pub const SERVICE_RANGES: u32 = 4_096;
+    /// Packets in pieces that are remembered.
+    pub const FRAGMENTS: u32 = 16_384;
     /// Flows of unsettled slots that are remembered.
     pub const FLOWS: u32 = 131_072;
 }
@@ -93,6 +103,8 @@ pub mod names {
     pub const SERVICE_RANGES: &str = "SERVICE_RANGES";
     /// `LruHashMap<FlowKey, FlowState>`: flows of unsettled slots.
     pub const FLOWS: &str = "FLOWS";
+    /// `LruHashMap<FragmentKey, FragmentState>`: packets in pieces.
+    pub const FRAGMENTS: &str = "FRAGMENTS";
     /// `ArrayOfMaps<Array<u32>>`: service ring index → ring of backend identifiers.
     pub const RINGS: &str = "RINGS";
     /// `Array<Backend>` (memory-mappable), by backend identifier.
@@ -109,6 +121,10 @@ pub mod names {
     pub const INTERFACES: &str = "INTERFACES";
     /// `DevMap`, by interface slot.
     pub const EGRESS: &str = "EGRESS";
+    /// `Array<Device>`, by [`Device::place`](crate::Device::place).
+    pub const DEVICES: &str = "DEVICES";
+    /// `HashMap<VlanKey, u32>`: the indexes of VLAN devices.
+    pub const VLANS: &str = "VLANS";
     /// `HashMap<u64, u8>`: the MAC addresses (as [`Mac::key`](crate::Mac::key)) of the other directors.
     pub const DIRECTORS: &str = "DIRECTORS";
     /// `HashMap<NatReplyKey, NatReply>`.

@@ -34,13 +34,18 @@ pub enum Stage {
     TooBig,
     /// A packet that carries another one, perhaps for this node's own backend.
     Decapsulate,
+    /// A frame with VLAN tags.
+    Tagged,
+    /// A piece of a packet, on either way.
+    Fragment,
     /// A packet that was decided about, and is to be logged.
     Log,
 }
 
 impl Stage {
     /// Every rare stage.
-    pub const ALL: &'static [Self] = &[Self::IcmpError, Self::TooBig, Self::Decapsulate, Self::Log];
+    pub const ALL: &'static [Self] =
+        &[Self::IcmpError, Self::TooBig, Self::Decapsulate, Self::Tagged, Self::Fragment, Self::Log];
     /// The number of entries of `STAGES`.
     pub const SLOTS: u32 = (Self::ALL.len() * Variant::ALL.len()) as u32;
 
@@ -53,6 +58,10 @@ impl Stage {
             (Self::TooBig, Variant::Generic) => "lb_too_big_generic",
             (Self::Decapsulate, Variant::Native) => "lb_decapsulate_native",
             (Self::Decapsulate, Variant::Generic) => "lb_decapsulate_generic",
+            (Self::Tagged, Variant::Native) => "lb_tagged_native",
+            (Self::Tagged, Variant::Generic) => "lb_tagged_generic",
+            (Self::Fragment, Variant::Native) => "lb_fragment_native",
+            (Self::Fragment, Variant::Generic) => "lb_fragment_generic",
             (Self::Log, Variant::Native) => "lb_log_native",
             (Self::Log, Variant::Generic) => "lb_log_generic",
         }

@@ -29,6 +29,9 @@ macro_rules! verdicts {
 verdicts! {
     /// Nothing to do with any VIP; passed to the stack untouched.
     NotOurs = "not_ours",
+    /// To a VIP or from a `nat` backend, but in a frame for another machine's MAC address, which a switch flooded or this
+    /// interface takes because it is promiscuous; passed to the stack untouched, which leaves it alone.
+    OtherMac = "other_mac",
     /// An ARP request for a VIP this node owns; passed to the stack, which answers.
     ArpOwner = "arp_owner",
     /// An ARP request for a VIP this node does not own; dropped, so that only the owner answers.
@@ -41,8 +44,10 @@ verdicts! {
     VipNotOwner = "vip_not_owner",
     /// To a VIP whose lease has run out; dropped.
     LeaseExpired = "lease_expired",
-    /// A fragment to a VIP whose lease has not run out; passed to the stack.
+    /// A fragment to a VIP but to no service of it, whose lease has not run out; passed to the stack.
     Fragment = "fragment",
+    /// A fragment to a VIP whose first fragment was not seen, or more than 30 s ago; passed to the stack.
+    FragmentUnknown = "fragment_unknown",
     /// To a VIP, but too short, inconsistent, or with an unfinished checksum over more bytes than can be summed;
     /// dropped.
     Malformed = "malformed",

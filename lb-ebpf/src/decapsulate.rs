@@ -5,6 +5,7 @@
 use lb_common::{Service, Verdict};
 
 use crate::{
+    guard,
     ip::{Ip, Ipv4, Ipv6},
     kernel::{Kernel, Question, Route},
     packet::Packet,
@@ -28,18 +29,21 @@ pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet) -> Verdict {
     let within = packet.behind(spare);
     let Some(first) = within.header::<15>() else { return Verdict::NotOurs };
     let ethertype = if first.read::<u8, 14>() >> 4 == 4 {
-        if !is_for_local_backend::<K, Ipv4>(kernel, within) {
+        if !is_for_local_backend::<K, Ipv4>(kernel, within, ethernet) {
             return Verdict::NotOurs;
         }
         Ipv4::ETHERTYPE
     } else {
-        if !is_for_local_backend::<K, Ipv6>(kernel, within) {
+        if !is_for_local_backend::<K, Ipv6>(kernel, within, ethernet) {
             return Verdict::NotOurs;
         }
         Ipv6::ETHERTYPE
     };
-    // Where the kernel does not forward it does not tell, and what is not for this node would be dropped anyway.
     let Some(frame) = packet.header().map(Ethernet) else { return Verdict::Internal };
+    if let Err(verdict) = guard::mac(kernel, frame) {
+        return verdict;
+    }
+    // Where the kernel does not forward it does not tell, and what is not for this node would be dropped anyway.
     let is_elsewhere = if frame.kind() == Ipv4::ETHERTYPE {
         is_elsewhere::<K, Ipv4>(kernel, packet)
     } else {
@@ -81,11 +85,15 @@ fn is_elsewhere<K: Kernel, I: Ip>(kernel: &K, packet: Packet) -> bool {
 }
 
 #[inline(always)]
-fn is_for_local_backend<K: Kernel, I: Parse>(kernel: &K, packet: Packet) -> bool {
+fn is_for_local_backend<K: Kernel, I: Parse>(kernel: &K, packet: Packet, ethernet: Ethernet) -> bool {
     let Some(ip) = I::new(packet) else { return false };
     let payload = ip.payload(packet);
     if payload.kind == Kind::Icmp && parse::is_icmp_error::<I>(packet, payload.segment.offset) {
         // About a packet of a local backend, or else the stack sees to it.
+        return I::vip(kernel, ip.destination()).is_some();
+    }
+    // Whoever put a piece into a packet has seen the ports, which only the first one has.
+    if payload.kind == Kind::Fragment {
         return I::vip(kernel, ip.destination()).is_some();
     }
     if payload.kind != Kind::Segment {
@@ -93,7 +101,7 @@ fn is_for_local_backend<K: Kernel, I: Parse>(kernel: &K, packet: Packet) -> bool
     }
     let flow = payload.segment.flow();
     matches!(
-        service::look_up::<K, I>(kernel, &flow),
+        service::look_up::<K, I>(kernel, &flow, ethernet),
         Ok(Some(service)) if service.flags & Service::HAS_LOCAL != 0
     )
 }

@@ -1,6 +1,6 @@
 //! From a verdict to what becomes of the packet.
 
-use lb_common::{Stage, Verdict};
+use lb_common::{Stage, Tag, Verdict};
 
 /// What was decided about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Egress {
     pub way: Way,
     /// The number that [`Way`] speaks of; otherwise 0.
     pub number: u32,
+    /// The VLAN tag it leaves with; [`Tag::NONE`]: none, [`Tag::AS_IT_CAME`]: those it came with.
+    pub tag: Tag,
 }
 
 /// Which way a packet leaves.
@@ -43,22 +45,34 @@ pub enum Way {
 
 impl Egress {
     /// It does not.
-    pub const NONE: Self = Self { way: Way::None, number: 0 };
-    /// Through the interface it came in.
-    pub const BACK: Self = Self { way: Way::Back, number: 0 };
+    pub const NONE: Self = Self { way: Way::None, number: 0, tag: Tag::NONE };
+    /// Back where it came from: through the interface it came in, with the tags it came with.
+    pub const BACK: Self = Self { way: Way::Back, number: 0, tag: Tag::AS_IT_CAME };
     /// By way of this node's stack.
-    pub const STACK: Self = Self { way: Way::Stack, number: 0 };
+    pub const STACK: Self = Self { way: Way::Stack, number: 0, tag: Tag::AS_IT_CAME };
+
+    /// Through the interface it came in, with a tag or none.
+    #[inline(always)]
+    pub const fn back(tag: Tag) -> Self {
+        Self { way: Way::Back, number: 0, tag }
+    }
 
     /// Through the interface in a slot of `EGRESS`.
     #[inline(always)]
-    pub const fn slot(number: u32) -> Self {
-        Self { way: Way::Slot, number }
+    pub const fn slot(number: u32, tag: Tag) -> Self {
+        Self { way: Way::Slot, number, tag }
     }
 
     /// Through the interface with an index.
     #[inline(always)]
-    pub const fn interface(number: u32) -> Self {
-        Self { way: Way::Interface, number }
+    pub const fn interface(number: u32, tag: Tag) -> Self {
+        Self { way: Way::Interface, number, tag }
+    }
+
+    /// Whether the packet has to get a tag that it did not come with, where it came untagged.
+    #[inline(always)]
+    pub const fn needs_tag(self) -> bool {
+        self.tag.0 > Tag::AS_IT_CAME.0
     }
 }
 
@@ -77,7 +91,10 @@ impl Decision {
     /// The pipeline goes on in a rare stage; the verdict is what is decided if that is not there.
     #[inline(always)]
     pub const fn go_on_in(stage: Stage) -> Self {
-        Self { verdict: Verdict::StageMissing, egress: Egress { way: Way::Stage, number: stage as u32 } }
+        Self {
+            verdict: Verdict::StageMissing,
+            egress: Egress { way: Way::Stage, number: stage as u32, tag: Tag::NONE },
+        }
     }
 }
 
@@ -93,9 +110,11 @@ impl From<Verdict> for Decision {
 pub const fn action(verdict: Verdict) -> Action {
     match verdict {
         Verdict::NotOurs
+        | Verdict::OtherMac
         | Verdict::ArpOwner
         | Verdict::VipStack
         | Verdict::Fragment
+        | Verdict::FragmentUnknown
         | Verdict::Delivered
         | Verdict::Decapsulated
         | Verdict::Local
@@ -160,8 +179,10 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::ArpLeaseExpired
         | Verdict::VipNotOwner
         | Verdict::LeaseExpired => Severity::Ownership,
-        Verdict::VipStack
+        Verdict::OtherMac
+        | Verdict::VipStack
         | Verdict::Fragment
+        | Verdict::FragmentUnknown
         | Verdict::Delivered
         | Verdict::Local
         | Verdict::Dr

@@ -1,6 +1,6 @@
 //! How a packet gets to its backend: `local`, `dr`, `nat`; `ipip` and `gue` are in [`tunnel`].
 
-use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Stage, Verdict};
+use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Stage, Tag, Verdict};
 
 use crate::{
     backend::BackendEntry,
@@ -117,8 +117,11 @@ impl Hop {
         let slot = next_hop.slot();
         let interface =
             kernel.interface(slot).filter(|interface| interface.ifindex != 0).ok_or(Verdict::Internal)?;
-        let egress =
-            if interface.ifindex == kernel.ingress() { Egress::BACK } else { Egress::slot(u32::from(slot)) };
+        let egress = if interface.ifindex == kernel.ingress() {
+            Egress::back(interface.tag)
+        } else {
+            Egress::slot(u32::from(slot), interface.tag)
+        };
         Ok(Self { destination: next_hop.mac(), source: interface.mac, egress, mtu: interface.mtu })
     }
 
@@ -127,14 +130,29 @@ impl Hop {
     pub(crate) fn by_route<K: Kernel>(kernel: &K, question: &Question) -> Result<Self, Verdict> {
         match kernel.route(question) {
             Route::Forward { interface, source, destination, mtu } => {
-                let egress =
-                    if interface == kernel.ingress() { Egress::BACK } else { Egress::interface(interface) };
-                Ok(Self { destination, source, egress, mtu })
+                Ok(Self { destination, source, egress: Self::out_of(kernel, interface)?, mtu })
             }
             Route::NotForwarded => Err(Verdict::NotOurs),
             Route::ForwardingOff => Err(Verdict::ForwardingOff),
             Route::Nowhere => Err(Verdict::NoRoute),
         }
+    }
+
+    /// Out of the device that the routing table names: of a VLAN device by the one below, because drivers send nothing
+    /// through the former.
+    #[inline(always)]
+    fn out_of<K: Kernel>(kernel: &K, interface: u32) -> Result<Egress, Verdict> {
+        if interface == kernel.logical_ingress() {
+            return Ok(Egress::BACK);
+        }
+        let tagged = |ifindex| kernel.device(ifindex).filter(|device| device.tag != Tag::NONE);
+        let (ifindex, tag) = match tagged(interface) {
+            None => (interface, Tag::NONE),
+            // One tag is what is written.
+            Some(device) if tagged(device.parent).is_some() => return Err(Verdict::NoRoute),
+            Some(device) => (device.parent, device.tag),
+        };
+        Ok(if ifindex == kernel.ingress() { Egress::back(tag) } else { Egress::interface(ifindex, tag) })
     }
 
     /// Whether the kernel does not redirect a frame of so many bytes. Sending it back where it came from works, also

@@ -59,7 +59,8 @@ impl<I: Quoted> Error<I> {
     ) -> Result<Decision, Verdict> {
         let destination = self.message.ip.destination();
         let vip = I::vip(kernel, destination);
-        let elsewhere = || vip.map_or(Verdict::NotOurs, |vip| guard::vip(kernel, vip, Kind::Icmp));
+        let elsewhere =
+            || vip.map_or(Verdict::NotOurs, |vip| guard::vip(kernel, vip, Kind::Icmp, self.ethernet));
         // What is quoted was sent by whom the error is sent to.
         let quote = Quote::read(packet, &self.message).ok_or_else(elsewhere)?;
         if quote.ip.source() != destination {
@@ -79,7 +80,7 @@ impl<I: Quoted> Error<I> {
         quote: &Quote<I>,
     ) -> Result<Decision, Verdict> {
         let flow = quote.reversed();
-        let service = service::look_up::<K, I>(kernel, &flow)?.ok_or(Verdict::NotOurs)?;
+        let service = service::look_up::<K, I>(kernel, &flow, self.ethernet)?.ok_or(Verdict::NotOurs)?;
         service::admit(kernel, &service, self.ethernet)?;
         let hash = flow.hash();
         let (id, backend) = service::backend_of_error(kernel, &service, &flow, hash)?;
@@ -123,6 +124,7 @@ impl<I: Quoted> Error<I> {
         let ip = self.message.ip;
         let flow = quote.reversed();
         let reply = I::nat_reply(kernel, &flow).ok_or(Verdict::NotOurs)?;
+        guard::mac(kernel, self.ethernet)?;
         let is_backends_own = ip.source() == flow.source;
         // Errors about this node's own probes are for this node: untouched, like the answers to them.
         let question = Question {

@@ -3,16 +3,22 @@
 //! In the XDP program it is `maps::Maps`; tests on the host bring their own.
 
 use lb_common::{
-    Address, Be16, Be32, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey, NatReplyKey6, Ownership,
-    RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
+    Address, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState, Interface, Mac, NatReply,
+    NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip, VlanKey,
 };
 
-use crate::{backend::BackendEntry, packet::Packet};
+use crate::{backend::BackendEntry, packet::Packet, vlan::Tags};
 
 /// The maps and helpers, seen from one packet.
 pub trait Kernel {
     /// Index of the interface the packet came in through.
     fn ingress(&self) -> u32;
+    /// Index of the VLAN device on top of it that the packet belongs to; of a packet that came untagged the same.
+    fn logical_ingress(&self) -> u32;
+    /// Keeps the running packet's tags aside.
+    fn keep_tags(&self, tags: &Tags);
+    /// The running packet's tags.
+    fn tags(&self) -> Tags;
     /// CLOCK_MONOTONIC in nanoseconds.
     fn now(&self) -> u64;
     /// The same clock as of the last tick: up to 10 ms behind, and a fraction of the cost.
@@ -48,6 +54,10 @@ pub trait Kernel {
     fn recall(&self, key: &FlowKey, now: u64) -> Option<u32>;
     /// The same without a trace.
     fn peek(&self, key: &FlowKey) -> Option<u32>;
+    /// Looks up `FRAGMENTS`.
+    fn recall_fragment(&self, key: &FragmentKey) -> Option<FragmentState>;
+    /// Writes to `FRAGMENTS`.
+    fn remember_fragment(&self, key: &FragmentKey, state: &FragmentState);
     /// Writes to `FLOWS`.
     fn remember(&self, key: &FlowKey, state: &FlowState);
     /// Whether this node has a TCP socket that is an end of a flow; one that only listens is none.
@@ -56,6 +66,10 @@ pub trait Kernel {
     fn backend(&self, id: u32) -> Option<BackendEntry<'_>>;
     /// Looks up `INTERFACES`.
     fn interface(&self, slot: u16) -> Option<Interface>;
+    /// Looks up `DEVICES`.
+    fn device(&self, ifindex: u32) -> Option<Device>;
+    /// Looks up `VLANS`: the index of a VLAN device.
+    fn vlan(&self, key: &VlanKey) -> Option<u32>;
     /// Whether a MAC address (as `Mac::key`) is another director's.
     fn is_director(&self, mac_key: u64) -> bool;
     /// Whether `NAT_REPLIES` holds anything at all.

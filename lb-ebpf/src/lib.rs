@@ -16,6 +16,7 @@ mod decapsulate;
 pub mod decision;
 mod extension;
 mod forward;
+mod fragment;
 mod guard;
 mod icmp_error;
 pub mod ip;
@@ -33,6 +34,7 @@ mod too_big;
 pub mod traced;
 mod track;
 mod tunnel;
+pub mod vlan;
 
 #[cfg(test)]
 mod tests;
@@ -63,6 +65,8 @@ pub fn run_stage<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet, sta
         Stage::IcmpError => icmp_error::run::<K, GENERIC>(kernel, packet),
         Stage::TooBig => too_big::run::<K, GENERIC>(kernel, packet),
         Stage::Decapsulate => Err(decapsulate::run(kernel, packet)),
+        Stage::Fragment => fragment::run::<K, GENERIC>(kernel, packet),
+        Stage::Tagged => vlan::run::<K, GENERIC>(kernel, packet),
         // It comes after the decision.
         Stage::Log => Err(Verdict::Internal),
     }
@@ -83,13 +87,14 @@ fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<
             let payload = ip.payload(packet);
             if payload.kind == Kind::Icmp
                 && let Some(target) = parse::solicitation_target(packet, payload.segment.offset)
-                && let Some(verdict) = guard::solicitation(kernel, &target)
+                && let Some(verdict) = guard::solicitation(kernel, &target, ethernet)
             {
                 return Err(verdict);
             }
             decide_ip::<K, Ipv6, GENERIC>(kernel, packet, ethernet, ip, payload)
         }
-        ETHERTYPE_ARP => Err(guard::arp(kernel, packet)),
+        ETHERTYPE_ARP => Err(guard::arp(kernel, packet, ethernet)),
+        vlan::ETHERTYPE_VLAN | vlan::ETHERTYPE_PROVIDER_VLAN => Ok(Decision::go_on_in(Stage::Tagged)),
         _ => Err(Verdict::NotOurs),
     }
 }
@@ -126,10 +131,16 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
         if is_error {
             return Ok(Decision::go_on_in(Stage::IcmpError));
         }
-        return Err(guard::vip(kernel, vip, payload.kind));
+        if payload.kind == Kind::Fragment {
+            return Ok(Decision::go_on_in(Stage::Fragment));
+        }
+        return Err(guard::vip(kernel, vip, payload.kind, ethernet));
     }
     if is_error && kernel.has_nat_replies() {
         return Ok(Decision::go_on_in(Stage::IcmpError));
+    }
+    if payload.kind == Kind::Fragment && kernel.has_nat_replies() {
+        return Ok(Decision::go_on_in(Stage::Fragment));
     }
     if payload.kind == Kind::Packet && kernel.has_local_services() {
         return Ok(Decision::go_on_in(Stage::Decapsulate));

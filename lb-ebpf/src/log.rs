@@ -8,7 +8,7 @@ use lb_common::{Stage, Variant, Verdict};
 use lb_ebpf::{
     decision::{Severity, severity},
     maps::{Logged, Maps},
-    parse,
+    parse, vlan,
 };
 
 /// `lb_common::names::LOG_LEVEL`; set before loading. At 0 the verifier sees that nothing is ever logged.
@@ -43,7 +43,7 @@ pub(crate) fn decision(context: &XdpContext, verdict: Verdict, action: u32, vari
 pub(crate) fn line(context: &XdpContext) -> u32 {
     let Some(Logged { verdict, action }) = Maps::noted() else { return xdp_action::XDP_ABORTED };
     let Some(level) = level(verdict) else { return action };
-    let ends = parse::ends(Maps::packet(context));
+    let ends = parse::ends(vlan::within_tags(Maps::packet(context)));
     // `lb` turns the leading number into the verdict's name: tables of strings need relocations that programs
     // cannot have.
     log!(

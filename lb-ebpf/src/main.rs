@@ -15,12 +15,10 @@ mod entry {
         kernel::Kernel as _,
         maps::Maps,
         traced::Traced,
+        vlan,
     };
 
     use crate::log;
-
-    // `inline(always)` goes to the function that `xdp` puts within its own: else the compiler may make two of them, which
-    // takes 32 bytes of stack more.
 
     /// `Variant::Native.program()`
     #[xdp]
@@ -34,6 +32,34 @@ mod entry {
     #[inline(always)]
     pub(crate) fn lb_xdp_generic(context: XdpContext) -> u32 {
         run::<true>(&context)
+    }
+
+    /// `Stage::Fragment.program(Variant::Native)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_fragment_native(context: XdpContext) -> u32 {
+        run_stage::<false>(&context, Stage::Fragment)
+    }
+
+    /// `Stage::Fragment.program(Variant::Generic)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_fragment_generic(context: XdpContext) -> u32 {
+        run_stage::<true>(&context, Stage::Fragment)
+    }
+
+    /// `Stage::Tagged.program(Variant::Native)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_tagged_native(context: XdpContext) -> u32 {
+        run_stage::<false>(&context, Stage::Tagged)
+    }
+
+    /// `Stage::Tagged.program(Variant::Generic)`
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn lb_tagged_generic(context: XdpContext) -> u32 {
+        run_stage::<true>(&context, Stage::Tagged)
     }
 
     /// `Stage::IcmpError.program(Variant::Native)`
@@ -94,26 +120,42 @@ mod entry {
 
     #[inline(always)]
     fn run<const GENERIC: bool>(context: &XdpContext) -> u32 {
-        let kernel = Maps::new(context);
+        let kernel = Maps::<false>::new(context);
         let decision = lb_ebpf::run::<_, GENERIC>(&kernel, Maps::packet(context));
         if decision.egress.way == Way::Stage {
-            // It does not return unless the stage is missing, which the verdict says.
-            Maps::enter(context, decision.egress.number, variant::<GENERIC>());
+            kernel.forget_tags();
+            enter::<GENERIC>(context, decision);
         }
-        finish::<GENERIC>(context, &kernel, decision)
+        kernel.count(decision.verdict);
+        if decision.egress.needs_tag() && !vlan::put_on(&kernel, decision.egress.tag) {
+            return xdp_action::XDP_ABORTED;
+        }
+        finish::<GENERIC>(context, decision)
     }
 
     #[inline(always)]
     fn run_stage<const GENERIC: bool>(context: &XdpContext, stage: Stage) -> u32 {
-        let kernel = Maps::new(context);
+        let kernel = Maps::<true>::new(context);
         let decision = lb_ebpf::run_stage::<_, GENERIC>(&kernel, Maps::packet(context), stage);
-        finish::<GENERIC>(context, &kernel, decision)
+        if decision.egress.way == Way::Stage {
+            enter::<GENERIC>(context, decision);
+        }
+        kernel.count(decision.verdict);
+        if !vlan::leave(&kernel, decision) {
+            return xdp_action::XDP_ABORTED;
+        }
+        finish::<GENERIC>(context, decision)
     }
 
-    /// Counts a decision and carries it out.
+    /// Goes on in a rare stage. It does not return unless the stage is missing, which the verdict says.
     #[inline(always)]
-    fn finish<const GENERIC: bool>(context: &XdpContext, kernel: &Maps, decision: Decision) -> u32 {
-        kernel.count(decision.verdict);
+    fn enter<const GENERIC: bool>(context: &XdpContext, decision: Decision) {
+        Maps::enter(context, decision.egress.number, variant::<GENERIC>());
+    }
+
+    /// Carries a decision out.
+    #[inline(always)]
+    fn finish<const GENERIC: bool>(context: &XdpContext, decision: Decision) -> u32 {
         let action = match action(decision.verdict) {
             Action::Pass => xdp_action::XDP_PASS,
             Action::Drop => xdp_action::XDP_DROP,
@@ -136,7 +178,7 @@ mod entry {
     pub(crate) fn lb_xdp_explain(context: XdpContext) -> u32 {
         let Some(trace) = Maps::trace() else { return xdp_action::XDP_ABORTED };
         // SAFETY: the kernel returned the address of the one element, and user space runs one packet at a time.
-        let kernel = unsafe { Traced::new(Maps::new(&context), trace) };
+        let kernel = unsafe { Traced::new(Maps::<false>::new(&context), trace) };
         let decision = lb_ebpf::run::<_, true>(&kernel, Maps::packet(&context));
         // A rare stage is only named: those there are would count.
         kernel.note_decision(decision);

@@ -20,9 +20,9 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Be16, Be32, FlowKey, FlowState, Interface, Lease, Mac, NatReply,
-    NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Stage, Trace,
-    Variant, Verdict, Vip, limits, ownership,
+    Address, Backend, BackendCounters, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState,
+    Interface, Lease, Mac, NatReply, NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey,
+    ServiceKey6, Settings, Stage, Tag, Trace, Variant, Verdict, Vip, VlanKey, limits, ownership,
 };
 
 use crate::{
@@ -31,6 +31,7 @@ use crate::{
     decision::{Egress, Way},
     kernel::{Kept, Kernel, LONGEST_SUM, Question, Route},
     packet::{Packet, masked},
+    vlan::Tags,
 };
 
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -55,6 +56,8 @@ static RINGS: ArrayOfMaps<Ring, { limits::RINGS as usize }> = ArrayOfMaps::new()
 #[btf_map]
 static FLOWS: LruHashMap<FlowKey, FlowState, { limits::FLOWS as usize }> = LruHashMap::new();
 #[btf_map]
+static FRAGMENTS: LruHashMap<FragmentKey, FragmentState, { limits::FRAGMENTS as usize }> = LruHashMap::new();
+#[btf_map]
 static BACKENDS: Array<Backend, { limits::BACKENDS as usize }, MAPPED> = Array::new();
 #[btf_map]
 static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { limits::BACKENDS as usize }> = PerCpuArray::new();
@@ -66,6 +69,10 @@ static LEASES: Array<Lease, { limits::LEASES as usize }, MAPPED> = Array::new();
 static INTERFACES: Array<Interface, { limits::INTERFACES as usize }> = Array::new();
 #[btf_map]
 static EGRESS: DevMap<{ limits::INTERFACES as usize }> = DevMap::new();
+#[btf_map]
+static DEVICES: Array<Device, { Device::PLACES as usize }> = Array::new();
+#[btf_map]
+static VLANS: HashMap<VlanKey, u32, { limits::VLANS as usize }, GROWING> = HashMap::new();
 #[btf_map]
 static DIRECTORS: HashMap<u64, u8, { limits::DIRECTORS as usize }, GROWING> = HashMap::new();
 #[btf_map]
@@ -173,24 +180,21 @@ static LOGGED: PerCpuArray<Logged, 1> = PerCpuArray::new();
 #[btf_map]
 static TRACE: Array<Trace, 1> = Array::new();
 
-/// The maps, seen from one packet.
-pub struct Maps {
+/// The tags of the packet that runs on this CPU, on their way from a tagged packet's stage to any other.
+#[btf_map]
+static TAGS: PerCpuArray<Tags, 1> = PerCpuArray::new();
+
+/// The maps, seen from one packet. `RARE`: from a rare stage, which a tagged packet may have come to.
+pub struct Maps<const RARE: bool> {
     context: *mut xdp_md,
     ingress: u32,
 }
 
-impl Maps {
+impl<const RARE: bool> Maps<RARE> {
     /// For the packet of `context`.
     #[inline(always)]
     pub fn new(context: &XdpContext) -> Self {
         Self { context: context.ctx, ingress: context.ingress_ifindex() as u32 }
-    }
-
-    /// The packet of `context`.
-    #[inline(always)]
-    pub fn packet(context: &XdpContext) -> Packet {
-        // SAFETY: the kernel lends the program the bytes between the two for this one run.
-        unsafe { Packet::new(context.data() as *mut u8, context.data_end() as *mut u8) }
     }
 
     /// The packet after its start has moved.
@@ -198,6 +202,21 @@ impl Maps {
     fn packet_again(&self) -> Packet {
         // SAFETY: the context is the running packet's; the kernel lends the program the bytes between the two.
         unsafe { Packet::new((*self.context).data as *mut u8, (*self.context).data_end as *mut u8) }
+    }
+}
+
+impl Maps<false> {
+    /// Notes that the packet came untagged, for the stage it goes on in.
+    #[inline(always)]
+    pub fn forget_tags(&self) {
+        keep_tags(&Tags::NONE);
+    }
+
+    /// The packet of `context`.
+    #[inline(always)]
+    pub fn packet(context: &XdpContext) -> Packet {
+        // SAFETY: the kernel lends the program the bytes between the two for this one run.
+        unsafe { Packet::new(context.data() as *mut u8, context.data_end() as *mut u8) }
     }
 
     /// Notes a decision for the log.
@@ -246,10 +265,30 @@ impl Maps {
     }
 }
 
-impl Kernel for Maps {
+impl<const RARE: bool> Kernel for Maps<RARE> {
     #[inline(always)]
     fn ingress(&self) -> u32 {
         self.ingress
+    }
+
+    #[inline(always)]
+    fn logical_ingress(&self) -> u32 {
+        let tags = self.tags();
+        if tags.first == Tag::NONE { self.ingress } else { tags.device }
+    }
+
+    #[inline(always)]
+    fn keep_tags(&self, tags: &Tags) {
+        keep_tags(tags);
+    }
+
+    #[inline(always)]
+    fn tags(&self) -> Tags {
+        if !RARE {
+            return Tags::NONE;
+        }
+        // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
+        TAGS.get_ptr(0).map_or(Tags::NONE, |tags| unsafe { *tags })
     }
 
     #[inline(always)]
@@ -381,6 +420,19 @@ impl Kernel for Maps {
     }
 
     #[inline(always)]
+    fn recall_fragment(&self, key: &FragmentKey) -> Option<FragmentState> {
+        // SAFETY: the value is copied at once. An entry is replaced whole, by another in its place; the kernel keeps a
+        // deleted one's memory for a while, and another packet's pieces are no more lost by that than by the LRU.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember_fragment(&self, key: &FragmentKey, state: &FragmentState) {
+        // It fails only when every entry is being replaced on another CPU; then the later pieces are unknown.
+        let _ = FRAGMENTS.insert(key, state, 0);
+    }
+
+    #[inline(always)]
     fn has_connection(&self, key: &FlowKey) -> bool {
         has_connection(self.context, key)
     }
@@ -395,6 +447,17 @@ impl Kernel for Maps {
     #[inline(always)]
     fn interface(&self, slot: u16) -> Option<Interface> {
         INTERFACES.get(u32::from(slot)).copied()
+    }
+
+    #[inline(always)]
+    fn device(&self, ifindex: u32) -> Option<Device> {
+        DEVICES.get(Device::place(ifindex)).filter(|device| device.ifindex == ifindex).copied()
+    }
+
+    #[inline(always)]
+    fn vlan(&self, key: &VlanKey) -> Option<u32> {
+        // SAFETY: the program never changes the map; the value is copied at once.
+        unsafe { VLANS.get(key) }.copied()
     }
 
     #[inline(always)]
@@ -426,7 +489,7 @@ impl Kernel for Maps {
 
     #[inline(always)]
     fn route(&self, question: &Question) -> Route {
-        route(self.context, self.ingress, question)
+        route(self.context, self.logical_ingress(), question)
     }
 
     #[inline(always)]
@@ -490,6 +553,14 @@ impl Kernel for Maps {
                 (*counters).connections += u64::from(opens_connection);
             }
         }
+    }
+}
+
+#[inline(always)]
+fn keep_tags(tags: &Tags) {
+    if let Some(kept) = TAGS.get_ptr_mut(0) {
+        // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
+        unsafe { *kept = *tags };
     }
 }
 

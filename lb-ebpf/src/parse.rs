@@ -32,6 +32,20 @@ impl Ethernet {
         self.0.read::<u16, 12>()
     }
 
+    /// Whether it is for this address.
+    #[inline(always)]
+    pub fn is_for(self, mac: Mac) -> bool {
+        let m = mac.0;
+        self.0.read::<u32, 0>() == u32::from_ne_bytes([m[0], m[1], m[2], m[3]])
+            && self.0.read::<u16, 4>() == u16::from_ne_bytes([m[4], m[5]])
+    }
+
+    /// Whether it is for several machines: multicast or broadcast.
+    #[inline(always)]
+    pub fn is_for_a_group(self) -> bool {
+        self.0.read::<u8, 0>() & 1 != 0
+    }
+
     /// The sender's address as a key of `DIRECTORS`.
     #[inline(always)]
     pub fn source_key(self) -> u64 {
@@ -76,7 +90,8 @@ impl Ethernet {
 pub struct Payload<I> {
     /// What it is.
     pub kind: Kind,
-    /// The TCP or UDP header; its offset and length hold for [`Kind::Icmp`] and [`Kind::Packet`] too.
+    /// The TCP or UDP header; its offset and length hold for all kinds but [`Kind::Malformed`]: those of
+    /// what follows the IP headers.
     pub segment: Segment<I>,
 }
 
@@ -142,7 +157,7 @@ impl Parse for Ipv4 {
             return Payload::of(self, Kind::Malformed, 0, 0);
         }
         if self.fragmentation() & OFFSET_OR_MORE != 0 {
-            return Payload::of(self, Kind::Fragment, 0, 0);
+            return Payload::of(self, Kind::Fragment, ETHERNET + header, total - header);
         }
         upper(packet, self, self.protocol(), ETHERNET + header, total - header)
     }
@@ -165,7 +180,7 @@ impl Parse for Ipv6 {
             return Payload::of(self, Kind::Malformed, 0, 0);
         }
         if fragment {
-            return Payload::of(self, Kind::Fragment, 0, 0);
+            return Payload::of(self, Kind::Fragment, offset, ETHERNET + total - offset);
         }
         upper(packet, self, protocol, offset, ETHERNET + total - offset)
     }

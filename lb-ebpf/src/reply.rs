@@ -5,6 +5,7 @@ use lb_common::Verdict;
 use crate::{
     decision::Decision,
     forward::{Hop, require_ttl},
+    guard,
     ip::Ip,
     kernel::{Kernel, Question},
     parse::{Ethernet, Segment},
@@ -23,6 +24,7 @@ pub(crate) fn to_client<K: Kernel, I: Ip, const GENERIC: bool>(
 ) -> Result<Decision, Verdict> {
     let flow = segment.flow();
     let reply = I::nat_reply(kernel, &flow).ok_or(Verdict::NotOurs)?;
+    guard::mac(kernel, ethernet)?;
     let question = Question {
         source: reply.address,
         destination: flow.destination,

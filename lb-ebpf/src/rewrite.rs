@@ -27,33 +27,45 @@ pub(crate) fn endpoint<K: Kernel, I: Ip, const GENERIC: bool>(
     address: Address,
     port: Be16,
 ) -> Result<(), Verdict> {
+    let partial = if GENERIC { stays_partial(kernel, segment) } else { is_partial(segment) };
+    if !partial {
+        whole(segment, side, address, port);
+        return Ok(());
+    }
+    replace(segment, side, address, port);
+    if GENERIC {
+        segment.transport.set_checksum(checksum::fold(pseudo_header(segment)));
+        return Ok(());
+    }
+    finish(kernel, segment)
+}
+
+/// The same where the checksum is not partial.
+#[inline(always)]
+pub(crate) fn whole<I: Ip>(segment: &Segment<I>, side: Side, address: Address, port: Be16) {
     let flow = segment.flow();
     let (old_address, old_port) = match side {
         Side::Source => (flow.source, flow.source_port),
         Side::Destination => (flow.destination, flow.destination_port),
     };
     let checksum = segment.transport.checksum();
-    let partial = if GENERIC { stays_partial(kernel, segment) } else { is_partial(segment) };
+    replace(segment, side, address, port);
+    if segment.transport.is_udp() && checksum == 0 {
+        return;
+    }
+    let old = I::sum(old_address) + u64::from(old_port.0);
+    let new = I::sum(address) + u64::from(port.0);
+    set(segment, checksum::replace(checksum, old, new));
+}
 
+/// Replaces them without the transport's checksum.
+#[inline(always)]
+fn replace<I: Ip>(segment: &Segment<I>, side: Side, address: Address, port: Be16) {
     segment.ip.replace_address(side, address);
     match side {
         Side::Source => segment.transport.set_source_port(port),
         Side::Destination => segment.transport.set_destination_port(port),
     }
-    if segment.transport.is_udp() && checksum == 0 {
-        return Ok(());
-    }
-    if partial {
-        if GENERIC {
-            segment.transport.set_checksum(checksum::fold(pseudo_header(segment)));
-            return Ok(());
-        }
-        return finish(kernel, segment);
-    }
-    let old = I::sum(old_address) + u64::from(old_port.0);
-    let new = I::sum(address) + u64::from(port.0);
-    set(segment, checksum::replace(checksum, old, new));
-    Ok(())
 }
 
 /// Finishes the checksum if it is partial.

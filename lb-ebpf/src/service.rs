@@ -22,7 +22,7 @@ pub(crate) fn find<K: Kernel, I: Ip>(
     let service = match I::kept(kernel, flow) {
         Kept::Fresh(service) => service,
         Kept::Nothing(version) => {
-            let Some(service) = look_up::<K, I>(kernel, flow)? else { return Ok(None) };
+            let Some(service) = look_up::<K, I>(kernel, flow, ethernet)? else { return Ok(None) };
             I::keep(kernel, flow, &service, version);
             service
         }
@@ -31,9 +31,20 @@ pub(crate) fn find<K: Kernel, I: Ip>(
     Ok(Some(service))
 }
 
+/// The service that a flow to a VIP is addressed to.
+#[inline(always)]
+pub(crate) fn of_vip<K: Kernel, I: Ip>(kernel: &K, vip: Vip, flow: &Flow) -> Option<Service> {
+    let service = I::service(kernel, flow);
+    if service.is_none() && vip.flags & Vip::HAS_RANGES != 0 {
+        return range(kernel, flow);
+    }
+    service
+}
+
 /// Whether a packet to a service may be steered; `Err` with what happens to it instead.
 #[inline(always)]
 pub(crate) fn admit<K: Kernel>(kernel: &K, service: &Service, ethernet: Ethernet) -> Result<(), Verdict> {
+    guard::mac(kernel, ethernet)?;
     // What another director sent here it has steered here: steering it again could send it round in circles.
     if service.flags & Service::HAS_LOCAL != 0 && kernel.is_director(ethernet.source_key()) {
         return Err(Verdict::Delivered);
@@ -47,7 +58,11 @@ pub(crate) fn admit<K: Kernel>(kernel: &K, service: &Service, ethernet: Ethernet
 /// The service that a flow is addressed to; `None` if that is no VIP, `Err` with what happens to a packet to a VIP
 /// without such a service.
 #[inline(always)]
-pub(crate) fn look_up<K: Kernel, I: Ip>(kernel: &K, flow: &Flow) -> Result<Option<Service>, Verdict> {
+pub(crate) fn look_up<K: Kernel, I: Ip>(
+    kernel: &K,
+    flow: &Flow,
+    ethernet: Ethernet,
+) -> Result<Option<Service>, Verdict> {
     if let Some(service) = I::service(kernel, flow) {
         return Ok(Some(service));
     }
@@ -57,7 +72,7 @@ pub(crate) fn look_up<K: Kernel, I: Ip>(kernel: &K, flow: &Flow) -> Result<Optio
     {
         return Ok(Some(service));
     }
-    Err(guard::vip(kernel, vip, Kind::Segment))
+    Err(guard::vip(kernel, vip, Kind::Segment, ethernet))
 }
 
 /// The service of a range of ports that a flow is addressed to.

@@ -7,9 +7,9 @@ use std::{
 };
 
 use lb_common::{
-    Address, Backend, Be16, Be32, FlowKey, FlowState, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac,
-    NatReply, NatReplyKey, NatReplyKey6, NextHop, Ownership, RangeKey, Service, ServiceKey, ServiceKey6,
-    Stage, Verdict, Vip, ownership,
+    Address, Backend, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState, Interface, MODE_DR,
+    MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey, NatReplyKey6, NextHop, Ownership, RangeKey, Service,
+    ServiceKey, ServiceKey6, Stage, Tag, Verdict, Vip, VlanKey, ownership,
 };
 
 use crate::{
@@ -18,12 +18,16 @@ use crate::{
     decision::{Action, Decision, Egress, Way, action},
     kernel::{Kept, Kernel, LONGEST_SUM, Question, Route},
     packet::{Header, Packet},
+    vlan::Tags,
 };
 
+mod addressed;
+mod fragments;
 mod icmp;
 mod too_big;
 mod traced;
 mod track;
+mod vlan;
 
 const CLIENT: Be32 = Be32::from_octets([10, 0, 0, 9]);
 const VIP: Be32 = Be32::from_octets([172, 20, 128, 4]);
@@ -43,12 +47,15 @@ struct Maps {
     /// Every slot of the ring of previous backends.
     previous: u32,
     flows: RefCell<HashMap<FlowKey, FlowState>>,
+    fragments: RefCell<HashMap<FragmentKey, FragmentState>>,
     failed: HashSet<u32>,
     /// The backend that is this node itself.
     own: Option<u32>,
     connections: HashSet<FlowKey>,
     interfaces: HashMap<u16, Interface>,
     directors: HashSet<u64>,
+    devices: Vec<Device>,
+    tags: Cell<Tags>,
     route: Route,
     asked: Cell<Option<Question>>,
     /// The buffer the frame is in, and where in it the frame starts and ends.
@@ -77,6 +84,7 @@ impl Maps {
             slot: 1,
             previous: 0,
             flows: RefCell::default(),
+            fragments: RefCell::default(),
             failed: HashSet::new(),
             own: None,
             connections: HashSet::new(),
@@ -85,6 +93,8 @@ impl Maps {
                 Interface { ifindex: INGRESS, mac: OWN, mtu: 1500, ..Interface::default() },
             )]),
             directors: HashSet::new(),
+            devices: vec![Device { ifindex: INGRESS, mac: OWN, ..Device::default() }],
+            tags: Cell::new(Tags::NONE),
             route: Route::NotForwarded,
             asked: Cell::new(None),
             buffer: Cell::new(core::ptr::null_mut()),
@@ -105,6 +115,7 @@ impl Maps {
         const ROOM: usize = 64;
         let mut buffer = [&[0; ROOM], frame].concat();
         let decision = self.run_within::<GENERIC>(&mut buffer, ROOM);
+        assert!(crate::vlan::leave(&*self, decision), "there is room");
         let (start, end) = self.frame.get();
         (decision, buffer[start..end].to_vec())
     }
@@ -112,11 +123,11 @@ impl Maps {
     fn run_within<const GENERIC: bool>(&mut self, buffer: &mut [u8], start: usize) -> Decision {
         self.buffer.set(buffer.as_mut_ptr());
         self.frame.set((start, buffer.len()));
-        let packet = self.packet();
-        let mut decision = crate::run::<_, GENERIC>(&*self, packet);
-        if decision.egress.way == Way::Stage {
+        self.tags.set(Tags::NONE);
+        let mut decision = crate::run::<_, GENERIC>(&*self, self.packet());
+        while decision.egress.way == Way::Stage {
             let stage = Stage::ALL[decision.egress.number as usize];
-            decision = crate::run_stage::<_, GENERIC>(&*self, packet, stage);
+            decision = crate::run_stage::<_, GENERIC>(&*self, self.packet(), stage);
         }
         self.count(decision.verdict);
         decision
@@ -132,6 +143,19 @@ impl Maps {
 impl Kernel for Maps {
     fn ingress(&self) -> u32 {
         INGRESS
+    }
+
+    fn logical_ingress(&self) -> u32 {
+        let tags = self.tags.get();
+        if tags == Tags::NONE { INGRESS } else { tags.device }
+    }
+
+    fn keep_tags(&self, tags: &Tags) {
+        self.tags.set(*tags);
+    }
+
+    fn tags(&self) -> Tags {
+        self.tags.get()
     }
 
     fn now(&self) -> u64 {
@@ -218,6 +242,14 @@ impl Kernel for Maps {
         self.flows.borrow_mut().insert(*key, *state);
     }
 
+    fn recall_fragment(&self, key: &FragmentKey) -> Option<FragmentState> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn remember_fragment(&self, key: &FragmentKey, state: &FragmentState) {
+        self.fragments.borrow_mut().insert(*key, *state);
+    }
+
     fn has_connection(&self, key: &FlowKey) -> bool {
         self.connections.contains(key)
     }
@@ -234,6 +266,15 @@ impl Kernel for Maps {
 
     fn interface(&self, slot: u16) -> Option<Interface> {
         self.interfaces.get(&slot).copied()
+    }
+
+    fn device(&self, ifindex: u32) -> Option<Device> {
+        self.devices.iter().find(|device| device.ifindex == ifindex).copied()
+    }
+
+    fn vlan(&self, key: &VlanKey) -> Option<u32> {
+        let is_vlan = |device: &&Device| device.tag != Tag::NONE && device.vlan_key() == *key;
+        self.devices.iter().find(is_vlan).map(|device| device.ifindex)
     }
 
     fn is_director(&self, mac_key: u64) -> bool {
@@ -355,7 +396,7 @@ fn dr_changes_ethernet_and_ttl_only() {
     let (before, mut frame) = (to_service(), to_service());
     let decision = maps.run::<false>(&mut frame);
 
-    assert_eq!(decision, Decision { verdict: Verdict::Dr, egress: Egress::BACK });
+    assert_eq!(decision, Decision { verdict: Verdict::Dr, egress: Egress::back(Tag::NONE) });
     assert_eq!(frame[..6], NEIGHBOUR.0);
     assert_eq!(frame[6..12], OWN.0);
     assert_eq!(frame[22], 63);
@@ -386,19 +427,20 @@ fn another_interface_is_reached_through_its_slot() {
     let mut maps = Maps::new(MODE_DR);
     maps.interfaces
         .insert(1, Interface { ifindex: INGRESS + 1, mac: OWN, mtu: 1500, ..Interface::default() });
-    assert_eq!(maps.run::<false>(&mut to_service()).egress, Egress::slot(1));
+    assert_eq!(maps.run::<false>(&mut to_service()).egress, Egress::slot(1, Tag::NONE));
 }
 
 #[test]
 fn what_generic_mode_cannot_redirect_goes_by_the_stack_or_is_counted() {
     let length = to_service().len();
     let mtu = length as u16 - 14 - 1;
+    let back = Egress::back(Tag::NONE);
     // (mode, out through, verdict and egress in generic mode, in native mode)
     let cases = [
         (MODE_NAT, INGRESS + 1, (Verdict::Nat, Egress::STACK), (Verdict::TooBigDropped, Egress::NONE)),
-        (MODE_NAT, INGRESS, (Verdict::Nat, Egress::BACK), (Verdict::Nat, Egress::BACK)),
+        (MODE_NAT, INGRESS, (Verdict::Nat, back), (Verdict::Nat, back)),
         (MODE_DR, INGRESS + 1, (Verdict::TooLong, Egress::NONE), (Verdict::TooBigDropped, Egress::NONE)),
-        (MODE_DR, INGRESS, (Verdict::Dr, Egress::BACK), (Verdict::Dr, Egress::BACK)),
+        (MODE_DR, INGRESS, (Verdict::Dr, back), (Verdict::Dr, back)),
     ];
     for (mode, ifindex, generic, native) in cases {
         let mut maps = Maps { mtu: u32::from(mtu), ..Maps::new(mode) };
@@ -462,6 +504,7 @@ fn local_leaves_the_packet_alone() {
 #[test]
 fn lease_ends_for_data_by_the_coarse_clock_and_for_arp_by_the_precise_one() {
     let mut arp = vec![0; 42];
+    arp[..6].fill(0xff);
     arp[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
     arp[38..42].copy_from_slice(&VIP.octets());
     for (now, now_coarse, data, about_arp) in [
@@ -493,7 +536,7 @@ fn reply_asks_for_the_route_of_what_will_leave() {
     let mut frame = reply();
     let decision = maps.run::<false>(&mut frame);
 
-    assert_eq!(decision, Decision { verdict: Verdict::NatReply, egress: Egress::interface(9) });
+    assert_eq!(decision, Decision { verdict: Verdict::NatReply, egress: Egress::interface(9, Tag::NONE) });
     assert_eq!(frame[26..30], VIP.octets());
     assert_eq!(frame[34..36], 80_u16.to_be_bytes());
     assert_checksums(&frame);

@@ -49,7 +49,7 @@ fn decide<K: Kernel, I: Answer, const GENERIC: bool>(
     if GENERIC && kernel.interface_mtu(kernel.ingress()).is_some_and(|mtu| length > mtu) {
         return Err(Verdict::TooLong);
     }
-    let mtu = longest::<K, I, GENERIC>(kernel, &segment)?;
+    let mtu = longest::<K, I, GENERIC>(kernel, ethernet, &segment)?;
     // It may fit by now.
     if length <= mtu || mtu < I::LEAST_MTU || length <= I::QUOTED || !is_answered(ethernet, &segment) {
         return Err(Verdict::TooBigDropped);
@@ -64,10 +64,11 @@ fn decide<K: Kernel, I: Answer, const GENERIC: bool>(
 #[inline(always)]
 fn longest<K: Kernel, I: Answer, const GENERIC: bool>(
     kernel: &K,
+    ethernet: Ethernet,
     segment: &Segment<I>,
 ) -> Result<u32, Verdict> {
     let flow = segment.flow();
-    let service = service::look_up::<K, I>(kernel, &flow)?.ok_or(Verdict::TooBigDropped)?;
+    let service = service::look_up::<K, I>(kernel, &flow, ethernet)?.ok_or(Verdict::TooBigDropped)?;
     let (_, backend) = service::backend_of_error(kernel, &service, &flow, flow.hash())?;
     let hop = Hop::resolve(kernel, backend.next_hop())?;
     Ok(forward::longest::<GENERIC>(backend, &hop))

@@ -1,8 +1,9 @@
 //! A [`Kernel`] that changes nothing that outlives the packet, and writes down how the stages decided.
 
 use lb_common::{
-    Address, Be32, FlowKey, FlowState, Interface, NatReply, NatReplyKey, NatReplyKey6, Ownership, RangeKey,
-    Service, ServiceKey, ServiceKey6, Trace, Verdict, Vip, ownership, slot_backend, slot_is_unsettled,
+    Address, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState, Interface, NatReply, NatReplyKey,
+    NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Trace, Verdict, Vip, VlanKey,
+    ownership, slot_backend, slot_is_unsettled,
 };
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     decision::{Decision, Way},
     kernel::{Kept, Kernel, Question, Route},
     packet::Packet,
+    vlan::Tags,
 };
 
 /// Another kernel, asked and not changed: what would count or remember is noted in the trace instead.
@@ -77,6 +79,20 @@ impl<K: Kernel> Kernel for Traced<K> {
     #[inline(always)]
     fn ingress(&self) -> u32 {
         self.kernel.ingress()
+    }
+
+    #[inline(always)]
+    fn logical_ingress(&self) -> u32 {
+        self.kernel.logical_ingress()
+    }
+
+    /// Rare stages are not entered, and so no tags are handed over.
+    #[inline(always)]
+    fn keep_tags(&self, _: &Tags) {}
+
+    #[inline(always)]
+    fn tags(&self) -> Tags {
+        self.kernel.tags()
     }
 
     #[inline(always)]
@@ -198,6 +214,15 @@ impl<K: Kernel> Kernel for Traced<K> {
     }
 
     #[inline(always)]
+    fn recall_fragment(&self, key: &FragmentKey) -> Option<FragmentState> {
+        self.kernel.recall_fragment(key)
+    }
+
+    /// Remembers nothing.
+    #[inline(always)]
+    fn remember_fragment(&self, _: &FragmentKey, _: &FragmentState) {}
+
+    #[inline(always)]
     fn has_connection(&self, key: &FlowKey) -> bool {
         let has = self.kernel.has_connection(key);
         self.note(|trace| trace.found |= if has { Trace::FOUND_SOCKET } else { Trace::FOUND_NO_SOCKET });
@@ -213,6 +238,16 @@ impl<K: Kernel> Kernel for Traced<K> {
     #[inline(always)]
     fn interface(&self, slot: u16) -> Option<Interface> {
         self.kernel.interface(slot)
+    }
+
+    #[inline(always)]
+    fn device(&self, ifindex: u32) -> Option<Device> {
+        self.kernel.device(ifindex)
+    }
+
+    #[inline(always)]
+    fn vlan(&self, key: &VlanKey) -> Option<u32> {
+        self.kernel.vlan(key)
     }
 
     #[inline(always)]

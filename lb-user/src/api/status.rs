@@ -99,6 +99,10 @@ pub struct ServiceStatus {
     /// Flows remembered, as of a few seconds ago.
     #[serde(default)]
     pub remembered_flows: usize,
+    /// Flows that were remembered when this node lost the VIP, all together: the most that a change of owner in the
+    /// middle of a transition can have reset.
+    #[serde(default)]
+    pub flows_left_behind: u64,
     /// Its backends, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
 }
@@ -243,6 +247,9 @@ impl fmt::Display for ServiceStatus {
         if self.unsettled_slots > 0 || self.remembered_flows > 0 {
             let (slots, flows) = (self.unsettled_slots, self.remembered_flows);
             writeln!(f, "  settling after a change: {slots} unsettled slots, {flows} remembered flows")?;
+        }
+        if self.flows_left_behind > 0 {
+            writeln!(f, "  left behind when the VIP moved: {} remembered flows", self.flows_left_behind)?;
         }
         writeln!(
             f,

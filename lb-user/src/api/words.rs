@@ -33,6 +33,14 @@ pub(super) fn words(verdict: Verdict, about: &Explanation) -> Words {
                 "if {vip} should be a VIP here, a [[service]] of this node must name it; `lb status` shows them"
             ),
         ),
+        Verdict::OtherMac => mend(
+            format!(
+                "in a frame for another machine's MAC address: passed to the stack untouched, which leaves it alone"
+            ),
+            format!(
+                "nothing, if a switch flooded it; `ip neighbour show {vip}` on the client or its router says whom it takes for the owner"
+            ),
+        ),
         Verdict::ArpOwner => fine(format!("this node owns {vip}, so its kernel answers who asks for it")),
         Verdict::ArpNotOwner => mend(
             format!("another node owns {vip} and answers who asks for it: dropped here"),
@@ -59,8 +67,12 @@ pub(super) fn words(verdict: Verdict, about: &Explanation) -> Words {
             LEASE_REMEDY,
         ),
         Verdict::Fragment => mend(
-            "a fragment: passed to the stack, which puts it together",
-            "packets that are not cut are steered: lower the sender's MTU, or set DF so that it learns the path's",
+            format!("a fragment to {vip}, but to no service of it: passed to the stack"),
+            format!("to have it balanced, name its port in a [[service]] of {vip}"),
+        ),
+        Verdict::FragmentUnknown => mend(
+            "a later fragment, and its first, which has the ports, was not seen here of late: passed to the stack",
+            "nothing, if it is rare: the sender repeats the datagram; otherwise lower the sender's MTU",
         ),
         Verdict::Malformed => mend(
             "its lengths or checksum contradict the packet: dropped",

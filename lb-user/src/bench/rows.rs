@@ -7,8 +7,8 @@ use std::{
 
 use etherparse::PacketBuilder;
 use lb_common::{
-    Address, Backend, Be16, Be32, DEFAULT_RING_SIZE, Interface, MODE_DR, MODE_IPIP, MODE_LOCAL, MODE_NAT,
-    Mac, NextHop, Service, ServiceKey6, Verdict, Vip,
+    Address, Backend, Be16, Be32, DEFAULT_RING_SIZE, Device, Interface, MODE_DR, MODE_IPIP, MODE_LOCAL,
+    MODE_NAT, Mac, NextHop, Service, ServiceKey6, Verdict, Vip,
 };
 
 use super::{
@@ -166,6 +166,7 @@ pub(super) fn dataplane() -> Result<XdpDataplane, BenchError> {
         1,
         Interface { ifindex: LOOPBACK, mac: OWN_MAC, mtu: 1_500, ..Interface::default() },
     )?;
+    dataplane.put_device(Device { ifindex: LOOPBACK, mac: OWN_MAC, ..Device::default() })?;
     for vip in [address(VIP), VIP6.into()] {
         dataplane.put_vip(vip, Vip { lease, ..Vip::default() })?;
     }

@@ -7,20 +7,20 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use lb_common::{Interface, Mac, NextHop};
+use lb_common::{Device, Interface, Mac, NextHop};
 use tracing::{debug, error, info, warn};
 
 use super::{
     addresses::Assigned,
     controller::{Attached, Controller, RETRY},
-    desired::{Condition, Desired, LOOPBACK, Outer, View, desired},
+    desired::{Condition, Desired, LOOPBACK, Left, Outer, View, desired},
     forwarding::ForwardingError,
     world::wanted_neighbours,
 };
 use crate::{
     config::{Mode, Service, XdpMode},
     dataplane::DataplaneError,
-    net::{self, InterfaceAddress, InterfaceSysctl, NetEvent, NetlinkError, Route},
+    net::{self, InterfaceAddress, InterfaceSysctl, NetEvent, NetlinkError, Route, TagOffload},
     time::Timestamp,
 };
 
@@ -62,6 +62,13 @@ impl Controller {
         }
     }
 
+    /// Every destination whose way has to be known: peers and backends, those included that left and have connections.
+    fn destinations(&self) -> BTreeSet<IpAddr> {
+        let mut all = wanted_neighbours(&self.config, &self.world);
+        all.extend(self.forwarding.left().filter(|left| !left.is_local).map(|left| left.address));
+        all
+    }
+
     /// Asks the kernel for the way to every backend and peer, all at once: nothing has been claimed yet.
     pub(super) async fn find_routes(&mut self) {
         self.routes.stale = true;
@@ -70,7 +77,7 @@ impl Controller {
 
     /// Asks the kernel for the ways to destinations that are new.
     pub(super) async fn find_new_routes(&mut self) {
-        let all = wanted_neighbours(&self.config, &self.world);
+        let all = self.destinations();
         let new: Vec<IpAddr> = all.into_iter().filter(|address| !self.world.knows_way(address)).collect();
         self.ask_routes(&new).await;
         self.routes.stale = true;
@@ -83,7 +90,7 @@ impl Controller {
             if !std::mem::take(&mut self.routes.stale) {
                 return false;
             }
-            self.routes.left = wanted_neighbours(&self.config, &self.world).into_iter().collect();
+            self.routes.left = self.destinations().into_iter().collect();
             self.routes.failures.clear();
         }
         let rest = self.routes.left.len().saturating_sub(ROUTES_AT_ONCE);
@@ -94,7 +101,7 @@ impl Controller {
         }
         let failures = std::mem::take(&mut self.routes.failures);
         self.problem("routes", failures.is_empty().then_some(()).ok_or(failures.join("; ")));
-        let destinations = wanted_neighbours(&self.config, &self.world);
+        let destinations = self.destinations();
         let next_hops = self.world.keep_routes(&destinations);
         let result = self.edges.neighbours.set(next_hops).await;
         self.neighbours_asked(result);
@@ -230,7 +237,21 @@ impl Controller {
             let index = self.world.link_named(&interface).map_or(0, |link| link.index);
             self.attachments.insert(interface, Attached { index, attachment });
         }
+        self.keep_tags();
         Ok(())
+    }
+
+    /// Has attached interfaces that carry VLAN interfaces leave the tags on what they receive.
+    fn keep_tags(&mut self) {
+        let attached = self.attachments.keys().filter(|name| !self.tagged.contains_key(*name));
+        let carriers: Vec<String> = attached.filter(|name| self.world.carries_vlans(name)).cloned().collect();
+        for interface in carriers {
+            let changed = TagOffload::switch_off(&interface).unwrap_or_else(|error| {
+                warn!("{error}");
+                None
+            });
+            self.tagged.insert(interface, changed);
+        }
     }
 
     /// The interfaces the program belongs on: those of the configuration, of a VLAN interface its parent.
@@ -328,6 +349,14 @@ impl View for Known<'_> {
 
     fn interfaces(&self) -> BTreeMap<u16, Interface> {
         self.controller.world.interfaces()
+    }
+
+    fn left(&self) -> Vec<Left> {
+        self.controller.forwarding.left().collect()
+    }
+
+    fn devices(&self) -> BTreeMap<u32, Device> {
+        self.controller.world.devices(&self.controller.carriers())
     }
 
     fn next_hop(&self, address: IpAddr) -> NextHop {

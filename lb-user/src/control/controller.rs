@@ -23,7 +23,8 @@ use crate::{
     dataplane::{Attachment, Dataplane, DataplaneError},
     health::{Checker, HealthEvent},
     net::{
-        Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, REFRESH, SysctlGuard, VrrpSocketError,
+        Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, REFRESH, SysctlGuard, TagOffload,
+        VrrpSocketError,
     },
     time::Timestamp,
     track::{Runner, TrackEvent},
@@ -122,6 +123,8 @@ pub(super) struct Controller {
     /// What could not be done, by what it was; cleared when it works.
     pub(super) problems: BTreeMap<String, String>,
     pub(super) sysctls: Vec<SysctlGuard>,
+    /// Attached interfaces that carry VLAN interfaces, by name, and what was changed so that they leave the tags on.
+    pub(super) tagged: BTreeMap<String, Option<TagOffload>>,
     /// How far asking for routes is.
     pub(super) routes: RouteRound,
     pub(super) dirty: bool,
@@ -173,6 +176,7 @@ impl Controller {
             attachments: BTreeMap::new(),
             problems: BTreeMap::new(),
             sysctls: Vec::new(),
+            tagged: BTreeMap::new(),
             routes: RouteRound::default(),
             dirty: true,
             retry_at: None,
@@ -340,6 +344,7 @@ impl Controller {
             .collect();
         for name in gone {
             self.attachments.remove(&name);
+            self.tagged.remove(&name);
         }
         self.addresses.retain(|interface, address| self.world.has_address(interface, address));
         self.reopen_channels();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use lb_common::{Interface, Mac, NextHop, limits};
+use lb_common::{Device, Interface, Mac, NextHop, limits};
 
 use crate::config::{Config, Mode, Ports, Protocol, Service, Transport};
 
@@ -23,12 +23,16 @@ pub(super) const LOOPBACK: &str = "lo";
 pub(super) struct Desired {
     /// Interface slot → what is behind it.
     pub(super) interfaces: BTreeMap<u16, Interface>,
+    /// Index → what is known of that device.
+    pub(super) devices: BTreeMap<u32, Device>,
     /// VIP → what guards it.
     pub(super) vips: BTreeMap<IpAddr, DesiredVip>,
     /// The services and where their packets go.
     pub(super) services: BTreeMap<ServiceId, DesiredService>,
     /// MAC addresses of the other directors.
     pub(super) directors: BTreeSet<Mac>,
+    /// Next hops of backends that were taken out of the configuration and still have connections.
+    pub(super) left: BTreeMap<IpAddr, NextHop>,
     /// VIPs that this node has as addresses: (interface, address with prefix).
     pub(super) addresses: BTreeSet<(String, IpNet)>,
 }
@@ -103,8 +107,23 @@ pub(super) enum Condition {
     Failed,
 }
 
+/// A backend that was taken out of the configuration, and that a slot or a flow still names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    /// The VIP of its service.
+    pub(super) vip: IpAddr,
+    /// Its address.
+    pub(super) address: IpAddr,
+    /// It is this node itself.
+    pub(super) is_local: bool,
+}
+
 /// What is known of the world.
 pub(super) trait View {
+    /// The backends that are left over from earlier configurations.
+    fn left(&self) -> Vec<Left> {
+        Vec::new()
+    }
     /// Whether this node owns the VIPs of the virtual router of that name.
     fn is_owner(&self, router: &str) -> bool;
     /// The health of a backend.
@@ -113,6 +132,8 @@ pub(super) trait View {
     fn is_own_address(&self, address: IpAddr) -> bool;
     /// The interfaces that next hops name, by slot.
     fn interfaces(&self) -> BTreeMap<u16, Interface>;
+    /// The devices the program should know, by index.
+    fn devices(&self) -> BTreeMap<u32, Device>;
     /// The next hop towards an address, `NextHop::UNRESOLVED` while unknown.
     fn next_hop(&self, address: IpAddr) -> NextHop;
     /// The source address and MTU of packets to an address, as far as known.
@@ -133,7 +154,8 @@ pub(super) fn service_id(service: &Service) -> ServiceId {
 
 /// Computes what should be.
 pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
-    let mut desired = Desired { interfaces: view.interfaces(), ..Desired::default() };
+    let mut desired =
+        Desired { interfaces: view.interfaces(), devices: view.devices(), ..Desired::default() };
     for (index, router) in config.virtual_routers.iter().enumerate() {
         for vip in &router.vips {
             let guarded = DesiredVip { lease: lease_of_router(index), has_ranges: false };
@@ -165,6 +187,14 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
                 backends,
             },
         );
+    }
+    for left in view.left() {
+        if !left.is_local {
+            desired.left.insert(left.address, view.next_hop(left.address));
+        } else if desired.vips.contains_key(&left.vip) {
+            // Without the address the stack would reset what is to be preserved.
+            desired.addresses.insert((LOOPBACK.to_owned(), IpNet::from(left.vip)));
+        }
     }
     desired
 }

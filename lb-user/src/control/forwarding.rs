@@ -7,12 +7,12 @@ use std::{
 };
 
 use lb_common::{
-    Address, Backend, BackendCounters, Be16, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT,
-    Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, UNSETTLED, Vip, limits,
+    Address, Backend, BackendCounters, Be16, Device, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL,
+    MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, UNSETTLED, Vip, limits,
 };
 
 use super::{
-    desired::{Condition, Desired, DesiredService, DesiredVip, Outer, ServiceId},
+    desired::{Condition, Desired, DesiredService, DesiredVip, Left, Outer, ServiceId},
     flows::Memory,
     identifiers::Identifiers,
 };
@@ -36,6 +36,17 @@ pub(super) enum ForwardingError {
         what: &'static str,
         /// How many there are.
         limit: u32,
+    },
+    /// Two devices share a place of `DEVICES`.
+    #[error(
+        "the interfaces with the indexes {first} and {second} (`ip link`) cannot both be described: frames that come in by \
+         {second} are not checked for whose MAC address they are for; an interface made anew has another index"
+    )]
+    Place {
+        /// The one that is described.
+        first: u32,
+        /// The one that is not.
+        second: u32,
     },
 }
 
@@ -84,6 +95,8 @@ pub(super) struct AppliedService {
 #[derive(Debug)]
 pub(super) struct Forwarding {
     interfaces: BTreeMap<u16, Interface>,
+    /// By place.
+    devices: BTreeMap<u32, Device>,
     vips: BTreeMap<IpAddr, DesiredVip>,
     pub(super) services: BTreeMap<ServiceId, AppliedService>,
     pub(super) backends: BTreeMap<BackendKey, AppliedBackend>,
@@ -98,6 +111,8 @@ pub(super) struct Forwarding {
     /// Counts of identifiers that were recycled.
     folded: BTreeMap<ServiceId, BackendCounters>,
     pub(super) memory: Memory,
+    /// Flows that this node remembered when it lost the VIP of their service.
+    left_behind: BTreeMap<ServiceId, u64>,
 }
 
 impl Forwarding {
@@ -105,6 +120,7 @@ impl Forwarding {
     pub(super) fn new(room: u32) -> Self {
         Self {
             interfaces: BTreeMap::new(),
+            devices: BTreeMap::new(),
             vips: BTreeMap::new(),
             services: BTreeMap::new(),
             backends: BTreeMap::new(),
@@ -117,6 +133,7 @@ impl Forwarding {
             retired: BTreeMap::new(),
             folded: BTreeMap::new(),
             memory: Memory::default(),
+            left_behind: BTreeMap::new(),
         }
     }
 }
@@ -136,12 +153,14 @@ impl Forwarding {
         let mut errors = Vec::new();
         self.recycle(dataplane, now, &mut errors);
         self.interfaces(dataplane, &desired.interfaces, &mut errors);
+        self.devices(dataplane, &desired.devices, &mut errors);
         self.directors(dataplane, &desired.directors, &mut errors);
         for (key, service) in &desired.services {
             if let Err(error) = self.service(dataplane, *key, service, now) {
                 errors.push(error);
             }
         }
+        self.follow_left(dataplane, &desired.left, &mut errors);
         self.vips(dataplane, &desired.vips, &mut errors);
         let gone: Vec<ServiceId> =
             self.services.keys().filter(|key| !desired.services.contains_key(key)).copied().collect();
@@ -175,6 +194,34 @@ impl Forwarding {
             }
         }
         errors
+    }
+
+    /// The backends that are not desired any more and that a slot or a flow may name.
+    pub(super) fn left(&self) -> impl Iterator<Item = Left> {
+        self.backends.iter().filter(|(_, backend)| backend.left.is_some()).map(|(key, _)| Left {
+            vip: key.service.vip,
+            address: key.address,
+            is_local: key.mode == MODE_LOCAL,
+        })
+    }
+
+    /// Notes that this node does not own the VIPs of a lease any more: what it remembers of their flows the new owner
+    /// does not know. Returns how many flows that is.
+    pub(super) fn leave_behind(&mut self, lease: u32) -> usize {
+        let of_lease = self.services.iter().filter(|(_, service)| service.value.lease == lease);
+        let services: Vec<ServiceId> = of_lease.map(|(id, _)| *id).collect();
+        let mut all = 0;
+        for id in services {
+            let flows = self.memory.flows(id);
+            *self.left_behind.entry(id).or_default() += flows as u64;
+            all += flows;
+        }
+        all
+    }
+
+    /// How many remembered flows of a service were left behind so far.
+    pub(super) fn left_behind(&self, service: ServiceId) -> u64 {
+        self.left_behind.get(&service).copied().unwrap_or(0)
     }
 
     /// The counters of a service's backend; zeroes for one that is not applied.
@@ -271,6 +318,47 @@ impl Forwarding {
         }
     }
 
+    fn devices(
+        &mut self,
+        dataplane: &mut dyn Dataplane,
+        desired: &BTreeMap<u32, Device>,
+        errors: &mut Vec<ForwardingError>,
+    ) {
+        let mut wanted: BTreeMap<u32, Device> = BTreeMap::new();
+        for device in desired.values() {
+            let first = *wanted.entry(Device::place(device.ifindex)).or_insert(*device);
+            if first.ifindex != device.ifindex {
+                errors.push(ForwardingError::Place { first: first.ifindex, second: device.ifindex });
+            }
+        }
+        for (place, device) in &wanted {
+            if self.devices.get(place) == Some(device) {
+                continue;
+            }
+            // Only the MAC address changes in place; any other change is another device.
+            let forgotten = match self.devices.get(place) {
+                Some(before) if before.vlan_key() != device.vlan_key() => dataplane.delete_device(*before),
+                _ => Ok(()),
+            };
+            match forgotten.and_then(|()| dataplane.put_device(*device)) {
+                Ok(()) => {
+                    self.devices.insert(*place, *device);
+                }
+                Err(error) => errors.push(error.into()),
+            }
+        }
+        let gone: Vec<Device> =
+            self.devices.iter().filter(|(place, _)| !wanted.contains_key(place)).map(|(_, d)| *d).collect();
+        for device in gone {
+            match dataplane.delete_device(device) {
+                Ok(()) => {
+                    self.devices.remove(&Device::place(device.ifindex));
+                }
+                Err(error) => errors.push(error.into()),
+            }
+        }
+    }
+
     fn directors(
         &mut self,
         dataplane: &mut dyn Dataplane,
@@ -348,6 +436,26 @@ impl Forwarding {
             }
         }
         self.ring_and_service(dataplane, key, source, desired, flags, now)
+    }
+
+    /// Keeps the way to backends that left: they have connections.
+    fn follow_left(
+        &mut self,
+        dataplane: &mut dyn Dataplane,
+        next_hops: &BTreeMap<IpAddr, NextHop>,
+        errors: &mut Vec<ForwardingError>,
+    ) {
+        for (key, backend) in
+            self.backends.iter_mut().filter(|(key, backend)| backend.left.is_some() && key.mode != MODE_LOCAL)
+        {
+            let Some(&next_hop) = next_hops.get(&key.address).filter(|hop| **hop != backend.next_hop) else {
+                continue;
+            };
+            match dataplane.set_next_hop(backend.id, next_hop) {
+                Ok(()) => backend.next_hop = next_hop,
+                Err(error) => errors.push(error.into()),
+            }
+        }
     }
 
     /// The backends of a service, those included that are no longer desired.

@@ -227,6 +227,7 @@ mod tests {
             mtu: 1500,
             up: true,
             carrier: true,
+            master: None,
             vlan: None,
         }));
         let address = ipnet::Ipv4Net::new(NODE_A, 16).unwrap();

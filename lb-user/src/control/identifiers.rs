@@ -2,11 +2,14 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use lb_common::FRAGMENT_LIFETIME;
+
 use crate::time::Timestamp;
 
-/// How long a released identifier rests before it may name something else. A packet that read the old
-/// ring is gone after microseconds; the rest is for counters read by slow scrapers.
-pub(super) const REST: Duration = Duration::from_secs(10);
+/// How long a released identifier rests before it may name something else. A packet that read the old ring is gone
+/// after microseconds; later pieces of one that came in pieces follow for [`FRAGMENT_LIFETIME`]; the rest is for counters
+/// read by slow scrapers.
+pub(super) const REST: Duration = Duration::from_nanos(FRAGMENT_LIFETIME + 10_000_000_000);
 
 /// Hands out identifiers from 1 (or another first number) up to a limit. A released one rests for [`REST`]
 /// before it is used again.

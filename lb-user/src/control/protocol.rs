@@ -43,11 +43,24 @@ impl Controller {
                 if action == Action::BecomeOwner {
                     self.explain_ownership(index, now);
                 }
+                let was_owner = self.routers[index].owned;
                 if self.routers[index].note(action, now) {
                     self.dirty = true;
                 }
+                if was_owner && !self.routers[index].owned {
+                    self.leave_flows_behind(index);
+                }
                 self.announce(index, now);
             }
+        }
+    }
+
+    /// What this node remembers of flows in unsettled slots is lost with the ownership.
+    fn leave_flows_behind(&mut self, index: usize) {
+        let flows = self.forwarding.leave_behind(self.routers[index].lease);
+        if flows > 0 {
+            let router = &self.routers[index].config.name;
+            warn!(%router, flows, "the new owner does not know these flows of unsettled slots: some may be reset");
         }
     }
 

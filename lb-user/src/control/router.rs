@@ -49,7 +49,7 @@ pub(super) struct Router {
     /// Whether the machine has been started.
     pub(super) started: bool,
     reason: String,
-    owned: bool,
+    pub(super) owned: bool,
     announcements: AnnounceSchedule,
 }
 

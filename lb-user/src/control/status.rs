@@ -93,6 +93,7 @@ impl Controller {
         ServiceStatus {
             unsettled_slots,
             remembered_flows,
+            flows_left_behind: self.forwarding.left_behind(id),
             name: service.name.clone(),
             vip: service.vip,
             port: service.ports.into(),

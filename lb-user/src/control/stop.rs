@@ -40,11 +40,16 @@ impl Controller {
                 warn!(%interface, %error, "not detached");
             }
         }
-        self.restore_sysctls();
+        self.restore_settings();
     }
 
-    fn restore_sysctls(&mut self) {
+    fn restore_settings(&mut self) {
         for guard in self.sysctls.drain(..) {
+            if let Err(error) = guard.restore() {
+                warn!(%error, "setting not restored");
+            }
+        }
+        for guard in std::mem::take(&mut self.tagged).into_values().flatten() {
             if let Err(error) = guard.restore() {
                 warn!(%error, "setting not restored");
             }

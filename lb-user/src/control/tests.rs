@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use lb_common::{
-    Address, BackendCounters, Be16, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
-    Service as ServiceValue, ServiceKey6, limits, slot_backend,
+    Address, BackendCounters, Be16, Device, Interface, MODE_DR, MODE_LOCAL, MODE_NAT, Mac, NextHop,
+    Service as ServiceValue, ServiceKey6, Tag, limits, slot_backend,
 };
 
 mod explain;
@@ -19,7 +20,9 @@ mod scale;
 mod world;
 
 use super::{
-    desired::{Condition, Desired, LOOPBACK, Outer, STANDALONE_LEASE, ServiceId, View, desired, service_id},
+    desired::{
+        Condition, Desired, LOOPBACK, Left, Outer, STANDALONE_LEASE, ServiceId, View, desired, service_id,
+    },
     forwarding::Forwarding,
     identifiers::REST,
 };
@@ -34,6 +37,8 @@ const NODE_A: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 2));
 const NODE_B: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 3));
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 4));
 const NODE_A_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
+const DEVICE: Device =
+    Device { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 0x0a]), reserved: 0, parent: 0, tag: Tag::NONE };
 const MAC_B: Mac = Mac([2, 0, 0, 0, 0, 0x0b]);
 
 /// What node-a knows: itself, and node-b's MAC address behind slot 0.
@@ -41,11 +46,19 @@ struct NodeA {
     owner: bool,
     unhealthy: BTreeSet<IpAddr>,
     mac_b: Option<Mac>,
+    left: Vec<Left>,
+    device: Device,
 }
 
 impl Default for NodeA {
     fn default() -> Self {
-        Self { owner: false, unhealthy: BTreeSet::new(), mac_b: Some(MAC_B) }
+        Self {
+            owner: false,
+            unhealthy: BTreeSet::new(),
+            mac_b: Some(MAC_B),
+            left: Vec::new(),
+            device: DEVICE,
+        }
     }
 }
 
@@ -67,6 +80,14 @@ impl View for NodeA {
             0,
             Interface { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 0x0a]), mtu: 1500, ..Interface::default() },
         )])
+    }
+
+    fn left(&self) -> Vec<Left> {
+        self.left.clone()
+    }
+
+    fn devices(&self) -> BTreeMap<u32, Device> {
+        BTreeMap::from([(7, self.device)])
     }
 
     fn next_hop(&self, address: IpAddr) -> NextHop {
@@ -122,6 +143,12 @@ impl Node {
         let errors = self.forwarding.reconcile(&mut self.dataplane, desired, now);
         assert!(errors.is_empty(), "{errors:?}");
         self.dataplane.take_operations()
+    }
+
+    /// What the reconciler complains of.
+    fn complaints(&mut self, desired: &Desired) -> Vec<String> {
+        let errors = self.forwarding.reconcile(&mut self.dataplane, desired, Timestamp(0));
+        errors.iter().map(ToString::to_string).collect()
     }
 
     /// Does what is due for unsettled slots, up to a moment.
@@ -180,6 +207,37 @@ fn applying_the_same_again_does_nothing() {
     let wanted = desired(&tutorial(), &NodeA::default());
     node.apply(&wanted);
     assert_eq!(node.apply(&wanted), []);
+}
+
+#[test]
+fn devices_follow_their_addresses_and_share_no_place() {
+    let mut node = Node::default();
+    let describe = |devices: &[Device]| Desired {
+        devices: devices.iter().map(|device| (device.ifindex, *device)).collect(),
+        ..desired(&tutorial(), &NodeA::default())
+    };
+    node.apply(&describe(&[DEVICE]));
+    let moved = Device { mac: MAC_B, ..DEVICE };
+    assert_eq!(node.apply(&describe(&[moved])), [Operation::PutDevice(moved)]);
+
+    let vlan = Device { parent: 3, tag: Tag::new(Tag::PROTOCOL, 100), ..moved };
+    assert_eq!(node.apply(&describe(&[vlan])), [Operation::DeleteDevice(moved), Operation::PutDevice(vlan)]);
+    node.apply(&describe(&[moved]));
+
+    let other = Device { ifindex: DEVICE.ifindex + Device::PLACES, ..DEVICE };
+    let complaints = node.complaints(&describe(&[moved, other]));
+    assert!(complaints.len() == 1 && complaints[0].contains("7 and 4103"), "{complaints:?}");
+    assert_eq!(node.dataplane.devices.into_values().collect::<Vec<_>>(), [moved]);
+}
+
+#[test]
+fn devices_that_are_gone_are_forgotten() {
+    let mut node = Node::default();
+    let wanted = desired(&tutorial(), &NodeA::default());
+    node.apply(&wanted);
+    let operations = node.apply(&Desired { devices: BTreeMap::new(), ..wanted });
+    assert_eq!(operations, [Operation::DeleteDevice(DEVICE)]);
+    assert!(node.dataplane.devices.is_empty());
 }
 
 #[test]
@@ -251,7 +309,10 @@ fn removed_service_is_forgotten_before_what_it_named() {
     node.apply(&desired(&tutorial(), &NodeA::default()));
     let operations = node.apply(&Desired::default());
     assert!(
-        matches!(operations[..], [Operation::DeleteDirector(_), Operation::DeleteService(_)]),
+        matches!(
+            operations[..],
+            [Operation::DeleteDevice(_), Operation::DeleteDirector(_), Operation::DeleteService(_)]
+        ),
         "{operations:?}"
     );
     // The guard knows the VIP until it is said to be no address of this node any more.

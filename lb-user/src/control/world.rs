@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use lb_common::{Be16, Interface, Mac, NextHop, limits};
+use lb_common::{Device, Interface, Mac, NextHop, Tag, limits};
 use tracing::error;
 
 use super::desired::Outer;
@@ -253,23 +253,52 @@ impl World {
         self.slots.iter().filter_map(|(index, slot)| Some((*slot, self.describe(*index)?))).collect()
     }
 
+    /// What the data plane should know of the interfaces it is attached to, and of all VLAN interfaces.
+    ///
+    /// Nothing of attached ones that take frames for other addresses than their own: bridges and bonds with the addresses of
+    /// their ports, and interfaces that carry a VLAN interface with an address of its own.
+    pub(super) fn devices(&self, attached: &BTreeSet<String>) -> BTreeMap<u32, Device> {
+        let mut devices = BTreeMap::new();
+        for link in attached.iter().filter_map(|name| self.link_named(name)) {
+            let mut others = self.links.values().filter(|other| {
+                other.master == Some(link.index) || other.vlan.is_some_and(|vlan| vlan.parent == link.index)
+            });
+            if let Some(mac) = link.mac.filter(|_| others.all(|other| other.mac == link.mac)) {
+                devices.insert(link.index, Device { ifindex: link.index, mac, ..Device::default() });
+            }
+        }
+        for link in self.links.values() {
+            let (Some(mac), Some(vlan)) = (link.mac, link.vlan) else { continue };
+            let tag = Tag::new(vlan.protocol, vlan.id);
+            let device = Device { ifindex: link.index, mac, parent: vlan.parent, tag, ..Device::default() };
+            devices.insert(link.index, device);
+        }
+        devices
+    }
+
     /// How the data plane sends through an interface: a VLAN interface is its parent with a tag.
     fn describe(&self, index: u32) -> Option<Interface> {
         let link = self.links.get(&index)?;
-        let (ifindex, vlan) = match link.vlan {
-            None => (index, 0),
+        let (ifindex, tag) = match link.vlan {
+            None => (index, Tag::NONE),
             // One tag is what is written.
             Some(vlan) if self.links.get(&vlan.parent)?.vlan.is_some() => return None,
-            Some(vlan) => (vlan.parent, vlan.id),
+            Some(vlan) => (vlan.parent, Tag::new(vlan.protocol, vlan.id)),
         };
         let mtu = link.mtu.min(u32::from(u16::MAX)) as u16;
-        Some(Interface { ifindex, mac: link.mac?, mtu, vlan: Be16::new(vlan), ..Interface::default() })
+        Some(Interface { ifindex, mac: link.mac?, mtu, tag })
     }
 
     /// The interface that the packets of `name` pass as Ethernet frames: its parent if it is a VLAN interface.
     pub(super) fn carrier<'a>(&'a self, name: &'a str) -> &'a str {
         let parent = || self.links.get(&self.link_named(name)?.vlan?.parent);
         parent().map_or(name, |parent| parent.name.as_str())
+    }
+
+    /// Whether there are VLAN interfaces on an interface.
+    pub(super) fn carries_vlans(&self, name: &str) -> bool {
+        let index = self.link_named(name).map(|link| link.index);
+        index.is_some() && self.links.values().any(|link| link.vlan.map(|vlan| vlan.parent) == index)
     }
 
     /// Gives an interface a slot.

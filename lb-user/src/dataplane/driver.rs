@@ -1,23 +1,18 @@
 //! What drives an interface, and whether native XDP works there.
 
-use std::{
-    ffi::CString,
-    io,
-    os::fd::{AsRawFd as _, OwnedFd},
-};
+use std::io;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use crate::net::ethtool;
 
 /// The index of an interface of this network namespace; `None` if there is none of that name.
 pub(super) fn index(interface: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(interface).ok()
 }
 
-/// The name of an interface's driver, asked by ioctl because containers often hide sysfs. `None` for devices that
+/// The name of an interface's driver. `None` for devices that
 /// are no driver's, such as the loopback.
 pub(super) fn name(interface: &str) -> io::Result<Option<String>> {
     const ETHTOOL_GDRVINFO: u32 = 3;
-    const SIOCETHTOOL: libc::Ioctl = 0x8946;
 
     /// `struct ethtool_drvinfo` of linux/ethtool.h.
     #[repr(C)]
@@ -28,24 +23,11 @@ pub(super) fn name(interface: &str) -> io::Result<Option<String>> {
     }
     let mut info = DriverInfo { command: ETHTOOL_GDRVINFO, driver: [0; 32], unused: [0; 160] };
 
-    let name = CString::new(interface)?;
-    let name = name.as_bytes_with_nul();
-    // SAFETY: a C structure of integers, addresses and unions of them; all zeros is a value of it.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if name.len() > request.ifr_name.len() {
-        return Err(io::Error::from(io::ErrorKind::NotFound));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name) {
-        *to = from.cast_signed();
-    }
-    request.ifr_ifru.ifru_data = (&raw mut info).cast();
-    let socket: OwnedFd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: the request is initialised; its data points to a structure that has the size the command asks for and
-    // outlives the call.
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-    if answer < 0 {
-        let error = io::Error::last_os_error();
-        return if error.raw_os_error() == Some(libc::EOPNOTSUPP) { Ok(None) } else { Err(error) };
+    // SAFETY: the structure that belongs to the command.
+    match unsafe { ethtool(interface, &mut info) } {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(None),
+        Err(error) => return Err(error),
     }
     let length = info.driver.iter().position(|&byte| byte == 0).unwrap_or(info.driver.len());
     Ok(Some(String::from_utf8_lossy(&info.driver[..length]).into_owned()))

@@ -1,9 +1,8 @@
 //! Asking the program that explains: one packet, made up by the caller, in a test run of the kernel.
 
-use aya::programs::Xdp;
 use lb_common::{Trace, names};
 
-use super::{DataplaneError, TestOutcome, XdpDataplane, maps::failed, runner};
+use super::{DataplaneError, TestOutcome, XdpDataplane, maps::failed, runner, stages};
 
 /// How the program decided about a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,17 +20,9 @@ impl XdpDataplane {
     pub(super) fn run_explain(&mut self, ingress: u32, frame: &[u8]) -> Result<Explained, DataplaneError> {
         self.explain.clone().map_err(DataplaneError::explain)?;
         self.maps.trace.set(0, Trace::EMPTY, 0).map_err(failed(names::TRACE, "clear", 0))?;
-        let outcome =
-            runner::run(self.explain_program()?, frame, Some(ingress)).map_err(DataplaneError::explain)?;
+        let program = stages::program(&mut self.ebpf, names::PROGRAM_EXPLAIN)?;
+        let outcome = runner::run(program, frame, Some(ingress)).map_err(DataplaneError::explain)?;
         let trace = self.maps.trace.get(&0, 0).map_err(failed(names::TRACE, "read", 0))?;
         Ok(Explained { trace, outcome })
-    }
-
-    fn explain_program(&mut self) -> Result<&mut Xdp, DataplaneError> {
-        let name = names::PROGRAM_EXPLAIN;
-        self.ebpf
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or_else(|| DataplaneError::explain(format!("the object file has no program {name}")))
     }
 }

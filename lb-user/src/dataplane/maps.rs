@@ -15,8 +15,9 @@ use aya::{
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use lb_common::{
-    Address, Backend, BackendCounters, Be32, Interface, Lease, NatReply, NatReplyKey, NatReplyKey6, RangeKey,
-    Service, ServiceKey, ServiceKey6, Settings, Trace, Vip, names,
+    Address, Backend, BackendCounters, Be32, Device, FragmentKey, FragmentState, Interface, Lease, NatReply,
+    NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Trace, Vip, VlanKey,
+    names,
 };
 
 use super::{
@@ -42,6 +43,9 @@ pub(super) struct Maps {
     pub(super) nat_replies6: Hash<NatReplyKey6, NatReply>,
     pub(super) interfaces: Array<MapData, Interface>,
     pub(super) egress: DevMap<MapData>,
+    pub(super) devices: Array<MapData, Device>,
+    pub(super) vlans: Hash<VlanKey, u32>,
+    pub(super) fragments: Hash<FragmentKey, FragmentState>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) backends: Words,
     pub(super) leases: Words,
@@ -71,6 +75,9 @@ impl Maps {
             nat_replies6: Hash::take(ebpf, names::NAT_REPLIES6)?,
             interfaces: take(ebpf, names::INTERFACES)?,
             egress: take(ebpf, names::EGRESS)?,
+            devices: take(ebpf, names::DEVICES)?,
+            vlans: Hash::take(ebpf, names::VLANS)?,
+            fragments: Hash::take(ebpf, names::FRAGMENTS)?,
             settings: take(ebpf, names::SETTINGS)?,
             backends: Words::take::<Backend>(ebpf, names::BACKENDS)?,
             leases: Words::take::<Lease>(ebpf, names::LEASES)?,

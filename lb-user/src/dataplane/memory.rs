@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use lb_common::{
-    Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6, NextHop,
-    RangeKey, Service, ServiceKey6, Verdict, Vip,
+    Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
+    NextHop, RangeKey, Service, ServiceKey6, Verdict, Vip,
 };
 
 use super::{Attachment, Dataplane, DataplaneError, Explained, FlowCursor};
@@ -28,6 +28,8 @@ pub enum Operation {
     SetNextHop(u32, NextHop),
     SetLease(u32, u64),
     PutInterface(u16, Interface),
+    PutDevice(Device),
+    DeleteDevice(Device),
     PutDirector(Mac),
     DeleteDirector(Mac),
     PutNatReply(NatReplyKey6, NatReply),
@@ -55,6 +57,8 @@ pub struct MemoryDataplane {
     pub leases: BTreeMap<u32, u64>,
     /// `INTERFACES` and `EGRESS`
     pub interfaces: BTreeMap<u16, Interface>,
+    /// `DEVICES`, by place
+    pub devices: BTreeMap<u32, Device>,
     /// `DIRECTORS`
     pub directors: std::collections::BTreeSet<Mac>,
     /// `NAT_REPLIES` and `NAT_REPLIES6`
@@ -182,6 +186,18 @@ impl Dataplane for MemoryDataplane {
     fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError> {
         self.record(Operation::PutInterface(slot, interface))?;
         self.interfaces.insert(slot, interface);
+        Ok(())
+    }
+
+    fn put_device(&mut self, device: Device) -> Result<(), DataplaneError> {
+        self.record(Operation::PutDevice(device))?;
+        self.devices.insert(Device::place(device.ifindex), device);
+        Ok(())
+    }
+
+    fn delete_device(&mut self, device: Device) -> Result<(), DataplaneError> {
+        self.record(Operation::DeleteDevice(device))?;
+        self.devices.remove(&Device::place(device.ifindex));
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 use std::{io, path::PathBuf};
 
 use lb_common::{
-    Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6, NextHop,
-    RangeKey, Service, ServiceKey6, Vip,
+    Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
+    NextHop, RangeKey, Service, ServiceKey6, Vip,
 };
 use serde::Serialize;
 
@@ -73,6 +73,10 @@ pub trait Dataplane: Send {
     fn set_lease(&mut self, lease: u32, expiry: u64) -> Result<(), DataplaneError>;
     /// Describes the interface behind a slot.
     fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError>;
+    /// Describes one of the node's own devices, in place of any other that has the same [`Device::place`].
+    fn put_device(&mut self, device: Device) -> Result<(), DataplaneError>;
+    /// Forgets it.
+    fn delete_device(&mut self, device: Device) -> Result<(), DataplaneError>;
     /// Notes the MAC address of another director.
     fn put_director(&mut self, mac: Mac) -> Result<(), DataplaneError>;
     /// Forgets it.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lb_common::{BackendCounters, Interface, names};
+use lb_common::{BackendCounters, Device, Interface, names};
 
 use super::{
     DataplaneError, XdpDataplane,
@@ -36,6 +36,9 @@ impl Maps {
             nat_replies6,
             interfaces,
             egress,
+            devices,
+            vlans,
+            fragments,
             // Written last, by the caller.
             settings: _,
             backends,
@@ -66,6 +69,11 @@ impl Maps {
             let none = Interface::default();
             interfaces.set(slot, none, 0).map_err(failed(names::INTERFACES, "clear", slot))?;
         }
+        for place in 0..devices.len() {
+            devices.set(place, Device::default(), 0).map_err(failed(names::DEVICES, "clear", place))?;
+        }
+        vlans.clear()?;
+        fragments.clear()?;
         backends.clear();
         leases.clear();
         for (map, name) in [(answers, names::ANSWERS), (verdicts, names::VERDICTS)] {

@@ -111,3 +111,38 @@ fn pin_name<'a>(ebpf: &'a Ebpf, interface: &str) -> Result<(&'a Map, String), Da
 fn pin_prefix(interface: &str) -> String {
     format!("stages-{}:", interface.replace('.', "\u{2024}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use lb_common::{LEASE_FOREVER, Verdict, Vip};
+
+    use super::*;
+    use crate::dataplane::{Dataplane as _, LoadOptions, Program, XdpDataplane};
+
+    #[test]
+    #[ignore = "needs root and BPF: cargo xtask test"]
+    fn packet_whose_stage_is_missing_passes_and_is_counted() {
+        let options = LoadOptions { backends: 16, services: 16, ..LoadOptions::new("/nonexistent") };
+        let mut dataplane = XdpDataplane::load(options).expect("the program loads");
+        dataplane.set_lease(1, LEASE_FOREVER).expect("set_lease");
+        let vip = std::net::Ipv4Addr::new(172, 20, 128, 4);
+        dataplane.put_vip(vip.into(), Vip { lease: 1, flags: 0 }).expect("put_vip");
+        for variant in Variant::ALL {
+            let slot = Stage::slot(Stage::IcmpError as u32, *variant);
+            array(&mut dataplane.ebpf).expect("it is there").clear_index(&slot).expect("it was filled");
+        }
+        // "Fragmentation needed" to the VIP.
+        let mut frame =
+            [&[0x02; 12][..], &[8, 0, 0x45, 0, 0, 56, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 9]].concat();
+        frame.extend(vip.octets());
+        frame.extend([3, 4, 0, 0, 0, 0, 5, 20]);
+        frame.extend([0x45; 28]);
+        for program in [Program::Native, Program::Generic] {
+            let seen = dataplane.test_run(program, &frame).expect("the kernel runs the program");
+            assert_eq!((seen.action, seen.frame), (2, frame.clone()));
+        }
+        let counts = dataplane.verdicts().expect("verdicts");
+        assert_eq!(counts[Verdict::StageMissing as usize], 2);
+        assert_eq!(counts.iter().sum::<u64>(), 2);
+    }
+}

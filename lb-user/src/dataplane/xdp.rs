@@ -11,8 +11,8 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use lb_common::{
-    Address, Backend, BackendCounters, FlowKey, FlowState, Interface, Lease, Mac, NatReply, NatReplyKey6,
-    NextHop, RangeKey, Service, ServiceKey6, Settings, Verdict, Vip, limits, names,
+    Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Lease, Mac, NatReply,
+    NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, Settings, Tag, Verdict, Vip, limits, names,
 };
 use tracing::warn;
 
@@ -302,6 +302,31 @@ impl Dataplane for XdpDataplane {
             names::INTERFACES,
             "write",
             slot,
+        ))
+    }
+
+    fn put_device(&mut self, device: Device) -> Result<(), DataplaneError> {
+        // Not atomic, and nothing is lost by it: whoever has a MAC address that is half old and half new is nobody.
+        self.maps.devices.set(Device::place(device.ifindex), device, 0).map_err(failed(
+            names::DEVICES,
+            "write",
+            device.ifindex,
+        ))?;
+        if device.tag == Tag::NONE {
+            return Ok(());
+        }
+        self.maps.vlans.put(device.vlan_key(), device.ifindex)
+    }
+
+    fn delete_device(&mut self, device: Device) -> Result<(), DataplaneError> {
+        if device.tag != Tag::NONE {
+            self.maps.vlans.delete(device.vlan_key())?;
+        }
+        let place = Device::place(device.ifindex);
+        self.maps.devices.set(place, Device::default(), 0).map_err(failed(
+            names::DEVICES,
+            "delete",
+            device.ifindex,
         ))
     }
 

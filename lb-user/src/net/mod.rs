@@ -5,22 +5,26 @@
 //! * [`packet_socket`] carries single TCP packets to a MAC of the caller's choice, and their answers.
 //! * [`netlink`] reads and changes links and addresses, looks routes up; [`events`] follows the changes.
 //! * [`neighbour`] makes the kernel resolve next hops and keep them resolved.
-//! * [`sysctl`] sets what an interface needs and puts it back.
+//! * [`sysctl`] sets what an interface needs and puts it back; [`tag_offload`] keeps VLAN tags on what it receives.
 
 mod advertisement;
 pub mod announce;
 mod arp;
+mod ethtool;
 pub mod events;
 pub mod neighbour;
 pub mod netlink;
 pub mod packet_socket;
 pub mod sysctl;
+pub mod tag_offload;
 pub mod vrrp_socket;
 
 pub use announce::{AnnounceError, AnnounceSchedule, Announcer};
+pub(crate) use ethtool::ethtool;
 pub use events::{NetEvent, Snapshot, follow};
 pub use neighbour::{Failure, Neighbour, NeighbourKeeper, NextHop, REFRESH};
 pub use netlink::{InterfaceAddress, Link, Netlink, NetlinkError, Path, Route, Vlan};
 pub use packet_socket::{PacketSocket, PacketSocketError};
 pub use sysctl::{InterfaceSysctl, SysctlError, SysctlGuard};
+pub use tag_offload::{TagOffload, TagOffloadError};
 pub use vrrp_socket::{VrrpSocket, VrrpSocketError};

@@ -4,7 +4,7 @@ use std::{io, net::IpAddr, sync::Arc};
 
 use futures_util::{Stream, TryStreamExt};
 use ipnet::IpNet;
-use lb_common::Mac;
+use lb_common::{Mac, Tag};
 use rtnetlink::{
     Error, Handle,
     packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
@@ -89,6 +89,8 @@ pub struct Link {
     pub up: bool,
     /// The cable is in, or the other end is up (IFF_LOWER_UP).
     pub carrier: bool,
+    /// The index of the bridge, bond or the like that it is a port of.
+    pub master: Option<u32>,
     /// What it is part of, if it is a VLAN interface such as `eth0.100`.
     pub vlan: Option<Vlan>,
 }
@@ -98,6 +100,8 @@ pub struct Link {
 pub struct Vlan {
     /// The index of the interface it is on.
     pub parent: u32,
+    /// The protocol identifier of its tag: 0x8100 (802.1Q), or a provider's 0x88a8 (802.1ad).
+    pub protocol: u16,
     /// The VLAN identifier, 1–4094.
     pub id: u16,
 }
@@ -116,9 +120,10 @@ impl Link {
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
             carrier: message.header.flags.contains(LinkFlags::LowerUp),
+            master: None,
             vlan: None,
         };
-        let (mut parent, mut id, mut elsewhere) = (None, None, false);
+        let (mut parent, mut tag, mut elsewhere) = (None, None, false);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -126,26 +131,33 @@ impl Link {
                 LinkAttribute::Address(bytes) => {
                     link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
                 }
+                LinkAttribute::Controller(index) => link.master = Some(*index).filter(|index| *index != 0),
                 LinkAttribute::Link(index) => parent = Some(*index),
                 LinkAttribute::LinkNetNsId(_) => elsewhere = true,
-                LinkAttribute::LinkInfo(infos) => id = infos.iter().find_map(vlan_id),
+                LinkAttribute::LinkInfo(infos) => tag = infos.iter().find_map(vlan_tag),
                 _ => {}
             }
         }
         // A parent in another network namespace has a number of that namespace.
-        if let (Some(parent), Some(id), false) = (parent, id, elsewhere) {
-            link.vlan = Some(Vlan { parent, id });
+        if let (Some(parent), Some((protocol, id)), false) = (parent, tag, elsewhere) {
+            link.vlan = Some(Vlan { parent, protocol, id });
         }
         (!link.name.is_empty()).then_some(link)
     }
 }
 
-fn vlan_id(info: &LinkInfo) -> Option<u16> {
+/// Protocol identifier and VLAN identifier.
+fn vlan_tag(info: &LinkInfo) -> Option<(u16, u16)> {
     let LinkInfo::Data(InfoData::Vlan(data)) = info else { return None };
-    data.iter().find_map(|part| match part {
+    let id = data.iter().find_map(|part| match part {
         InfoVlan::Id(id) => Some(*id),
         _ => None,
-    })
+    })?;
+    let protocol = data.iter().find_map(|part| match part {
+        InfoVlan::Protocol(protocol) => Some(u16::from(*protocol)),
+        _ => None,
+    });
+    Some((protocol.unwrap_or(Tag::PROTOCOL), id))
 }
 
 fn family(address: IpAddr) -> AddressFamily {

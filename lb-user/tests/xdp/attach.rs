@@ -1,11 +1,16 @@
 //! Attaching, outliving the process, and being replaced without a gap.
 
-use std::{path::Path, process::Command};
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use lb::{
     config::XdpMode,
     dataplane::{Attachment, Dataplane as _, DataplaneError, LinkState, LoadOptions, XdpDataplane},
 };
+use lb_common::Stage;
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -50,15 +55,40 @@ fn attach(dataplane: &mut XdpDataplane, mode: XdpMode) -> (Attachment, LinkState
     (attachment, state)
 }
 
-/// How many pins of stages there are.
-fn stages(pin_dir: &Path) -> usize {
+/// The pins of stages there are.
+fn stages(pin_dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(pin_dir).expect("the folder can be read");
-    entries
-        .filter(|entry| {
-            let name = entry.as_ref().expect("the folder can be read").file_name();
-            name.to_string_lossy().starts_with("stages-near:")
-        })
-        .count()
+    let paths = entries.map(|entry| entry.expect("the folder can be read").path());
+    paths.filter(|path| path.to_string_lossy().contains("/stages-near:")).collect()
+}
+
+/// How many programs there are in a pinned program array.
+fn programs_in(pin: &Path) -> usize {
+    const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
+    /// The part of `union bpf_attr` that the command reads.
+    #[repr(C)]
+    struct Attribute {
+        map: u64,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let map = aya::maps::MapData::from_pin(pin).expect("it can be opened");
+    let holds = |slot: &u32| {
+        let mut program = 0_u32;
+        let attribute = Attribute {
+            map: u64::try_from(map.fd().as_fd().as_raw_fd()).expect("descriptors are not negative"),
+            key: std::ptr::from_ref(slot) as u64,
+            value: (&raw mut program) as u64,
+            flags: 0,
+        };
+        // SAFETY: the kernel reads the attribute and the key, 4 bytes, and writes the value, 4 bytes.
+        let answer = unsafe {
+            libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_ELEM, &raw const attribute, size_of::<Attribute>())
+        };
+        answer == 0 && program != 0
+    };
+    (0..Stage::SLOTS).filter(holds).count()
 }
 
 /// What `ip` says about XDP on the interface: `xdp`, `xdpgeneric` or nothing.
@@ -85,7 +115,8 @@ fn attachment_outlives_its_process_and_is_replaced_atomically() {
 
             drop(first);
             assert_eq!(shown().as_deref(), Some(word));
-            assert_eq!(stages(&pin_dir), 1, "without its pin the kernel would empty the program array");
+            let [pin] = &stages(&pin_dir)[..] else { panic!("{:?}", stages(&pin_dir)) };
+            assert_eq!(programs_in(pin), Stage::SLOTS as usize, "the stages are as long there as the link");
 
             let mut second = load(&pin_dir);
             assert_eq!(second.attached("near").expect("the pin can be read"), Some(old));
@@ -96,13 +127,13 @@ fn attachment_outlives_its_process_and_is_replaced_atomically() {
 
             let (_, again) = attach(&mut second, mode);
             assert_eq!(again, new, "attaching twice changes nothing");
-            assert_eq!(stages(&pin_dir), 1, "those of the first program are gone");
+            assert_eq!(stages(&pin_dir).len(), 1, "those of the first program are gone");
 
             for _ in 0..2 {
                 second.detach("near").expect("detaching twice is a success");
                 assert_eq!(shown(), None);
                 assert_eq!(second.attached("near").expect("no pin is no error"), None);
-                assert_eq!(stages(&pin_dir), 0);
+                assert_eq!(stages(&pin_dir), Vec::<PathBuf>::new());
             }
         });
     }
@@ -190,7 +221,7 @@ fn refusals_name_place_and_remedy() {
         for mode in [XdpMode::Auto, XdpMode::Native, XdpMode::Generic] {
             let error = other.attach("near", mode).expect_err("another program is attached");
             assert!(error.to_string().contains("ip link set dev near xdp off"), "{mode:?}: {error}");
-            assert_eq!(stages(&bpffs.join("b")), 0, "{mode:?}");
+            assert_eq!(stages(&bpffs.join("b")), Vec::<PathBuf>::new(), "{mode:?}");
         }
     });
 }

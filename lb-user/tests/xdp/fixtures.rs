@@ -332,7 +332,6 @@ table! {
         passes("no route", answer().destination(OTHER), NotOurs),
         passes("another port of the backend", answer().source_port(22), NotOurs),
         passes("another protocol", udp_answer().source_port(NAT_PORT), NotOurs),
-        passes("a fragment", answer().more_fragments(true), NotOurs),
         drops("a client nobody knows the MAC address of", answer().destination(SILENT_CLIENT), NoRoute),
         drops("an unreachable route", answer().destination([203, 0, 113, 1]), NoRoute),
         drops("TTL 1", answer().ttl(1), TtlExpired),
@@ -488,14 +487,6 @@ table! {
         wraps("DSCP and ECN", tcp(VIP, GUE).tos(0xb9), TX, Gue, GUE, gue4),
         wraps("options", tcp(VIP, GUE).options(vec![1; 40]), TX, Gue, GUE, gue4),
         drops("TTL 1", tcp(VIP, GUE).ttl(1), TtlExpired),
-    ];
-
-    fragments_to_a_vip_pass = [
-        passes("the first", tcp(VIP, DR).more_fragments(true), Fragment),
-        passes("one in the middle", tcp(VIP, DR).more_fragments(true).fragment_offset(10), Fragment),
-        passes("the last", udp(VIP, DR_UDP).fragment_offset(10), Fragment),
-        passes("backup", tcp(VIP_BACKUP, DR).more_fragments(true), Fragment),
-        drops("lease ran out", tcp(VIP_EXPIRED, DR).more_fragments(true), LeaseExpired),
     ];
 }
 

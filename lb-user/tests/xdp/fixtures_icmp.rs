@@ -458,10 +458,10 @@ table! {
             "IPv6, from a group",
             tcp(VIP6, NARROW).payload(1_400).source([0xff02, 0, 0, 0, 0, 0, 0, 5]), TooBigDropped
         ),
-        drops("to everybody", tcp(VIP, NARROW).payload(1_400).destination_mac(Mac([0xff; 6])), TooBigDropped),
+        passes("to everybody", tcp(VIP, NARROW).payload(1_400).destination_mac(Mac([0xff; 6])), OtherMac),
         drops("lease ran out", tcp(VIP_EXPIRED, NARROW).payload(1_400), LeaseExpired),
         drops("TTL 1", tcp(VIP, NARROW).payload(1_400).ttl(1), TtlExpired),
-        passes("the first fragment", tcp(VIP, NARROW).payload(1_400).more_fragments(true), Fragment),
+        drops("the first fragment", tcp(VIP, NARROW).payload(1_380).more_fragments(true), TooBigDropped),
     ];
 
     encapsulated_icmp_errors_are_delivered = [

@@ -12,7 +12,7 @@ pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 /// The client's MAC address.
 pub(crate) const CLIENT_MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
 /// The MAC address packets come to.
-pub(crate) const OWN_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+pub(crate) const OWN_MAC: Mac = Mac([2, 0, 0, 0, 0, 0xa1]);
 
 /// The client of IPv6.
 pub(crate) const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);

@@ -7,13 +7,14 @@ use lb::{
     dataplane::{Dataplane as _, LoadOptions, Program, XdpDataplane},
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Be16, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_GUE,
-    MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6,
-    Verdict, Vip,
+    Address, Backend, BackendCounters, Be16, Device, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR,
+    MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service,
+    ServiceKey6, Tag, Verdict, Vip,
 };
 
 use crate::{
     namespace::{index, ip},
+    packets::OWN_MAC,
     pool::{self, Lent},
 };
 
@@ -60,6 +61,10 @@ pub(crate) const GUE: u16 = 95;
 pub(crate) const GUE6: u16 = 96;
 /// `ipip` to IPv4 by a way that takes 1,400 bytes.
 pub(crate) const NARROW: u16 = 97;
+/// By backends behind a VLAN: through the interface packets come in by, through the other one, and the first by `ipip`.
+pub(crate) const DR_VLAN: u16 = 70;
+pub(crate) const DR_VLAN_FAR: u16 = 71;
+pub(crate) const IPIP_VLAN: u16 = 72;
 /// The same by a way that takes 1,290 bytes: less than IPv6 needs within.
 pub(crate) const NARROWER: u16 = 98;
 /// The first of 1,024 ports of one service.
@@ -72,6 +77,14 @@ pub(crate) const DR_UDP: u16 = 54;
 /// A port of no service.
 pub(crate) const CLOSED: u16 = 9_999;
 
+/// The VLAN device on top of the interface packets come in by, a VLAN device on that, and one on the other interface.
+pub(crate) const VLAN: Tag = Tag::new(Tag::PROTOCOL, 100);
+pub(crate) const VLAN_INNER: Tag = Tag::new(Tag::PROTOCOL, 7);
+pub(crate) const VLAN_FAR: Tag = Tag::new(Tag::PROTOCOL, 200);
+/// A client behind [`VLAN`], and its MAC address.
+pub(crate) const VLAN_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 100, 9);
+pub(crate) const VLAN_CLIENT_MAC: Mac = Mac([2, 0, 0, 0, 0, 0x0c]);
+
 /// The director that shares the services.
 pub(crate) const DIRECTOR: Mac = Mac([2, 0, 0, 0, 0, 2]);
 /// The next hop of the backends reached through the interface packets come in by.
@@ -79,7 +92,7 @@ pub(crate) const NEAR: Mac = Mac([2, 0, 0, 0, 0, 0x20]);
 /// The next hop of the others.
 pub(crate) const FAR: Mac = Mac([2, 0, 0, 0, 0, 0x21]);
 /// The interface packets come in by (the loopback, for the kernel's test runs).
-pub(crate) const NEAR_MAC: Mac = Mac([2, 0, 0, 0, 0, 0xa1]);
+pub(crate) const NEAR_MAC: Mac = OWN_MAC;
 /// The other interface.
 pub(crate) const FAR_MAC: Mac = Mac([2, 0, 0, 0, 0, 0xa2]);
 
@@ -144,6 +157,12 @@ pub(crate) fn build_network() {
     ip("neighbour add 10.0.0.9 lladdr 02:00:00:00:00:09 dev far nud permanent");
     ip("address add 2001:db8::1/64 dev far nodad");
     ip("neighbour add 2001:db8::9 lladdr 02:00:00:00:00:09 dev far nud permanent");
+    // It plays a VLAN device on the interface packets come in by: this kernel may have none.
+    ip("link add vlan100 type veth peer name vlan100-peer");
+    ip("link set vlan100 address 02:00:00:00:00:a1 up");
+    ip("link set vlan100-peer up");
+    ip("address add 10.0.100.1/24 dev vlan100");
+    ip("neighbour add 10.0.100.9 lladdr 02:00:00:00:00:0c dev vlan100 nud permanent");
     ip("route add unreachable 203.0.113.0/24");
     forwarding(true);
 }
@@ -174,16 +193,30 @@ impl World {
 
     fn of(mut dataplane: Lent) -> Self {
         let far = index("far");
-        for (slot, ifindex, mac) in [(1, 1, NEAR_MAC), (2, far, FAR_MAC)] {
-            dataplane
-                .put_interface(slot, Interface { ifindex, mac, mtu: 1500, ..Interface::default() })
-                .expect("put_interface");
+        for (slot, ifindex, mac, tag) in [
+            (1, 1, NEAR_MAC, Tag::NONE),
+            (2, far, FAR_MAC, Tag::NONE),
+            (3, 1, NEAR_MAC, VLAN),
+            (4, far, FAR_MAC, VLAN_FAR),
+        ] {
+            dataplane.put_interface(slot, Interface { ifindex, mac, mtu: 1500, tag }).expect("put_interface");
+        }
+        let vlan = index("vlan100");
+        let device = Device::default();
+        for device in [
+            Device { ifindex: 1, mac: NEAR_MAC, ..device },
+            Device { ifindex: far, mac: FAR_MAC, ..device },
+            Device { ifindex: vlan, mac: OWN_MAC, parent: 1, tag: VLAN, ..device },
+            Device { ifindex: 1_007, mac: OWN_MAC, parent: vlan, tag: VLAN_INNER, ..device },
+        ] {
+            dataplane.put_device(device).expect("put_device");
         }
         for (lease, expiry) in [(1, LEASE_FOREVER), (2, LEASE_BACKUP), (3, 1)] {
             dataplane.set_lease(lease, expiry).expect("set_lease");
         }
         dataplane.put_director(DIRECTOR).expect("put_director");
         let near = NextHop::new(NEAR, 1);
+        let (near_vlan, far_vlan) = (NextHop::new(NEAR, 3), NextHop::new(FAR, 4));
         let far = NextHop::new(FAR, 2);
         let nowhere = NextHop::new(NEAR, 9);
         let unresolved = NextHop::UNRESOLVED;
@@ -203,6 +236,9 @@ impl World {
             (GUE, MODE_GUE, near),
             (GUE6, MODE_GUE, near),
             (NARROW, MODE_IPIP, near),
+            (DR_VLAN, MODE_DR, near_vlan),
+            (DR_VLAN_FAR, MODE_DR, far_vlan),
+            (IPIP_VLAN, MODE_IPIP, near_vlan),
             (NARROWER, MODE_IPIP, near),
         ] {
             let port_there = if port == NAT_UDP { NAT_UDP_PORT } else { NAT_PORT };
@@ -247,6 +283,9 @@ impl World {
             GUE,
             GUE6,
             NARROW,
+            DR_VLAN,
+            DR_VLAN_FAR,
+            IPIP_VLAN,
             NARROWER,
         ];
         let rings = ports.iter().flat_map(|&port| {

@@ -40,6 +40,7 @@ impl Case {
             up: true,
             carrier: true,
             vlan: None,
+            master: None,
         }));
         world.route(NODE_B, Some(Path { index: ETH0, gateway: None, source: None, mtu: None }));
         let routers = config.virtual_routers.iter().map(|router| Router::new(router, 1)).collect::<Vec<_>>();

@@ -241,3 +241,51 @@ fn failure_while_settling_is_made_good() {
         assert!(node.dataplane.flows.is_empty(), "{fail_at}");
     }
 }
+
+#[test]
+fn way_to_a_backend_that_left_is_followed_while_a_connection_needs_it() {
+    let mut node = Node::default();
+    node.apply(&healthy());
+    let b = node.id_of(NODE_B);
+    node.apply(&b_removed());
+    let left: Vec<Left> = node.forwarding.left().collect();
+    assert_eq!(left, [Left { vip: VIP, address: NODE_B, is_local: false }]);
+
+    let elsewhere = Mac([2, 0, 0, 0, 0, 0x0c]);
+    let view = NodeA { mac_b: Some(elsewhere), left, ..NodeA::default() };
+    let wanted = Desired { left: desired(&tutorial(), &view).left, ..b_removed() };
+    assert_eq!(node.apply(&wanted), [Operation::SetNextHop(b, NextHop::new(elsewhere, 0))]);
+    assert!(node.apply(&wanted).is_empty(), "once");
+}
+
+#[test]
+fn vip_stays_on_the_loopback_while_this_node_has_connections_of_a_backend_that_left() {
+    let mut config = tutorial();
+    config.services[0].backends.retain(|backend| backend.address == NODE_B);
+    let on_loopback = (LOOPBACK.to_owned(), IpNet::from(VIP));
+    assert!(!desired(&config, &NodeA::default()).addresses.contains(&on_loopback));
+    let left = vec![Left { vip: VIP, address: NODE_A, is_local: true }];
+    let view = NodeA { left, ..NodeA::default() };
+    assert!(desired(&config, &view).addresses.contains(&on_loopback));
+    config.services.clear();
+    config.virtual_routers.clear();
+    assert!(desired(&config, &view).addresses.is_empty(), "without the VIP there is nothing to preserve");
+}
+
+#[test]
+fn what_is_remembered_when_the_vip_is_lost_is_counted() {
+    let mut node = Node::default();
+    node.apply(&healthy());
+    node.apply(&b_drained());
+    let ports: Vec<u16> = (1..=100).collect();
+    for port in &ports {
+        node.packet(*port, false, seconds(1));
+    }
+    node.settle_until(seconds(10));
+    let remembered = node.dataplane.flows.len();
+    assert!(remembered > 20, "about half of the slots were node-b's");
+    let lease = desired(&tutorial(), &NodeA::default()).services[&id()].lease;
+    assert_eq!(node.forwarding.leave_behind(lease + 1), 0, "another VIP's");
+    assert_eq!(node.forwarding.leave_behind(lease), remembered);
+    assert_eq!(node.forwarding.left_behind(id()), remembered as u64);
+}

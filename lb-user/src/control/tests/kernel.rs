@@ -37,6 +37,10 @@ impl View for Elsewhere {
         BTreeMap::from([(1, lo)])
     }
 
+    fn devices(&self) -> BTreeMap<u32, Device> {
+        BTreeMap::from([(1, Device { ifindex: 1, ..DEVICE })])
+    }
+
     fn next_hop(&self, address: IpAddr) -> NextHop {
         NextHop::new(mac_of(address), 1)
     }

@@ -8,12 +8,12 @@ const MAC: Mac = Mac([2, 0, 0, 0, 0, 0x64]);
 
 fn link(index: u32, name: &str, vlan: Option<Vlan>) -> Link {
     let mac = Some(Mac([2, 0, 0, 0, 1, index as u8]));
-    Link { index, name: name.to_owned(), mac, mtu: 1500, up: true, carrier: true, vlan }
+    Link { index, name: name.to_owned(), mac, mtu: 1500, up: true, carrier: true, master: None, vlan }
 }
 
 /// eth0 is 2, eth0.100 is 3, a VLAN on that is 4.
 fn world() -> World {
-    let vlan = |parent, id| Some(Vlan { parent, id });
+    let vlan = |parent, id| Some(Vlan { parent, protocol: 0x8100, id });
     let links =
         vec![link(2, "eth0", None), link(3, "eth0.100", vlan(2, 100)), link(4, "eth0.100.7", vlan(3, 7))];
     let mut world = World::default();
@@ -37,10 +37,43 @@ fn vlan_interface_is_its_parent_with_a_tag() {
     let hop = world.next_hop(NODE_B);
     assert_eq!(hop, NextHop::new(MAC, 0));
     let described = world.interfaces()[&0];
-    assert_eq!((described.ifindex, described.vlan, described.mtu), (2, Be16::new(100), 1500));
+    assert_eq!((described.ifindex, described.tag, described.mtu), (2, Tag::new(0x8100, 100), 1500));
     assert_eq!(world.carrier("eth0.100"), "eth0");
     assert_eq!(world.carrier("eth0"), "eth0");
     assert_eq!(world.carrier("gone"), "gone");
+    let carrying: Vec<bool> =
+        ["eth0", "eth0.100", "eth0.100.7", "gone"].map(|name| world.carries_vlans(name)).into();
+    assert_eq!(carrying, [true, true, false, false]);
+}
+
+#[test]
+fn devices_are_described_unless_they_take_frames_for_other_addresses() {
+    let mut world = world();
+    let described = |world: &World, name: &str| {
+        let devices = world.devices(&BTreeSet::from([name.to_owned()]));
+        devices.into_values().filter(|device| device.tag == Tag::NONE).map(|d| d.mac).collect::<Vec<_>>()
+    };
+    // eth0.100 has an address of its own.
+    assert_eq!(described(&world, "eth0"), []);
+    let own = world.link_named("eth0").expect("it is there").mac;
+    let vlan = Some(Vlan { parent: 2, protocol: 0x8100, id: 100 });
+    world.event(NetEvent::Link(Link { mac: own, ..link(3, "eth0.100", vlan) }));
+    assert_eq!(described(&world, "eth0"), Vec::from_iter(own));
+    // It changes while the program runs.
+    let new = Some(Mac([2, 0, 0, 0, 9, 9]));
+    world.event(NetEvent::Link(Link { mac: new, ..link(5, "eth1", None) }));
+    assert_eq!(described(&world, "eth1"), Vec::from_iter(new));
+    // A bridge takes what is for its ports.
+    world.event(NetEvent::Link(Link { master: Some(5), ..link(6, "eth2", None) }));
+    assert_eq!(described(&world, "eth1"), []);
+    assert_eq!(described(&world, "gone"), []);
+}
+
+#[test]
+fn vlan_devices_are_described_with_the_device_below() {
+    let devices = world().devices(&BTreeSet::new());
+    let seen: Vec<_> = devices.into_iter().map(|(index, d)| (index, d.parent, d.tag)).collect();
+    assert_eq!(seen, [(3, 2, Tag::new(0x8100, 100)), (4, 3, Tag::new(0x8100, 7))]);
 }
 
 #[test]

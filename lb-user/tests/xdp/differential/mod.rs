@@ -80,8 +80,12 @@ fn compare(program: Program) {
 /// Whether the packets are such that the comparison says something about every verdict.
 fn are_all_met(verdicts: &[u64], program: Program) -> bool {
     Verdict::ALL.iter().zip(verdicts).all(|(verdict, &times)| match verdict {
-        // The namespace forwards, all stages are there, and there are fewer answers than a node may give.
-        Verdict::ForwardingOff | Verdict::StageMissing | Verdict::TooBigLimited => times == 0,
+        // The namespace forwards, all stages are there, there are fewer answers than a node may give, and no pieces.
+        Verdict::ForwardingOff
+        | Verdict::StageMissing
+        | Verdict::TooBigLimited
+        | Verdict::Fragment
+        | Verdict::FragmentUnknown => times == 0,
         Verdict::TooLong => (times >= 10) == (program == Generic),
         _ => times >= 10,
     })
@@ -109,6 +113,10 @@ fn run(
         match step {
             Step::Packet(sent) => {
                 let frame = sent.bytes();
+                // Pieces follow their first one, which the model does not remember: `fixtures_fragments` has them.
+                if model.is_piece(&frame) {
+                    continue;
+                }
                 let expected = model.decide(program == Generic, &frame);
                 counted.add(&expected);
                 let became = packet(dataplane, program, &frame, &expected).err();

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::NextHop;
+use lb_common::{Mac, NextHop};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::configuration::{self, BACKENDS, PORTS, VIPS};
@@ -276,6 +276,9 @@ fn packet() -> BoxedStrategy<Packet> {
     let ttl = prop_oneof![8 => Just(64_u8), 1 => any::<u8>(), 1 => 0_u8..3];
     let fragment = prop_oneof![8 => Just((false, 0_u16)), 1 => (any::<bool>(), 0_u16..0x1fff)];
     let macs = select(vec![CLIENT_MAC, CLIENT_MAC, CLIENT_MAC, DIRECTOR]);
+    let to_mac = prop_oneof![
+        20 => Just(OWN_MAC), 1 => Just(Mac([2, 0, 0, 0, 0, 0x77])), 1 => Just(Mac([0xff; 6]))
+    ];
     let padding = prop_oneof![4 => Just(0_usize), 1 => 0_usize..60];
     let traffic_class = prop_oneof![2 => Just(0_u8), 1 => any::<u8>()];
     // Most packets have no options.
@@ -283,17 +286,17 @@ fn packet() -> BoxedStrategy<Packet> {
     (
         (ends(), any::<u16>(), port, protocol, checksum),
         (payload, option_words, extensions()),
-        (ttl, fragment, macs, padding, traffic_class),
+        (ttl, fragment, (macs, to_mac), padding, traffic_class),
     )
         .prop_map(
             |(
                 ((source, destination, fixed_port), source_port, port, protocol, checksum),
                 (payload, option_words, extensions),
-                (ttl, (more_fragments, fragment_offset), source_mac, padding, tos),
+                (ttl, (more_fragments, fragment_offset), (source_mac, destination_mac), padding, tos),
             )| {
                 Packet {
                     source_mac,
-                    destination_mac: OWN_MAC,
+                    destination_mac,
                     source,
                     source_port: fixed_port.unwrap_or(source_port),
                     protocol,

@@ -192,6 +192,9 @@ impl Model {
     fn error_to_client(&self, generic: bool, frame: &[u8], ip: &Ip, start: usize, quote: &Quote) -> Expected {
         let backend = (IpAddr::from(quote.flow.source), quote.flow.source_port.get(), quote.flow.protocol);
         let Some(&to) = self.nat_replies.get(&backend) else { return pass(Verdict::NotOurs, frame) };
+        if self.is_for_another(frame) {
+            return pass(Verdict::OtherMac, frame);
+        }
         let hop = match route(ip.destination) {
             Route::Neighbour(hop) => hop,
             Route::Nowhere => return drop(Verdict::NoRoute, frame),

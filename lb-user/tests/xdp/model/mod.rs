@@ -34,6 +34,8 @@ pub(crate) struct Model {
     pub(crate) backends: BTreeMap<u32, Backend>,
     /// Slot → index, MAC address and MTU.
     pub(crate) interfaces: BTreeMap<u16, (u32, Mac, u16)>,
+    /// That of the interface packets come in by; if it is not known, frames for anybody are taken.
+    pub(crate) own_mac: Option<Mac>,
     pub(crate) directors: HashSet<Mac>,
     /// Address, port, protocol → VIP and port.
     pub(crate) nat_replies: BTreeMap<(IpAddr, u16, u8), (IpAddr, u16)>,
@@ -168,8 +170,25 @@ impl Model {
         }
     }
 
+    /// Whether a frame has a piece of a packet that may have to follow the piece before.
+    pub(crate) fn is_piece(&self, frame: &[u8]) -> bool {
+        Ip::of(frame).is_some_and(|ip| {
+            let is_ours = self.vips.contains_key(&ip.destination) || !self.nat_replies.is_empty();
+            is_ours && matches!(Kind::of(&ip, frame), Kind::Fragment)
+        })
+    }
+
+    /// Whether the frame is for another machine's MAC address, or for several machines.
+    fn is_for_another(&self, frame: &[u8]) -> bool {
+        self.own_mac.is_some_and(|own| parse::mac(frame, 0) != own)
+    }
+
     /// An ARP request or a neighbour solicitation for a VIP.
     fn asked_for(&self, lease: u32, frame: &[u8]) -> Expected {
+        // Whoever asks everybody asks us too.
+        if frame[0] & 1 == 0 && self.is_for_another(frame) {
+            return pass(Verdict::OtherMac, frame);
+        }
         match self.leases.get(&lease) {
             Some(LeaseModel::Owner) => pass(Verdict::ArpOwner, frame),
             Some(LeaseModel::Backup) => drop(Verdict::ArpNotOwner, frame),
@@ -180,11 +199,13 @@ impl Model {
 
     /// A packet to a VIP but to no service of it.
     fn no_service(&self, lease: u32, kind: &Kind, frame: &[u8]) -> Expected {
+        if self.is_for_another(frame) {
+            return pass(Verdict::OtherMac, frame);
+        }
         match (kind, self.leases.get(&lease)) {
             (_, None) => drop(Verdict::Internal, frame),
             (Kind::Malformed, _) => drop(Verdict::Malformed, frame),
             (_, Some(LeaseModel::Expired)) => drop(Verdict::LeaseExpired, frame),
-            (Kind::Fragment, _) => pass(Verdict::Fragment, frame),
             (_, Some(LeaseModel::Owner)) => pass(Verdict::VipStack, frame),
             (_, Some(LeaseModel::Backup)) => drop(Verdict::VipNotOwner, frame),
         }
@@ -206,6 +227,9 @@ impl Model {
 
     /// What becomes of a packet to a service that is not steered.
     fn refused(&self, frame: &[u8], service: &ServiceModel) -> Option<Expected> {
+        if self.is_for_another(frame) {
+            return Some(pass(Verdict::OtherMac, frame));
+        }
         if service.has_local && self.directors.contains(&parse::mac(frame, 6)) {
             return Some(pass(Verdict::Delivered, frame));
         }
@@ -372,8 +396,12 @@ impl Model {
             Kind::Segment(segment) => self
                 .service(ip.destination, segment.destination_port, segment.protocol)
                 .is_some_and(|service| service.has_local),
+            Kind::Fragment => self.vips.contains_key(&ip.destination),
             _ => false,
         });
+        if is_for_local_backend && self.is_for_another(frame) {
+            return pass(Verdict::OtherMac, frame);
+        }
         if is_for_local_backend && matches!(route(outer.destination), Route::NotForwarded) {
             pass(Verdict::Decapsulated, &within)
         } else {
@@ -386,6 +414,9 @@ impl Model {
         let Some(&from) = self.nat_replies.get(&(ip.source, segment.source_port, segment.protocol)) else {
             return pass(Verdict::NotOurs, frame);
         };
+        if self.is_for_another(frame) {
+            return pass(Verdict::OtherMac, frame);
+        }
         let hop = match route(ip.destination) {
             Route::Neighbour(hop) => hop,
             Route::Nowhere => return drop(Verdict::NoRoute, frame),
