@@ -7,7 +7,7 @@ use std::{
 
 use lb::dataplane::{Dataplane as _, XdpDataplane};
 use lb_common::{
-    Backend, Be16, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL,
+    Backend, Be16, Device, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL,
     MODE_NAT, MODE_NONE, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, UNSETTLED, Vip,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -15,6 +15,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use crate::{
     model::{LeaseModel, Model, RangeModel, ServiceModel, SlotModel, VipModel},
     namespace::index,
+    packets::OWN_MAC,
     world::{
         DIRECTOR, FAR, FAR_MAC, NAT_BACKEND, NAT_BACKEND6, NAT_PORT, NEAR, NEAR_MAC, TUNNEL, TUNNEL6, VIP,
         VIP_BACKUP, VIP_EXPIRED, VIP6, VIP6_BACKUP, VIP6_EXPIRED, address,
@@ -50,8 +51,8 @@ pub(super) fn model() -> impl Strategy<Value = Model> {
     let ranges = vec(proptest::option::weighted(0.3, service(lease_of)), VIPS.len() * RANGES.len() * 2);
     let leases = vec(lease(), 3);
     let backends = vec(backend(), BACKENDS as usize);
-    (vips, services, ranges, leases, backends, any_bools()).prop_map(
-        |(vips, services, ranges, leases, backends, (director, replies))| Model {
+    (vips, services, ranges, leases, backends, switches()).prop_map(
+        |(vips, services, ranges, leases, backends, (director, replies, own_mac))| Model {
             vips: VIPS
                 .into_iter()
                 .zip(vips)
@@ -73,6 +74,7 @@ pub(super) fn model() -> impl Strategy<Value = Model> {
             leases: (1..).zip(leases).collect(),
             backends: (1..).zip(backends).map(|(id, backend)| (id, finished(id, backend))).collect(),
             interfaces: BTreeMap::from([(1, (1, NEAR_MAC, 1_500)), (2, (index("far"), FAR_MAC, 1_400))]),
+            own_mac: own_mac.then_some(OWN_MAC),
             directors: director.then_some(DIRECTOR).into_iter().collect(),
             nat_replies: if replies { nat_replies() } else { BTreeMap::new() },
             flows: HashMap::new(),
@@ -80,8 +82,8 @@ pub(super) fn model() -> impl Strategy<Value = Model> {
     )
 }
 
-fn any_bools() -> impl Strategy<Value = (bool, bool)> {
-    (proptest::bool::ANY, proptest::bool::ANY)
+fn switches() -> impl Strategy<Value = (bool, bool, bool)> {
+    (proptest::bool::ANY, proptest::bool::ANY, proptest::bool::weighted(0.7))
 }
 
 /// Every VIP with every port and protocol.
@@ -196,6 +198,9 @@ pub(super) fn fill(dataplane: &mut XdpDataplane, model: &Model) {
     for (&slot, &(ifindex, mac, mtu)) in &model.interfaces {
         let interface = Interface { ifindex, mac, mtu, ..Interface::default() };
         dataplane.put_interface(slot, interface).expect("put_interface");
+    }
+    if let Some(mac) = model.own_mac {
+        dataplane.put_device(Device { ifindex: 1, mac, ..Device::default() }).expect("put_device");
     }
     for (&lease, &state) in &model.leases {
         dataplane.set_lease(lease, expiry(state)).expect("set_lease");

@@ -2,16 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::NextHop;
+use lb_common::{Mac, NextHop};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::configuration::{self, BACKENDS, PORTS, VIPS};
 use crate::{
-    icmp::too_big,
     model::LeaseModel,
     packets::{
         CLIENT, CLIENT_MAC, CLIENT6, Checksum, OWN_MAC, Packet, Protocol, arp, fix_header_checksum,
-        solicitation, tcp, within,
+        ones_complement_sum, solicitation, tcp, within,
     },
     world::{
         DIRECTOR, NAT_BACKEND, NAT_BACKEND6, NAT_PORT, OTHER, OTHER6, OWN_ADDRESS, OWN_ADDRESS6,
@@ -22,7 +21,7 @@ use crate::{
 /// One step.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Packet(Sent),
+    Packet(Box<Sent>),
     /// A backend fails or recovers.
     Failed(u32, bool),
     /// A neighbour moves.
@@ -37,17 +36,19 @@ pub(super) enum Step {
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     what: What,
+    /// The transport's checksum adds up to 0.
+    balanced: bool,
     damage: Damage,
 }
 
 #[derive(Clone, Debug)]
 enum What {
     Packet(Packet),
-    /// An error about the packet that the other end sent: its type, how much it quotes, whether it is the receiver's own,
-    /// the hops it may make, and padding.
-    Error(Packet, u8, usize, bool, u8, usize),
     /// In an IP packet or, with a port, in a UDP datagram from that port.
     Within(Packet, (IpAddr, IpAddr), Option<u16>),
+    /// An ICMP error in an IP packet like the first, of a type and code, that quotes so many bytes of the answer to the
+    /// second.
+    Error(Packet, Packet, (u8, u8), usize),
     Arp(u16, Ipv4Addr),
     Solicitation(Ipv6Addr),
     Bytes(Vec<u8>),
@@ -69,10 +70,9 @@ enum Damage {
 impl Sent {
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut frame = match &self.what {
+            What::Packet(packet) if self.balanced => balanced(packet.clone()).bytes(),
             What::Packet(packet) => packet.bytes(),
-            What::Error(packet, kind, quoted, own, ttl, padding) => {
-                error(packet, *kind, *quoted, *own, *ttl, *padding)
-            }
+            What::Error(outer, about, kind, length) => error(outer, about, *kind, *length),
             What::Within(inner, (source, destination), port) => within(inner, *source, *destination, *port),
             What::Arp(opcode, target) => arp(*opcode, CLIENT, *target),
             What::Solicitation(target) => solicitation(*target),
@@ -103,25 +103,70 @@ impl Sent {
     }
 }
 
-/// An error about the answer to a packet.
-fn error(packet: &Packet, kind: u8, quoted: usize, own: bool, ttl: u8, padding: usize) -> Vec<u8> {
+/// The packet with a payload that makes its checksum 0, which UDP does not send.
+fn balanced(mut packet: Packet) -> Packet {
+    packet.padding = 0;
+    let length = packet.payload.len() & !1;
+    packet.payload.truncate(length);
+    if length > 0 {
+        packet.payload[length - 2..].fill(0);
+        let bytes = packet.clone().checksum(Checksum::Whole).bytes();
+        let field = bytes.len() - length - if packet.protocol == Protocol::Udp { 2 } else { 4 };
+        packet.payload[length - 2..].copy_from_slice(&bytes[field..field + 2]);
+    }
+    packet
+}
+
+/// An ICMP error about the answer to `about`.
+fn error(outer: &Packet, about: &Packet, (kind, code): (u8, u8), length: usize) -> Vec<u8> {
     let answer = Packet {
-        source: packet.destination,
-        destination: packet.source,
-        source_port: packet.destination_port,
-        destination_port: packet.source_port,
-        padding: 0,
-        ..packet.clone()
+        source: about.destination,
+        destination: about.source,
+        source_port: about.destination_port,
+        destination_port: about.source_port,
+        ..about.clone()
     };
-    let error = too_big(&answer, quoted).kind(kind, 0).ttl(ttl).padding(padding);
-    let error = if own { error.source(answer.destination) } else { error };
-    error.source_mac(packet.source_mac).bytes()
+    let mut quote = answer.bytes().split_off(14);
+    quote.truncate(length);
+    let is_v4 = answer.source.is_ipv4();
+    let other_family = outer.source.is_ipv4() != is_v4;
+    let router: IpAddr = if is_v4 { CLIENT.into() } else { CLIENT6.into() };
+    let outer = Packet {
+        source: if other_family { router } else { outer.source },
+        destination: answer.source,
+        protocol: Protocol::Udp,
+        options: if is_v4 { outer.options.clone() } else { Vec::new() },
+        extensions: Vec::new(),
+        payload: quote,
+        ..outer.clone()
+    };
+    let mut frame = outer.bytes();
+    let start = frame.len() - outer.padding - outer.payload.len() - 8;
+    frame[start..start + 8].copy_from_slice(&[kind, code, 0, 0, 0, 0, 5, 120]);
+    let end = frame.len() - outer.padding;
+    let mut words = frame[start..end].to_vec();
+    words.resize(words.len().next_multiple_of(2), 0);
+    if is_v4 {
+        frame[23] = 1;
+        fix_header_checksum(&mut frame);
+    } else {
+        frame[20] = 58;
+        words.extend(&frame[22..54]);
+        words.extend(((end - start) as u16).to_be_bytes());
+        words.extend([0, 58]);
+    }
+    // The UDP packet's field says whether the checksum is right.
+    if outer.checksum == Checksum::Whole {
+        let sum = ones_complement_sum(words.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])));
+        frame[start + 2..start + 4].copy_from_slice(&(!sum).to_be_bytes());
+    }
+    frame
 }
 
 /// A step.
 pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        60 => sent().prop_map(Step::Packet),
+        60 => sent().prop_map(|sent| Step::Packet(Box::new(sent))),
         1 => (1..=BACKENDS, proptest::bool::ANY).prop_map(|(id, failed)| Step::Failed(id, failed)),
         1 => (1..=BACKENDS, configuration::next_hop()).prop_map(|(id, hop)| Step::NextHop(id, hop)),
         1 => (1_u32..=3, configuration::lease()).prop_map(|(lease, state)| Step::Lease(lease, state)),
@@ -130,7 +175,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn sent() -> impl Strategy<Value = Sent> {
+fn sent() -> BoxedStrategy<Sent> {
     let outer = prop_oneof![
         4 => Just((IpAddr::from(CLIENT), IpAddr::from(OWN_ADDRESS))),
         4 => Just((CLIENT6.into(), OWN_ADDRESS6.into())),
@@ -143,9 +188,10 @@ fn sent() -> impl Strategy<Value = Sent> {
     let targets6 = vec![VIPS[3], VIPS[4], VIPS[5], OTHER6.into()];
     let what = prop_oneof![
         40 => packet().prop_map(What::Packet),
+        6 => (packet(), packet(), error_kind(), 20_usize..200)
+            .prop_map(|(outer, about, kind, length)| What::Error(outer, about, kind, length)),
         6 => (packet(), outer, proptest::option::of(any::<u16>()))
             .prop_map(|(inner, outer, port)| What::Within(inner, outer, port)),
-        8 => errors(),
         1 => (1_u16..4, select(targets4)).prop_map(|(opcode, target)| {
             What::Arp(opcode, if let IpAddr::V4(target) = target { target } else { VIP_BACKUP })
         }),
@@ -161,19 +207,16 @@ fn sent() -> impl Strategy<Value = Sent> {
         1 => select(vec![0_u8, 1, 4, 6, 17, 41, 43, 44, 47, 58, 59, 60, 112]).prop_map(Damage::Protocol),
         1 => prop_oneof![-40_i16..40, any::<i16>()].prop_map(Damage::Length),
     ];
-    (what, damage).prop_map(|(what, damage)| Sent { what, damage })
+    (what, proptest::bool::weighted(0.1), damage)
+        .prop_map(|(what, balanced, damage)| Sent { what, balanced, damage })
+        .boxed()
 }
 
-/// Errors, and other messages that look like some.
-fn errors() -> impl Strategy<Value = What> {
-    let kinds = prop_oneof![8 => select(vec![1_u8, 2, 3, 4, 11, 12]), 1 => any::<u8>()];
-    let quoted =
-        prop_oneof![3 => 0_usize..40, 3 => select(vec![7_usize, 8, 16, 17, 18]), 1 => 40_usize..1_400];
-    let ttl = prop_oneof![8 => Just(64_u8), 1 => 0_u8..3];
-    let padding = prop_oneof![4 => Just(0_usize), 1 => 0_usize..60];
-    (packet(), kinds, quoted, any::<bool>(), ttl, padding).prop_map(
-        |(packet, kind, quoted, own, ttl, padding)| What::Error(packet, kind, quoted, own, ttl, padding),
-    )
+/// Types and codes of ICMP errors of both families, and of other messages.
+fn error_kind() -> impl Strategy<Value = (u8, u8)> {
+    let kind =
+        prop_oneof![8 => select(vec![1_u8, 2, 3, 4, 11, 12]), 1 => select(vec![0_u8, 5, 8, 128, 129, 135])];
+    (kind, 0_u8..5)
 }
 
 /// The two ends' addresses and the sender's port, if it is a certain one.
@@ -214,6 +257,7 @@ fn nth_client(vip: IpAddr, number: u8) -> IpAddr {
     }
 }
 
+/// A packet; boxed, as proptest keeps several of them on the stack.
 fn packet() -> BoxedStrategy<Packet> {
     let protocol = prop_oneof![
         3 => (any::<bool>(), any::<bool>()).prop_map(|(syn, ack)| Protocol::Tcp { syn, ack }),
@@ -232,6 +276,9 @@ fn packet() -> BoxedStrategy<Packet> {
     let ttl = prop_oneof![8 => Just(64_u8), 1 => any::<u8>(), 1 => 0_u8..3];
     let fragment = prop_oneof![8 => Just((false, 0_u16)), 1 => (any::<bool>(), 0_u16..0x1fff)];
     let macs = select(vec![CLIENT_MAC, CLIENT_MAC, CLIENT_MAC, DIRECTOR]);
+    let to_mac = prop_oneof![
+        20 => Just(OWN_MAC), 1 => Just(Mac([2, 0, 0, 0, 0, 0x77])), 1 => Just(Mac([0xff; 6]))
+    ];
     let padding = prop_oneof![4 => Just(0_usize), 1 => 0_usize..60];
     let traffic_class = prop_oneof![2 => Just(0_u8), 1 => any::<u8>()];
     // Most packets have no options.
@@ -239,17 +286,17 @@ fn packet() -> BoxedStrategy<Packet> {
     (
         (ends(), any::<u16>(), port, protocol, checksum),
         (payload, option_words, extensions()),
-        (ttl, fragment, macs, padding, traffic_class),
+        (ttl, fragment, (macs, to_mac), padding, traffic_class),
     )
         .prop_map(
             |(
                 ((source, destination, fixed_port), source_port, port, protocol, checksum),
                 (payload, option_words, extensions),
-                (ttl, (more_fragments, fragment_offset), source_mac, padding, tos),
+                (ttl, (more_fragments, fragment_offset), (source_mac, destination_mac), padding, tos),
             )| {
                 Packet {
                     source_mac,
-                    destination_mac: OWN_MAC,
+                    destination_mac,
                     source,
                     source_port: fixed_port.unwrap_or(source_port),
                     protocol,
@@ -266,7 +313,6 @@ fn packet() -> BoxedStrategy<Packet> {
                 .payload(payload)
             },
         )
-        // Strategies of strategies take much stack.
         .boxed()
 }
 

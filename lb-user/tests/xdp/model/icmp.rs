@@ -1,157 +1,149 @@
-//! ICMP errors: those about steered flows, and those that too big packets get.
+//! ICMP errors: those about steered flows, on their way to whom they concern, and those that say what was too big.
 
 use std::net::IpAddr;
 
 use lb_common::{Backend, Be16, Flow, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Verdict, slot};
 
 use super::{
-    Expected, Hop, Model, REDIRECT, Route, drop,
-    parse::{Ip, Kind, Segment, word},
+    Expected, Hop, Model, PASS, Route, TX, drop, longest,
+    parse::{Extensions, Ip, Kind, Segment, mac, word},
     pass, route,
-    send::{self, put, same, sum, without},
+    send::{self, Change, octets, put, same, sum, without},
 };
-use crate::{
-    packets::ones_complement_sum,
-    world::{INGRESS_MTU, PASS, TX, address},
-};
+use crate::{packets::ones_complement_sum, world::address};
 
-/// Whether the ICMP message at `start` is an error.
+/// Whether the ICMP message at `start` is an error (RFC 792, RFC 4443): 8 bytes of it at least.
 pub(super) fn is_error(frame: &[u8], ip: &Ip, start: usize) -> bool {
-    let kinds: &[u8] = if ip.source.is_ipv4() { &[3, 11, 12] } else { &[1, 2, 3, 4] };
-    frame.len() >= start + 8 && kinds.contains(&frame[start])
+    let errors: &[u8] = if ip.source.is_ipv4() { &[3, 11, 12] } else { &[1, 2, 3, 4] };
+    frame.get(start..start + 8).is_some_and(|icmp| errors.contains(&icmp[0]))
 }
 
 /// The TCP or UDP packet that an error quotes.
 struct Quote {
-    source: IpAddr,
-    destination: IpAddr,
-    /// Where its IP header begins in the frame, and where its transport header.
-    at: usize,
-    transport: usize,
-    protocol: u8,
-    source_port: u16,
-    destination_port: u16,
-    /// Where the transport's checksum is, if it is quoted.
+    /// Where its addresses are.
+    source_at: usize,
+    destination_at: usize,
+    /// Of its IPv4 header.
+    header_checksum: Option<usize>,
+    /// Where its transport header begins.
+    ports: usize,
+    /// The checksum field of that header, if it is quoted and says anything.
     checksum: Option<usize>,
+    /// Of the packets that it answers.
+    flow: Flow,
 }
 
 impl Quote {
     fn of(frame: &[u8], ip: &Ip, start: usize) -> Option<Self> {
-        let at = start + 8;
-        let imagined = [&frame[..14], frame.get(at..)?].concat();
-        let mut imagined = imagined;
-        imagined[12..14].copy_from_slice(if ip.source.is_ipv4() { &[8, 0] } else { &[0x86, 0xdd] });
-        let quoted = Ip::of(&imagined)?;
-        let (protocol, offset) = if ip.source.is_ipv4() {
-            let header = usize::from(imagined[14] & 15) * 4;
-            let is_later = word(&imagined, 20) & 0x1fff != 0;
-            if imagined[14] >> 4 != 4 || header < 20 || is_later {
-                return None;
-            }
-            (imagined[23], 14 + header)
+        // As if it were a frame: at the same distances.
+        let quoted = [&frame[..14], &frame[start + 8..]].concat();
+        let base = start + 8 - 14;
+        let inner = Ip::of(&quoted)?;
+        let (protocol, at) = if inner.source.is_ipv4() {
+            let header = usize::from(quoted[14] & 15) * 4;
+            let is_first = (word(&quoted, 20) << 3) == 0;
+            (quoted[14] >> 4 == 4 && header >= 20 && is_first).then_some((quoted[23], 14 + header))?
         } else {
-            behind_extensions(&imagined)?
+            let last = Extensions::read(&quoted)?;
+            (quoted[14] >> 4 == 6 && !last.later).then_some((last.protocol, last.end))?
         };
-        let transport = at + offset - 14;
-        if ![6, 17].contains(&protocol) || ip.end < transport + 8 {
+        let field = match protocol {
+            6 => at + 16,
+            17 => at + 6,
+            _ => return None,
+        };
+        // Where the error ends; behind it is padding.
+        let end = ip.end - base;
+        if at + 8 > end {
             return None;
         }
-        let field = transport + if protocol == 6 { 16 } else { 6 };
-        let is_quoted = ip.end >= field + 2 && (protocol == 6 || word(frame, field) != 0);
+        let (source_at, destination_at) = if inner.source.is_ipv4() { (26, 30) } else { (22, 38) };
         Some(Self {
-            source: quoted.source,
-            destination: quoted.destination,
-            at,
-            transport,
-            protocol,
-            source_port: word(frame, transport),
-            destination_port: word(frame, transport + 2),
-            checksum: is_quoted.then_some(field),
+            source_at: base + source_at,
+            destination_at: base + destination_at,
+            header_checksum: inner.source.is_ipv4().then_some(base + 24),
+            ports: base + at,
+            checksum: (field + 2 <= end && (protocol == 6 || word(&quoted, field) != 0))
+                .then_some(base + field),
+            flow: Flow {
+                source: address(inner.destination),
+                destination: address(inner.source),
+                source_port: Be16::new(word(&quoted, at + 2)),
+                destination_port: Be16::new(word(&quoted, at)),
+                protocol,
+            },
         })
     }
 
-    /// The flow of the packets it answers.
-    fn reversed(&self) -> Flow {
-        Flow {
-            source: address(self.destination),
-            destination: address(self.source),
-            source_port: Be16::new(self.destination_port),
-            destination_port: Be16::new(self.source_port),
-            protocol: self.protocol,
+    /// Replaces one end (its address's place, its port's), with the checksums over it.
+    fn replace(&self, frame: &mut [u8], (address_at, port_at): (usize, usize), to: (IpAddr, u16)) {
+        let new = octets(to.0);
+        let old = frame[address_at..address_at + new.len()].to_vec();
+        let (old_port, new_port) = (word(frame, port_at), to.1);
+        frame[address_at..address_at + new.len()].copy_from_slice(&new);
+        put(frame, port_at, new_port);
+        if let Some(at) = self.header_checksum {
+            put(frame, at, adjusted(word(frame, at), [sum(&old), 0], [sum(&new), 0]));
+        }
+        if let Some(at) = self.checksum {
+            let checksum = adjusted(word(frame, at), [sum(&old), old_port], [sum(&new), new_port]);
+            put(frame, at, if self.flow.protocol == 17 && checksum == 0 { 0xffff } else { checksum });
         }
     }
 }
 
-/// The protocol behind a quoted packet's extension headers, and where it begins.
-fn behind_extensions(frame: &[u8]) -> Option<(u8, usize)> {
-    if frame[14] >> 4 != 6 {
-        return None;
-    }
-    let (mut next, mut at) = (frame[20], 54);
-    for _ in 0..6 {
-        if ![0, 43, 44, 60].contains(&next) {
-            break;
-        }
-        let header = frame.get(at..at + 8)?;
-        let place = if next == 44 { word(header, 2) & 0xfff9 } else { 0 };
-        at += if next == 44 { 8 } else { (usize::from(header[1]) + 1) * 8 };
-        next = header[0];
-        if place & 0xfff8 != 0 {
-            return None;
-        }
-        if place != 0 {
-            break;
-        }
-    }
-    Some((next, at))
+/// A checksum after `old` became `new` (RFC 1624).
+fn adjusted(checksum: u16, old: [u16; 2], new: [u16; 2]) -> u16 {
+    let old = ones_complement_sum(old);
+    !ones_complement_sum([!checksum, !old, new[0], new[1]])
 }
 
 impl Model {
-    /// An ICMP error at `start`.
-    pub(super) fn icmp_error(&self, generic: bool, frame: &[u8], ip: &Ip, start: usize) -> Expected {
+    /// An error to a VIP or, perhaps, about what a `nat` backend was sent or has sent.
+    pub(super) fn error(&self, generic: bool, frame: &[u8], ip: &Ip, start: usize) -> Expected {
         let vip = self.vips.get(&ip.destination);
-        let elsewhere = || match vip {
-            Some(vip) => self.no_service(vip.lease, &Kind::Icmp { start }, frame),
-            None => pass(Verdict::NotOurs, frame),
-        };
-        let Some(quote) = Quote::of(frame, ip, start).filter(|quote| quote.source == ip.destination) else {
-            return elsewhere();
-        };
-        if vip.is_none() {
-            return self.error_to_client(generic, frame, ip, start, &quote);
+        let quote = Quote::of(frame, ip, start);
+        let quote = quote.filter(|quote| IpAddr::from(quote.flow.destination) == ip.destination);
+        match (vip, quote) {
+            (Some(vip), None) => self.no_service(vip.lease, &Kind::Icmp { start }, frame),
+            (Some(vip), Some(quote)) => self.error_to_vip(generic, frame, ip, start, &quote, vip.lease),
+            (None, Some(quote)) => self.error_to_client(generic, frame, ip, start, &quote),
+            (None, None) => pass(Verdict::NotOurs, frame),
         }
-        // What the quoted packet answers was sent to where it comes from.
-        let answered = Segment {
-            start,
-            end: ip.end,
-            protocol: quote.protocol,
-            source_port: quote.destination_port,
-            destination_port: quote.source_port,
-            opens: false,
-            checksum: 0,
-        };
-        let Some(service) = self.service(ip, &answered) else { return elsewhere() };
-        if let Some(other) = self.admit(frame, service) {
-            return other;
-        }
-        let flow = quote.reversed();
-        let slot = service.ring.get(slot(flow.hash(), service.ring.len() as u32) as usize);
-        let Some(slot) = slot else { return drop(Verdict::NoBackend, frame) };
-        let id = if slot.unsettled {
-            self.remembered(&flow.key()).unwrap_or_else(|| self.previous(&flow.key(), *slot))
-        } else {
-            slot.current
-        };
-        if id == 0 {
-            return drop(Verdict::NoBackend, frame);
-        }
-        let Some(backend) = self.backends.get(&id) else { return drop(Verdict::Internal, frame) };
-        let expected = self.error_to_backend(generic, frame, ip, start, &quote, backend, flow.hash());
-        let is_sent = matches!(expected.verdict, Verdict::IcmpError | Verdict::IcmpErrorLocal);
-        Expected { counted: is_sent.then_some((id, ip.end as u64, false)), ..expected }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a frame and what was found out about it")]
+    /// To the backend that sent what is quoted.
+    fn error_to_vip(
+        &self,
+        generic: bool,
+        frame: &[u8],
+        ip: &Ip,
+        start: usize,
+        quote: &Quote,
+        lease: u32,
+    ) -> Expected {
+        let flow = quote.flow;
+        let (port, protocol) = (flow.destination_port.get(), flow.protocol);
+        let Some(service) = self.service(ip.destination, port, protocol) else {
+            return self.no_service(lease, &Kind::Other, frame);
+        };
+        if let Some(expected) = self.refused(frame, service) {
+            return expected;
+        }
+        if service.ring.is_empty() {
+            return drop(Verdict::NoBackend, frame);
+        }
+        let slot = service.ring[slot(flow.hash(), service.ring.len() as u32) as usize];
+        let id = self.belongs(flow.key(), slot);
+        let backend = match self.backend(id) {
+            Ok(backend) => backend,
+            Err(verdict) => return drop(verdict, frame),
+        };
+        let expected = self.error_to_backend(generic, frame, ip, start, quote, backend);
+        let steered = matches!(expected.verdict, Verdict::IcmpError | Verdict::IcmpErrorLocal);
+        Expected { counted: steered.then_some((id, ip.end as u64, false)), ..expected }
+    }
+
     fn error_to_backend(
         &self,
         generic: bool,
@@ -160,38 +152,49 @@ impl Model {
         start: usize,
         quote: &Quote,
         backend: &Backend,
-        hash: u32,
     ) -> Expected {
         if backend.mode == MODE_LOCAL {
             return pass(Verdict::IcmpErrorLocal, frame);
         }
-        let hop = match self.hop(frame, ip, backend) {
+        if ![MODE_DR, MODE_NAT, MODE_IPIP, MODE_GUE].contains(&backend.mode) {
+            return drop(Verdict::Internal, frame);
+        }
+        let hop = match self.hop(backend) {
             Ok(hop) => hop,
             Err(verdict) => return drop(verdict, frame),
         };
+        if ip.hops(frame) <= 1 {
+            return drop(Verdict::TtlExpired, frame);
+        }
         if ip.end - 14 > longest(generic, backend, hop) {
             return drop(Verdict::TooBigDropped, frame);
         }
-        let to = (IpAddr::from(backend.address), backend.port.get());
-        let change = |out: &mut Vec<u8>| {
-            if backend.mode == MODE_NAT {
-                replace(out, ip, 14, End::Destination, to.0);
-                replace(out, ip, quote.at, End::Source, to.0);
-                put(out, quote.transport, to.1);
+        let mut change = Change::new(frame, ip);
+        match backend.mode {
+            MODE_IPIP | MODE_GUE => {
+                let sent = send::within(generic, frame, ip, None, backend, hop, quote.flow.hash());
+                return Expected { verdict: Verdict::IcmpError, ..sent };
             }
-        };
-        let error = rewritten(Verdict::IcmpError, frame, ip, start, quote, change);
-        let sent = forwarded(error, ip, hop);
-        if matches!(backend.mode, MODE_DR | MODE_NAT) {
-            return sent;
+            MODE_NAT => {
+                let to = (IpAddr::from(backend.address), backend.port.get());
+                let outer = if ip.source.is_ipv4() { 30 } else { 38 };
+                let octets = octets(to.0);
+                change.out[outer..outer + octets.len()].copy_from_slice(&octets);
+                quote.replace(&mut change.out, (quote.source_at, quote.ports), to);
+                message(&mut change, frame, ip, start);
+            }
+            _ => {}
         }
-        send::wrapped(&sent, frame, ip, backend, hop, hash)
+        sent(change, Verdict::IcmpError, generic, ip, hop)
     }
 
-    /// An error about what was sent to a `nat` backend.
+    /// About what this node sent to a `nat` backend, or on behalf of a client: to the client.
     fn error_to_client(&self, generic: bool, frame: &[u8], ip: &Ip, start: usize, quote: &Quote) -> Expected {
-        let key = (quote.destination, quote.destination_port, quote.protocol);
-        let Some(&(vip, port)) = self.nat_replies.get(&key) else { return pass(Verdict::NotOurs, frame) };
+        let backend = (IpAddr::from(quote.flow.source), quote.flow.source_port.get(), quote.flow.protocol);
+        let Some(&to) = self.nat_replies.get(&backend) else { return pass(Verdict::NotOurs, frame) };
+        if self.is_for_another(frame) {
+            return pass(Verdict::OtherMac, frame);
+        }
         let hop = match route(ip.destination) {
             Route::Neighbour(hop) => hop,
             Route::Nowhere => return drop(Verdict::NoRoute, frame),
@@ -200,173 +203,94 @@ impl Model {
         if ip.hops(frame) <= 1 {
             return drop(Verdict::TtlExpired, frame);
         }
-        let error = rewritten(Verdict::IcmpErrorReply, frame, ip, start, quote, |out| {
-            if ip.source == quote.destination {
-                replace(out, ip, 14, End::Source, vip);
-            }
-            replace(out, ip, quote.at, End::Destination, vip);
-            put(out, quote.transport + 2, port);
-        });
-        if generic && ip.end - 14 > usize::from(hop.mtu) {
-            return Expected { action: PASS, ..error };
+        let mut change = Change::new(frame, ip);
+        if ip.source == backend.0 {
+            let octets = octets(to.0);
+            let outer = if ip.source.is_ipv4() { 26 } else { 22 };
+            change.out[outer..outer + octets.len()].copy_from_slice(&octets);
         }
-        forwarded(error, ip, hop)
+        quote.replace(&mut change.out, (quote.destination_at, quote.ports + 2), to);
+        message(&mut change, frame, ip, start);
+        sent(change, Verdict::IcmpErrorReply, generic, ip, hop)
     }
 }
 
-#[derive(Clone, Copy)]
-enum End {
-    Source,
-    Destination,
+/// Sends an error on; what generic mode cannot redirect the stack forwards.
+fn sent(mut change: Change<'_>, verdict: Verdict, generic: bool, ip: &Ip, hop: Hop) -> Expected {
+    if generic && hop.action != TX && ip.end - 14 > usize::from(hop.mtu) {
+        return change.expected(verdict, PASS);
+    }
+    change.take_hop();
+    change.address(hop);
+    change.expected(verdict, hop.action)
 }
 
-/// Replaces one address of the IP header at `at`.
-fn replace(out: &mut [u8], ip: &Ip, at: usize, end: End, by: IpAddr) {
-    let (first, length) = if ip.source.is_ipv4() { (12, 4) } else { (8, 16) };
-    let at = at + first + if matches!(end, End::Source) { 0 } else { length };
-    let bytes = match by {
-        IpAddr::V4(by) => by.octets().to_vec(),
-        IpAddr::V6(by) => by.octets().to_vec(),
+/// The checksum of the ICMP message, as right or wrong as it was.
+fn message(change: &mut Change<'_>, came: &[u8], ip: &Ip, start: usize) {
+    let right = |frame: &[u8]| {
+        let addresses = if ip.source.is_ipv4() { 0 } else { sum(&frame[22..54]) };
+        let rest = if ip.source.is_ipv4() { [0, 0] } else { [58, (ip.end - start) as u16] };
+        !ones_complement_sum([addresses, rest[0], rest[1], sum(&without(frame, start + 2)[start..ip.end])])
     };
-    out[at..at + length].copy_from_slice(&bytes);
+    let (old, new) = (right(came), right(&change.out));
+    let checksum = change.carry_over(start + 2, old, new);
+    put(&mut change.out, start + 2, checksum);
 }
 
-/// The error after a change of addresses and ports, with checksums as right or wrong as they were.
-fn rewritten(
-    verdict: Verdict,
+/// "Fragmentation needed" or "packet too big" to the sender of a packet; `None` if it gets none.
+pub(super) fn answer(
+    generic: bool,
     frame: &[u8],
     ip: &Ip,
-    start: usize,
-    quote: &Quote,
-    change: impl FnOnce(&mut Vec<u8>),
-) -> Expected {
-    let mut out = frame.to_vec();
-    change(&mut out);
-    let mut either_zero = vec![start + 2];
-    let is_v4 = ip.source.is_ipv4();
-    // What a sum over the words in `range` has lost and gained.
-    let difference = |out: &[u8], range: std::ops::Range<usize>| {
-        ones_complement_sum([sum(&out[range.clone()]), !sum(&frame[range])])
-    };
-    let addresses = |at: usize| if is_v4 { at + 12..at + 20 } else { at + 8..at + 40 };
-    let adjust = |out: &mut Vec<u8>, field: usize, difference: u16| {
-        let old = word(frame, field);
-        put(out, field, !ones_complement_sum([!old, difference]));
-    };
-    if let Some(field) = quote.checksum {
-        let ports = difference(&out, quote.transport..quote.transport + 4);
-        let both = ones_complement_sum([difference(&out, addresses(quote.at)), ports]);
-        adjust(&mut out, field, both);
-        // UDP says "no checksum" by 0 (RFC 768).
-        if quote.protocol == 17 && word(&out, field) == 0 {
-            put(&mut out, field, 0xffff);
-        }
-        either_zero.push(field);
-    }
-    if is_v4 {
-        for header in [14, quote.at] {
-            let changed = difference(&out, addresses(header));
-            adjust(&mut out, header + 10, changed);
-            either_zero.push(header + 10);
-        }
-    }
-    let pseudo = if is_v4 { 0 } else { difference(&out, addresses(14)) };
-    let message = ones_complement_sum([
-        sum(&without(&out, start + 2)[start..ip.end]),
-        !sum(&without(frame, start + 2)[start..ip.end]),
-    ]);
-    adjust(&mut out, start + 2, ones_complement_sum([message, pseudo]));
-    Expected { verdict, action: 0, frame: out, either_zero, counted: None }
-}
-
-/// New Ethernet addresses, one hop fewer.
-fn forwarded(error: Expected, ip: &Ip, hop: Hop) -> Expected {
-    let mut frame = error.frame;
-    frame[..6].copy_from_slice(&hop.destination.0);
-    frame[6..12].copy_from_slice(&hop.source.0);
-    frame[ip.hops_at()] -= 1;
-    if ip.source.is_ipv4() {
-        // The sum has lost 1 in the upper byte of a word.
-        let checksum = ones_complement_sum([word(&frame, 24), 0x0100]);
-        put(&mut frame, 24, checksum);
-    }
-    Expected { frame, action: hop.action, ..error }
-}
-
-/// The longest packet that the way to a backend takes.
-pub(super) fn longest(generic: bool, backend: &Backend, hop: Hop) -> usize {
-    let mtu = usize::from(hop.mtu);
-    if ![MODE_IPIP, MODE_GUE].contains(&backend.mode) {
-        return if hop.action == REDIRECT { mtu } else { usize::MAX };
-    }
-    let overhead = if IpAddr::from(backend.address).is_ipv4() { 20 } else { 40 }
-        + if backend.mode == MODE_GUE { 8 } else { 0 };
-    let room = match backend.mtu {
-        0 => usize::MAX,
-        mtu => usize::from(mtu).saturating_sub(overhead),
-    };
-    if generic { room.min(mtu) } else { room }
-}
-
-/// What becomes of a packet that is longer than `mtu`.
-pub(super) fn too_big(generic: bool, frame: &[u8], ip: &Ip, segment: &Segment, mtu: usize) -> Expected {
+    segment: &Segment,
+    mtu: usize,
+) -> Option<Expected> {
+    let (quoted, least) = if ip.source.is_ipv4() { (576 - 28, 68) } else { (1_280 - 48, 1_280) };
     let length = ip.end - 14;
-    if generic && length > INGRESS_MTU {
-        return drop(Verdict::TooLong, frame);
-    }
-    let (least, quoted) = if ip.source.is_ipv4() { (68, 548) } else { (1_280, 1_232) };
     let is_host = match ip.source {
         IpAddr::V4(source) => ![0, 127].contains(&source.octets()[0]) && source.octets()[0] < 224,
         IpAddr::V6(source) => !source.is_multicast() && !source.is_unspecified(),
     };
-    let is_unicast = frame[0] & 1 == 0 && frame[6] & 1 == 0;
-    if mtu < least || length <= quoted || !is_host || !is_unicast {
-        return drop(Verdict::TooBigDropped, frame);
+    let is_unicast = (frame[0] | frame[6]) & 1 == 0;
+    if length <= mtu || mtu < least || length <= quoted || !is_host || !is_unicast {
+        return None;
     }
-    let mut out = [&frame[6..12], &frame[..6], &frame[12..14]].concat();
-    match (ip.source, ip.destination) {
-        (IpAddr::V4(client), IpAddr::V4(vip)) => {
-            out.extend([0x45, 0xc0]);
-            out.extend((quoted as u16 + 28).to_be_bytes());
-            out.extend([0, 0, 0x40, 0, 64, 1, 0, 0]);
-            out.extend(vip.octets());
-            out.extend(client.octets());
-            let checksum = !sum(&out[14..]);
-            put(&mut out, 24, checksum);
-            out.extend([3, 4, 0, 0]);
-        }
-        (IpAddr::V6(client), IpAddr::V6(vip)) => {
-            out.extend([0x6c, 0, 0, 0]);
-            out.extend((quoted as u16 + 8).to_be_bytes());
-            out.extend([58, 64]);
-            out.extend(vip.octets());
-            out.extend(client.octets());
-            out.extend([2, 0, 0, 0]);
-        }
-        _ => panic!("a packet is of one family"),
-    }
-    let icmp = out.len() - 4;
-    out.extend((mtu as u32).to_be_bytes());
-    out.extend(&frame[14..14 + quoted]);
-
-    // In generic mode the kernel finishes a partial checksum, in the quote too; then everything must be right.
-    let mut finished = out.clone();
-    let (partial, whole) = send::sums(frame, ip, segment);
+    let mut out = [mac(frame, 6).0, mac(frame, 0).0].concat();
+    out.extend(&frame[12..14]);
+    let icmp_length = (8 + quoted) as u16;
+    let mut message = if ip.source.is_ipv4() { vec![3, 4, 0, 0, 0, 0] } else { vec![2, 0, 0, 0, 0, 0] };
+    message.extend((mtu as u16).to_be_bytes());
+    let quote = &frame[14..14 + quoted];
+    let pseudo = if ip.source.is_ipv4() {
+        out.extend([0x45, 0xc0]);
+        out.extend((20 + icmp_length).to_be_bytes());
+        out.extend([0, 0, 0x40, 0, 64, 1, 0, 0]);
+        out.extend(octets(ip.destination));
+        out.extend(octets(ip.source));
+        let checksum = !sum(&out[14..]);
+        put(&mut out, 24, checksum);
+        0
+    } else {
+        out.extend((0x6000_0000_u32 | 0xc0 << 20).to_be_bytes());
+        out.extend(icmp_length.to_be_bytes());
+        out.extend([58, 64]);
+        out.extend(octets(ip.destination));
+        out.extend(octets(ip.source));
+        ones_complement_sum([sum(&out[22..54]), icmp_length, 58])
+    };
+    let change = Change::new(frame, ip);
     let field = word(frame, segment.checksum);
-    if generic && field == partial && !same(field, whole) {
-        let moved = icmp + 8 - 14;
-        let rest = !sum(&finished[segment.start + moved..]);
-        put(&mut finished, segment.checksum + moved, rest);
-    }
-    let pseudo =
-        if ip.source.is_ipv4() { 0 } else { ones_complement_sum([sum(&out[22..54]), 58, quoted as u16 + 8]) };
-    let checksum = !ones_complement_sum([sum(&finished[icmp..]), pseudo]);
-    put(&mut out, icmp + 2, checksum);
-    Expected {
-        verdict: Verdict::TooBigAnswered,
-        action: TX,
-        frame: out,
-        either_zero: vec![icmp + 2],
-        counted: None,
-    }
+    let is_partial = field == change.pseudo_header(frame, segment);
+    let covered = if generic && is_partial && !same(field, change.whole(frame, segment)) {
+        // The kernel finishes it over what is quoted; what it then covers sums up to the complement of the field.
+        ones_complement_sum([sum(quote.get(..segment.start - 14)?), !field])
+    } else {
+        sum(quote)
+    };
+    let checksum = !ones_complement_sum([pseudo, sum(&message), covered]);
+    put(&mut message, 2, checksum);
+    out.extend(message);
+    out.extend(quote);
+    let expected = drop(Verdict::TooBigAnswered, &out);
+    Some(Expected { action: TX, ..expected })
 }

@@ -34,6 +34,8 @@ pub(crate) struct Model {
     pub(crate) backends: BTreeMap<u32, Backend>,
     /// Slot → index, MAC address and MTU.
     pub(crate) interfaces: BTreeMap<u16, (u32, Mac, u16)>,
+    /// That of the interface packets come in by; if it is not known, frames for anybody are taken.
+    pub(crate) own_mac: Option<Mac>,
     pub(crate) directors: HashSet<Mac>,
     /// Address, port, protocol → VIP and port.
     pub(crate) nat_replies: BTreeMap<(IpAddr, u16, u8), (IpAddr, u16)>,
@@ -112,6 +114,8 @@ enum Route {
 
 /// The index of the interface packets come in by.
 const INGRESS: u32 = 1;
+/// The longest IP packet it takes.
+const INGRESS_MTU: usize = 2_000;
 const GUE_PORT: u16 = 6_080;
 
 fn untouched(verdict: Verdict, action: u32, frame: &[u8]) -> Expected {
@@ -143,16 +147,13 @@ impl Model {
             return self.asked_for(vip.lease, frame);
         }
         if let Kind::Segment(segment) = &kind
-            && let Some(service) = self.service(&ip, segment).cloned()
+            && let Some(service) =
+                self.service(ip.destination, segment.destination_port, segment.protocol).cloned()
         {
             return self.serve(generic, frame, &ip, segment, &service);
         }
-        if let Kind::Icmp { start } = kind
-            && icmp::is_error(frame, &ip, start)
-        {
-            return self.icmp_error(generic, frame, &ip, start);
-        }
-        if let Some(vip) = self.vips.get(&ip.destination) {
+        let is_error = matches!(kind, Kind::Icmp { start } if icmp::is_error(frame, &ip, start));
+        if let Some(vip) = self.vips.get(&ip.destination).filter(|_| !is_error) {
             return self.no_service(vip.lease, &kind, frame);
         }
         let has_local = self.services.values().chain(self.ranges.values()).any(|service| service.has_local);
@@ -162,14 +163,32 @@ impl Model {
             {
                 self.decapsulate(frame, &ip, segment.start + 8)
             }
+            Kind::Icmp { start } if is_error => self.error(generic, frame, &ip, *start),
             Kind::Packet { start } if has_local => self.decapsulate(frame, &ip, *start),
             Kind::Segment(segment) => self.reply(generic, frame, &ip, segment),
             _ => pass(Verdict::NotOurs, frame),
         }
     }
 
+    /// Whether a frame has a piece of a packet that may have to follow the piece before.
+    pub(crate) fn is_piece(&self, frame: &[u8]) -> bool {
+        Ip::of(frame).is_some_and(|ip| {
+            let is_ours = self.vips.contains_key(&ip.destination) || !self.nat_replies.is_empty();
+            is_ours && matches!(Kind::of(&ip, frame), Kind::Fragment)
+        })
+    }
+
+    /// Whether the frame is for another machine's MAC address, or for several machines.
+    fn is_for_another(&self, frame: &[u8]) -> bool {
+        self.own_mac.is_some_and(|own| parse::mac(frame, 0) != own)
+    }
+
     /// An ARP request or a neighbour solicitation for a VIP.
     fn asked_for(&self, lease: u32, frame: &[u8]) -> Expected {
+        // Whoever asks everybody asks us too.
+        if frame[0] & 1 == 0 && self.is_for_another(frame) {
+            return pass(Verdict::OtherMac, frame);
+        }
         match self.leases.get(&lease) {
             Some(LeaseModel::Owner) => pass(Verdict::ArpOwner, frame),
             Some(LeaseModel::Backup) => drop(Verdict::ArpNotOwner, frame),
@@ -180,6 +199,9 @@ impl Model {
 
     /// A packet to a VIP but to no service of it.
     fn no_service(&self, lease: u32, kind: &Kind, frame: &[u8]) -> Expected {
+        if self.is_for_another(frame) {
+            return pass(Verdict::OtherMac, frame);
+        }
         match (kind, self.leases.get(&lease)) {
             (_, None) => drop(Verdict::Internal, frame),
             (Kind::Malformed, _) => drop(Verdict::Malformed, frame),
@@ -190,18 +212,32 @@ impl Model {
     }
 
     /// A service of this one port, or else the one of the smallest range.
-    fn service(&self, ip: &Ip, segment: &Segment) -> Option<&ServiceModel> {
-        let exact = self.services.get(&(ip.destination, segment.destination_port, segment.protocol));
-        if exact.is_some() || !self.vips.get(&ip.destination).is_some_and(|vip| vip.has_ranges) {
+    fn service(&self, vip: IpAddr, port: u16, protocol: u8) -> Option<&ServiceModel> {
+        let exact = self.services.get(&(vip, port, protocol));
+        if exact.is_some() || !self.vips.get(&vip).is_some_and(|vip| vip.has_ranges) {
             return exact;
         }
-        let port = segment.destination_port;
         self.ranges
             .iter()
-            .filter(|(range, _)| (range.vip, range.protocol) == (ip.destination, segment.protocol))
+            .filter(|(range, _)| (range.vip, range.protocol) == (vip, protocol))
             .filter(|(range, _)| u32::from(port ^ range.first) >> (16 - range.bits) == 0)
             .max_by_key(|(range, _)| range.bits)
             .map(|(_, service)| service)
+    }
+
+    /// What becomes of a packet to a service that is not steered.
+    fn refused(&self, frame: &[u8], service: &ServiceModel) -> Option<Expected> {
+        if self.is_for_another(frame) {
+            return Some(pass(Verdict::OtherMac, frame));
+        }
+        if service.has_local && self.directors.contains(&parse::mac(frame, 6)) {
+            return Some(pass(Verdict::Delivered, frame));
+        }
+        match self.leases.get(&service.lease) {
+            None => Some(drop(Verdict::Internal, frame)),
+            Some(LeaseModel::Expired) => Some(drop(Verdict::LeaseExpired, frame)),
+            Some(LeaseModel::Owner | LeaseModel::Backup) => None,
+        }
     }
 
     /// A packet to a service.
@@ -213,8 +249,8 @@ impl Model {
         segment: &Segment,
         service: &ServiceModel,
     ) -> Expected {
-        if let Some(other) = self.admit(frame, service) {
-            return other;
+        if let Some(expected) = self.refused(frame, service) {
+            return expected;
         }
         if service.ring.is_empty() {
             return drop(Verdict::NoBackend, frame);
@@ -226,16 +262,16 @@ impl Model {
             destination_port: Be16::new(segment.destination_port),
             protocol: segment.protocol,
         };
-        let id = self.choose(
-            flow.key(),
-            service.ring[slot(flow.hash(), service.ring.len() as u32) as usize],
-            segment.opens,
-        );
-        if id == 0 {
-            return drop(Verdict::NoBackend, frame);
-        }
-        let Some(backend) = self.backends.get(&id) else { return drop(Verdict::Internal, frame) };
-        let expected = self.forward(generic, frame, ip, segment, backend, flow.hash());
+        let slot = service.ring[slot(flow.hash(), service.ring.len() as u32) as usize];
+        let id = self.choose(flow.key(), slot, segment.opens);
+        let backend = match self.backend(id) {
+            Ok(backend) => backend,
+            Err(verdict) => return drop(verdict, frame),
+        };
+        let Some(expected) = self.forward(generic, frame, ip, segment, backend, flow.hash()) else {
+            // Whoever answers looks the flow up again, and remembers nothing.
+            return self.too_big(generic, frame, ip, segment, self.belongs(flow.key(), slot));
+        };
         let steered = matches!(
             expected.verdict,
             Verdict::Local | Verdict::Dr | Verdict::Nat | Verdict::Ipip | Verdict::Gue
@@ -243,43 +279,32 @@ impl Model {
         Expected { counted: steered.then_some((id, segment.end as u64, segment.opens)), ..expected }
     }
 
-    /// What happens to a packet to a service that is not steered.
-    fn admit(&self, frame: &[u8], service: &ServiceModel) -> Option<Expected> {
-        if service.has_local && self.directors.contains(&parse::mac(frame, 6)) {
-            return Some(pass(Verdict::Delivered, frame));
-        }
-        match self.leases.get(&service.lease) {
-            None => Some(drop(Verdict::Internal, frame)),
-            Some(LeaseModel::Expired) => Some(drop(Verdict::LeaseExpired, frame)),
-            Some(LeaseModel::Owner | LeaseModel::Backup) => None,
-        }
-    }
-
     /// The table in ARCHITECTURE.md, "Unsettled slots".
     fn choose(&mut self, flow: FlowKey, slot: SlotModel, opens: bool) -> u32 {
         if !slot.unsettled {
             return slot.current;
         }
-        if let Some(id) = self.remembered(&flow) {
+        let is_usable = |id: &u32| self.backends.get(id).is_some_and(|b| b.flags & Backend::FAILED == 0);
+        if let Some(id) = self.flows.get(&flow).copied().filter(is_usable) {
             return id;
         }
-        let id = if opens { slot.current } else { self.previous(&flow, slot) };
+        let id = if opens { slot.current } else { self.belongs(flow, slot) };
         if id != 0 {
             self.flows.insert(flow, id);
         }
         id
     }
 
-    /// The backend that is remembered for a flow, unless it failed.
-    fn remembered(&self, flow: &FlowKey) -> Option<u32> {
-        let id = self.flows.get(flow)?;
-        self.backends.get(id).is_some_and(|backend| backend.flags & Backend::FAILED == 0).then_some(*id)
-    }
-
-    /// Where a connection that nobody remembers belongs.
-    fn previous(&self, flow: &FlowKey, slot: SlotModel) -> u32 {
-        let is_local = |id| self.backends.get(&id).is_some_and(|backend| backend.mode == MODE_LOCAL);
-        if flow.protocol == 6 && slot.previous != slot.current && is_local(slot.previous) {
+    /// The backend a flow belongs to by what is known of it.
+    fn belongs(&self, flow: FlowKey, slot: SlotModel) -> u32 {
+        let is_usable = |id: &u32| self.backends.get(id).is_some_and(|b| b.flags & Backend::FAILED == 0);
+        let is_local =
+            |id| self.backends.get(&id).is_some_and(|backend: &Backend| backend.mode == MODE_LOCAL);
+        if !slot.unsettled {
+            slot.current
+        } else if let Some(id) = self.flows.get(&flow).copied().filter(is_usable) {
+            id
+        } else if flow.protocol == 6 && slot.previous != slot.current && is_local(slot.previous) {
             // The previous backend is this node's own, which has no socket for the flow: the namespace has none at all.
             slot.current
         } else {
@@ -287,7 +312,25 @@ impl Model {
         }
     }
 
-    /// A packet to a backend.
+    fn backend(&self, id: u32) -> Result<&Backend, Verdict> {
+        match id {
+            0 => Err(Verdict::NoBackend),
+            id => self.backends.get(&id).ok_or(Verdict::Internal),
+        }
+    }
+
+    /// The next station on the way to a backend.
+    fn hop(&self, backend: &Backend) -> Result<Hop, Verdict> {
+        if backend.next_hop == NextHop::UNRESOLVED {
+            return Err(Verdict::NoNeighbour);
+        }
+        let &(ifindex, source, mtu) =
+            self.interfaces.get(&backend.next_hop.slot()).ok_or(Verdict::Internal)?;
+        let action = if ifindex == INGRESS { TX } else { REDIRECT };
+        Ok(Hop { destination: backend.next_hop.mac(), source, mtu, action })
+    }
+
+    /// A packet to a backend; `None` if it is too big for the way there.
     fn forward(
         &self,
         generic: bool,
@@ -296,46 +339,47 @@ impl Model {
         segment: &Segment,
         backend: &Backend,
         hash: u32,
-    ) -> Expected {
+    ) -> Option<Expected> {
         if backend.mode == MODE_LOCAL {
-            return pass(Verdict::Local, frame);
+            return Some(pass(Verdict::Local, frame));
         }
-        let hop = match self.hop(frame, ip, backend) {
+        if ![MODE_DR, MODE_NAT, MODE_IPIP, MODE_GUE].contains(&backend.mode) {
+            return Some(drop(Verdict::Internal, frame));
+        }
+        let hop = match self.hop(backend) {
             Ok(hop) => hop,
-            Err(verdict) => return drop(verdict, frame),
+            Err(verdict) => return Some(drop(verdict, frame)),
         };
-        let longest = icmp::longest(generic, backend, hop);
-        let to_stack = generic && backend.mode == MODE_NAT;
-        if ip.end - 14 > longest && !to_stack {
-            return icmp::too_big(generic, frame, ip, segment, longest);
+        if ip.hops(frame) <= 1 {
+            return Some(drop(Verdict::TtlExpired, frame));
         }
-        match backend.mode {
+        // What generic mode cannot redirect by `nat` the stack forwards.
+        let is_cut = generic && backend.mode == MODE_NAT;
+        if ip.end - 14 > longest(generic, backend, hop) && !is_cut {
+            return None;
+        }
+        Some(match backend.mode {
             MODE_DR => send::on(generic, frame, ip, segment, hop),
             MODE_NAT => {
                 let to = (IpAddr::from(backend.address), backend.port.get());
                 let from = (ip.source, segment.source_port);
                 send::rewritten(Verdict::Nat, generic, frame, ip, segment, hop, (from, to))
             }
-            _ => send::within(generic, frame, ip, segment, backend, hop, hash),
-        }
+            _ => send::within(generic, frame, ip, Some(segment), backend, hop, hash),
+        })
     }
 
-    /// The next station on the way to a backend of another node, if a packet gets there.
-    fn hop(&self, frame: &[u8], ip: &Ip, backend: &Backend) -> Result<Hop, Verdict> {
-        if ![MODE_DR, MODE_NAT, MODE_IPIP, MODE_GUE].contains(&backend.mode) {
-            return Err(Verdict::Internal);
+    /// A packet that does not fit: its sender is told, if that is a host and the packet is one of its own.
+    fn too_big(&self, generic: bool, frame: &[u8], ip: &Ip, segment: &Segment, id: u32) -> Expected {
+        // Longer than what it came in by takes: the kernel merged it.
+        if generic && ip.end - 14 > INGRESS_MTU {
+            return drop(Verdict::TooLong, frame);
         }
-        if backend.next_hop == NextHop::UNRESOLVED {
-            return Err(Verdict::NoNeighbour);
-        }
-        let Some(&(ifindex, source, mtu)) = self.interfaces.get(&backend.next_hop.slot()) else {
-            return Err(Verdict::Internal);
+        let mtu = match self.backend(id).and_then(|backend| Ok((backend, self.hop(backend)?))) {
+            Ok((backend, hop)) => longest(generic, backend, hop),
+            Err(verdict) => return drop(verdict, frame),
         };
-        if ip.hops(frame) <= 1 {
-            return Err(Verdict::TtlExpired);
-        }
-        let action = if ifindex == INGRESS { TX } else { REDIRECT };
-        Ok(Hop { destination: backend.next_hop.mac(), source, mtu, action })
+        icmp::answer(generic, frame, ip, segment, mtu).unwrap_or_else(|| drop(Verdict::TooBigDropped, frame))
     }
 
     /// A packet that carries another one, which begins at `start`.
@@ -345,13 +389,19 @@ impl Model {
         within.extend(if version == Some(4) { [8, 0] } else { [0x86, 0xdd] });
         within.extend(frame.get(start..).unwrap_or_default());
         let is_for_local_backend = Ip::of(&within).is_some_and(|ip| match Kind::of(&ip, &within) {
-            Kind::Segment(segment) => self.service(&ip, &segment).is_some_and(|service| service.has_local),
-            Kind::Fragment => self.vips.contains_key(&ip.destination),
-            Kind::Icmp { start } => {
-                icmp::is_error(&within, &ip, start) && self.vips.contains_key(&ip.destination)
+            // About a packet of a local backend, or else the stack sees to it.
+            Kind::Icmp { start } if icmp::is_error(&within, &ip, start) => {
+                self.vips.contains_key(&ip.destination)
             }
+            Kind::Segment(segment) => self
+                .service(ip.destination, segment.destination_port, segment.protocol)
+                .is_some_and(|service| service.has_local),
+            Kind::Fragment => self.vips.contains_key(&ip.destination),
             _ => false,
         });
+        if is_for_local_backend && self.is_for_another(frame) {
+            return pass(Verdict::OtherMac, frame);
+        }
         if is_for_local_backend && matches!(route(outer.destination), Route::NotForwarded) {
             pass(Verdict::Decapsulated, &within)
         } else {
@@ -364,6 +414,9 @@ impl Model {
         let Some(&from) = self.nat_replies.get(&(ip.source, segment.source_port, segment.protocol)) else {
             return pass(Verdict::NotOurs, frame);
         };
+        if self.is_for_another(frame) {
+            return pass(Verdict::OtherMac, frame);
+        }
         let hop = match route(ip.destination) {
             Route::Neighbour(hop) => hop,
             Route::Nowhere => return drop(Verdict::NoRoute, frame),
@@ -375,6 +428,21 @@ impl Model {
         let to = (ip.destination, segment.destination_port);
         send::rewritten(Verdict::NatReply, generic, frame, ip, segment, hop, (from, to))
     }
+}
+
+/// The longest IP packet that gets to a backend in one piece.
+fn longest(generic: bool, backend: &Backend, hop: Hop) -> usize {
+    let outer = match (backend.mode, IpAddr::from(backend.address)) {
+        (MODE_IPIP, IpAddr::V4(_)) => 20,
+        (MODE_IPIP, IpAddr::V6(_)) => 40,
+        (MODE_GUE, IpAddr::V4(_)) => 28,
+        (MODE_GUE, IpAddr::V6(_)) => 48,
+        _ if hop.action == TX => return usize::MAX,
+        _ => return usize::from(hop.mtu),
+    };
+    let room = if backend.mtu == 0 { usize::MAX } else { usize::from(backend.mtu).saturating_sub(outer) };
+    // What generic mode cannot send the kernel cannot cut either, not knowing of the outer header.
+    if generic { room.min(usize::from(hop.mtu)) } else { room }
 }
 
 /// Asks the tables of `world::build_network`.
@@ -395,11 +463,6 @@ fn route(to: IpAddr) -> Route {
     } else {
         Route::NotForwarded
     }
-}
-
-/// Whether a frame has a piece of a packet.
-pub(crate) fn is_piece(frame: &[u8]) -> bool {
-    Ip::of(frame).is_some_and(|ip| matches!(Kind::of(&ip, frame), Kind::Fragment))
 }
 
 /// Whom an ARP request for an IPv4 address over Ethernet is about.

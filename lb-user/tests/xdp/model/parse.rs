@@ -88,27 +88,12 @@ impl Kind {
         Self::behind_extensions(ip, frame)
     }
 
-    /// RFC 8200 section 4, six extension headers at most.
     fn behind_extensions(ip: &Ip, frame: &[u8]) -> Self {
-        let (mut next, mut at, mut headers) = (frame[20], 54, 0);
-        while [0, 43, 44, 60].contains(&next) {
-            let (is_fragment_header, length) = match (next, frame.get(at + 1)) {
-                (_, None) => return Self::Malformed,
-                (44, _) => (true, 8),
-                (_, Some(words)) => (false, (usize::from(*words) + 1) * 8),
-            };
-            headers += 1;
-            if headers > 6 || at + length > ip.end {
-                return Self::Malformed;
-            }
-            // More fragments, or not the first.
-            if is_fragment_header && word(frame, at + 2) & 0xfff9 != 0 {
-                return Self::Fragment;
-            }
-            next = frame[at];
-            at += length;
+        match Extensions::read(frame) {
+            Some(last) if last.end <= ip.end && last.fragment => Self::Fragment,
+            Some(last) if last.end <= ip.end => Self::upper(ip, frame, last.protocol, last.end),
+            _ => Self::Malformed,
         }
-        Self::upper(ip, frame, next, at)
     }
 
     fn upper(ip: &Ip, frame: &[u8], protocol: u8, start: usize) -> Self {
@@ -118,8 +103,6 @@ impl Kind {
             1 if ip.source.is_ipv4() => return Self::Icmp { start },
             58 if ip.source.is_ipv6() => return Self::Icmp { start },
             4 | 41 => return Self::Packet { start },
-            // Reserved; of IPv6 extension headers the program takes it for a sign that something is wrong.
-            255 if ip.source.is_ipv6() => return Self::Malformed,
             _ => return Self::Other,
         };
         if ip.end - start < shortest {
@@ -134,6 +117,40 @@ impl Kind {
             opens: protocol == 6 && frame[start + 13] & 0x12 == 0x02,
             checksum,
         })
+    }
+}
+
+/// IPv6 extension headers (RFC 8200 section 4), six at most.
+pub(super) struct Extensions {
+    /// What follows them.
+    pub(super) protocol: u8,
+    /// Where.
+    pub(super) end: usize,
+    /// The packet is a piece of another, of which nothing is read on.
+    pub(super) fragment: bool,
+    /// And not its first.
+    pub(super) later: bool,
+}
+
+impl Extensions {
+    pub(super) fn read(frame: &[u8]) -> Option<Self> {
+        let mut last = Self { protocol: frame[20], end: 54, fragment: false, later: false };
+        let mut headers = 0;
+        while !last.fragment && [0, 43, 44, 60].contains(&last.protocol) {
+            let header = frame.get(last.end..last.end + 8)?;
+            headers += 1;
+            if last.protocol == 44 {
+                let place = word(header, 2);
+                // More fragments, or not the first.
+                (last.fragment, last.later) = (place & 0xfff9 != 0, place & 0xfff8 != 0);
+                last.end += 8;
+            } else {
+                last.end += (usize::from(header[1]) + 1) * 8;
+            }
+            last.protocol = header[0];
+        }
+        // 255 is reserved; the program takes it for a sign that something is wrong.
+        (headers <= 6 && last.protocol != 255).then_some(last)
     }
 }
 

@@ -15,9 +15,9 @@ type End = (IpAddr, u16);
 
 /// `dr`: new Ethernet addresses, one hop fewer.
 pub(super) fn on(generic: bool, frame: &[u8], ip: &Ip, segment: &Segment, hop: Hop) -> Expected {
-    let mut change = Change::new(frame, ip, segment);
+    let mut change = Change::new(frame, ip);
     if !generic {
-        change.finish();
+        change.finish(segment);
     }
     change.take_hop();
     change.address(hop);
@@ -35,8 +35,8 @@ pub(super) fn rewritten(
     hop: Hop,
     ends: (End, End),
 ) -> Expected {
-    let mut change = Change::new(frame, ip, segment);
-    change.rewrite(generic, ends);
+    let mut change = Change::new(frame, ip);
+    change.rewrite(generic, segment, ends);
     if generic && hop.action != super::TX && ip.end - 14 > usize::from(hop.mtu) {
         return change.expected(verdict, PASS);
     }
@@ -45,30 +45,13 @@ pub(super) fn rewritten(
     change.expected(verdict, hop.action)
 }
 
-/// `ipip` and `gue`: one hop fewer, within another packet.
+/// `ipip` and `gue`: RFC 2003, RFC 2473, RFC 4213, variant 1 of GUE. A partial checksum of the segment, if it is one, is
+/// finished in native mode.
 pub(super) fn within(
     generic: bool,
     frame: &[u8],
     ip: &Ip,
-    segment: &Segment,
-    backend: &Backend,
-    hop: Hop,
-    hash: u32,
-) -> Expected {
-    let mut change = Change::new(frame, ip, segment);
-    if !generic {
-        change.finish();
-    }
-    change.take_hop();
-    let verdict = if backend.mode == MODE_GUE { Verdict::Gue } else { Verdict::Ipip };
-    wrapped(&change.expected(verdict, hop.action), frame, ip, backend, hop, hash)
-}
-
-/// The same packet within another: RFC 2003, RFC 2473, RFC 4213, variant 1 of GUE.
-pub(super) fn wrapped(
-    inner: &Expected,
-    frame: &[u8],
-    ip: &Ip,
+    segment: Option<&Segment>,
     backend: &Backend,
     hop: Hop,
     hash: u32,
@@ -79,7 +62,7 @@ pub(super) fn wrapped(
     let traffic_class = if ip.source.is_ipv4() { frame[15] } else { (word(frame, 14) >> 4) as u8 };
     let inner_length = ip.end - 14 + if is_gue { 8 } else { 0 };
 
-    let mut outer = [hop.destination.0, hop.source.0].concat();
+    let mut outer = Vec::new();
     match (IpAddr::from(backend.source), IpAddr::from(backend.address)) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             outer.extend([8, 0, 0x45, traffic_class]);
@@ -88,8 +71,8 @@ pub(super) fn wrapped(
             outer.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
             outer.extend(source.octets());
             outer.extend(destination.octets());
-            let checksum = !sum(&outer[14..]);
-            put(&mut outer, 24, checksum);
+            let checksum = !sum(&outer[2..]);
+            outer[12..14].copy_from_slice(&checksum.to_be_bytes());
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             outer.extend([0x86, 0xdd]);
@@ -107,92 +90,79 @@ pub(super) fn wrapped(
             outer.extend(word.to_be_bytes());
         }
     }
-    let either_zero = inner.either_zero.iter().map(|at| at + outer.len() - 14).collect();
-    outer.extend(&inner.frame[14..]);
-    Expected { frame: outer, either_zero, ..*inner }
-}
-
-/// The folded pseudo header of a packet that came, and the right checksum of its transport.
-pub(super) fn sums(frame: &[u8], ip: &Ip, segment: &Segment) -> (u16, u16) {
-    let change = Change::new(frame, ip, segment);
-    (change.pseudo_header(frame), change.whole(frame))
+    let mut change = Change::new(frame, ip);
+    if let Some(segment) = segment.filter(|_| !generic) {
+        change.finish(segment);
+    }
+    change.take_hop();
+    let verdict = if is_gue { Verdict::Gue } else { Verdict::Ipip };
+    let inner = change.expected(verdict, hop.action);
+    let mut out = [hop.destination.0, hop.source.0].concat();
+    out.extend(&outer);
+    out.extend(&inner.frame[14..]);
+    let either_zero = inner.either_zero.iter().map(|at| at + outer.len() - 2).collect();
+    Expected { frame: out, either_zero, ..inner }
 }
 
 /// A frame as it came and as it leaves.
-struct Change<'a> {
+pub(super) struct Change<'a> {
     came: &'a [u8],
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     is_v4: bool,
-    segment: &'a Segment,
     either_zero: Vec<usize>,
 }
 
 impl<'a> Change<'a> {
-    fn new(frame: &'a [u8], ip: &Ip, segment: &'a Segment) -> Self {
-        Self {
-            came: frame,
-            out: frame.to_vec(),
-            is_v4: ip.source.is_ipv4(),
-            segment,
-            either_zero: Vec::new(),
-        }
+    pub(super) fn new(frame: &'a [u8], ip: &Ip) -> Self {
+        Self { came: frame, out: frame.to_vec(), is_v4: ip.source.is_ipv4(), either_zero: Vec::new() }
     }
 
-    fn address(&mut self, hop: Hop) {
+    pub(super) fn address(&mut self, hop: Hop) {
         self.out[..6].copy_from_slice(&hop.destination.0);
         self.out[6..12].copy_from_slice(&hop.source.0);
     }
 
-    fn take_hop(&mut self) {
+    pub(super) fn take_hop(&mut self) {
         self.out[if self.is_v4 { 22 } else { 21 }] -= 1;
     }
 
     /// Native mode: a partial checksum is finished, any other stays.
-    fn finish(&mut self) {
-        if word(self.came, self.segment.checksum) == self.pseudo_header(self.came) {
-            let whole = self.whole(self.came);
-            put(&mut self.out, self.segment.checksum, whole);
+    fn finish(&mut self, segment: &Segment) {
+        if word(self.came, segment.checksum) == self.pseudo_header(self.came, segment) {
+            let whole = self.whole(self.came, segment);
+            put(&mut self.out, segment.checksum, whole);
         }
     }
 
     /// Gives the packet new ends. The transport's checksum is as right or wrong, whole or partial, as it was; but native
     /// mode finishes a partial one.
-    fn rewrite(&mut self, generic: bool, (source, destination): (End, End)) {
-        let (first, second) = match (source.0, destination.0) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                (source.octets().to_vec(), destination.octets().to_vec())
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                (source.octets().to_vec(), destination.octets().to_vec())
-            }
-            _ => panic!("a packet is of one family"),
-        };
+    fn rewrite(&mut self, generic: bool, segment: &Segment, (source, destination): (End, End)) {
         let start = if self.is_v4 { 26 } else { 22 };
-        let addresses = [first, second].concat();
+        let addresses = [octets(source.0), octets(destination.0)].concat();
         self.out[start..start + addresses.len()].copy_from_slice(&addresses);
-        put(&mut self.out, self.segment.start, source.1);
-        put(&mut self.out, self.segment.start + 2, destination.1);
+        put(&mut self.out, segment.start, source.1);
+        put(&mut self.out, segment.start + 2, destination.1);
 
-        let at = self.segment.checksum;
+        let at = segment.checksum;
         let field = word(self.came, at);
-        if self.segment.protocol == 17 && field == 0 {
+        if segment.protocol == 17 && field == 0 {
             return;
         }
-        let right = self.whole(self.came);
-        let partial = field == self.pseudo_header(self.came);
+        let right = self.whole(self.came, segment);
+        let partial = field == self.pseudo_header(self.came, segment);
         let new = if partial && !generic {
-            self.whole(&self.out)
+            self.whole(&self.out, segment)
         } else if partial && !same(field, right) {
-            self.pseudo_header(&self.out)
+            self.pseudo_header(&self.out, segment)
         } else {
-            self.carry_over(at, right, self.whole(&self.out))
+            self.carry_over(at, right, self.whole(&self.out, segment))
         };
         // UDP says "no checksum" by 0 (RFC 768).
-        put(&mut self.out, at, if self.segment.protocol == 17 && new == 0 { 0xffff } else { new });
+        put(&mut self.out, at, if segment.protocol == 17 && new == 0 { 0xffff } else { new });
     }
 
     /// The checksum that should be `new` and is wrong by as much as the one that came in, which should be `right`.
-    fn carry_over(&mut self, at: usize, right: u16, new: u16) -> u16 {
+    pub(super) fn carry_over(&mut self, at: usize, right: u16, new: u16) -> u16 {
         let field = word(self.came, at);
         if same(field, right) {
             return new;
@@ -201,7 +171,7 @@ impl<'a> Change<'a> {
         ones_complement_sum([new, field, !right])
     }
 
-    fn expected(mut self, verdict: Verdict, action: u32) -> Expected {
+    pub(super) fn expected(mut self, verdict: Verdict, action: u32) -> Expected {
         if self.is_v4 {
             let header = |frame: &[u8]| !sum(&without(frame, 24)[14..14 + usize::from(frame[14] & 15) * 4]);
             let checksum = self.carry_over(24, header(self.came), header(&self.out));
@@ -211,19 +181,27 @@ impl<'a> Change<'a> {
     }
 
     /// The right checksum of the transport.
-    fn whole(&self, frame: &[u8]) -> u16 {
-        let bytes = without(frame, self.segment.checksum);
-        let segment = sum(&bytes[self.segment.start..self.segment.end]);
-        match !ones_complement_sum([self.pseudo_header(frame), segment]) {
-            0 if self.segment.protocol == 17 => 0xffff,
+    pub(super) fn whole(&self, frame: &[u8], segment: &Segment) -> u16 {
+        let bytes = without(frame, segment.checksum);
+        let sum = sum(&bytes[segment.start..segment.end]);
+        match !ones_complement_sum([self.pseudo_header(frame, segment), sum]) {
+            0 if segment.protocol == 17 => 0xffff,
             checksum => checksum,
         }
     }
 
-    fn pseudo_header(&self, frame: &[u8]) -> u16 {
+    pub(super) fn pseudo_header(&self, frame: &[u8], segment: &Segment) -> u16 {
         let addresses = if self.is_v4 { &frame[26..34] } else { &frame[22..54] };
-        let length = (self.segment.end - self.segment.start) as u16;
-        ones_complement_sum([sum(addresses), u16::from(self.segment.protocol), length])
+        let length = (segment.end - segment.start) as u16;
+        ones_complement_sum([sum(addresses), u16::from(segment.protocol), length])
+    }
+}
+
+/// An address as it stands in a packet.
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 
