@@ -115,6 +115,13 @@ impl Maps {
         inner: impl Iterator<Item = &'a MapData>,
     ) -> Result<(), DataplaneError> {
         let values: Vec<i32> = inner.map(|map| map.fd().as_fd().as_raw_fd()).collect();
+        if let (&[index], &[value]) = (indexes, &values[..]) {
+            return batch::replace_one(&self.rings, index, value).map_err(failed(
+                names::RINGS,
+                "insert",
+                index,
+            ));
+        }
         let mut batch = Batch {
             keys: indexes.as_ptr() as u64,
             values: values.as_ptr() as u64,

@@ -12,9 +12,9 @@ use crate::{
         with_version, within,
     },
     world::{
-        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, IPIP, NAT_BACKEND, NAT_BACKEND6, NAT_PORT, OTHER, OTHER6,
-        OWN_ADDRESS, OWN_ADDRESS6, REDIRECT, SILENT_CLIENT, TUNNEL, TX, VIP, VIP_BACKUP, VIP_EXPIRED, VIP6,
-        VIP6_BACKUP, VIP6_EXPIRED,
+        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, IPIP, NAT_BACKEND, NAT_BACKEND6, OTHER, OTHER6, OWN_ADDRESS,
+        OWN_ADDRESS6, REDIRECT, SILENT_CLIENT, TUNNEL, TX, VIP, VIP_BACKUP, VIP_EXPIRED, VIP6, VIP6_BACKUP,
+        VIP6_EXPIRED,
     },
 };
 
@@ -144,7 +144,7 @@ table! {
         passes("to a backend", last(&udp(NAT_BACKEND, 53)), NotOurs),
         passes("from a director", last(&udp(OTHER, 53).source_mac(DIRECTOR)), NotOurs),
         passes("to a group", first(&udp(MULTICAST, 53)), NotOurs),
-        passes("from a nat backend", first(&udp(CLIENT, 53).source(NAT_BACKEND).source_port(NAT_PORT)), NotOurs),
+        passes("from a nat backend", first(&udp(CLIENT, 53).source(NAT_BACKEND).source_port(22)), NotOurs),
         passes("of ICMP", with_protocol(first(&udp(OTHER, 53)).bytes(), 1), NotOurs),
         passes("empty", last(&udp(OTHER, 53).payload(0)), NotOurs),
         passes("the first, 6", piece6(udp(OTHER6, 53), 1), NotOurs),
@@ -152,7 +152,7 @@ table! {
         passes("the last, 6", piece6(udp(OTHER6, 53), 8 * 185), NotOurs),
         passes("atomic, 6", piece6(udp(OTHER6, 53), 0), NotOurs),
         passes("behind other headers, 6", piece6(udp(OTHER6, 53).extension(0, 1), 1), NotOurs),
-        passes("from a nat backend, 6", piece6(tcp(CLIENT6, 80).source(NAT_BACKEND6).source_port(NAT_PORT), 1), NotOurs),
+        passes("from a nat backend, 6", piece6(tcp(CLIENT6, 80).source(NAT_BACKEND6).source_port(22), 1), NotOurs),
     ];
 
     /// What cannot be read is somebody else's business too, if it is for somebody else.
