@@ -269,8 +269,7 @@ impl Model {
             Err(verdict) => return drop(verdict, frame),
         };
         let Some(expected) = self.forward(generic, frame, ip, segment, backend, flow.hash()) else {
-            // Whoever answers looks the flow up again, and remembers nothing.
-            return self.too_big(generic, frame, ip, segment, self.belongs(flow.key(), slot));
+            return self.too_big(generic, frame, ip, segment, id);
         };
         let steered = matches!(
             expected.verdict,
