@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_common::{Interface, Mac, NextHop};
+use lb_common::{Device, Interface, Mac, NextHop};
 
 use super::{
     desired::{Condition, Outer, View, desired},
@@ -59,6 +59,10 @@ impl View for Known {
     fn interfaces(&self) -> BTreeMap<u16, Interface> {
         let lo = Interface { ifindex: 1, mac: Mac([2, 0, 0, 0, 0, 1]), mtu: 1_500, ..Interface::default() };
         BTreeMap::from([(1, lo)])
+    }
+
+    fn devices(&self) -> BTreeMap<u32, Device> {
+        BTreeMap::new()
     }
 
     fn next_hop(&self, _: IpAddr) -> NextHop {
