@@ -128,7 +128,7 @@ mod tests {
             bits.len()
         };
         // 1,024 balls in 65,536 boxes: about 8 collisions expected of random ones.
-        let v4 = (0..1_024).map(|n| Be32::from_octets([10, 0, (n >> 8) as u8, n as u8]).into());
+        let v4 = (0..1_024_u32).map(|n| Be32::from_octets([10, 0, (n >> 8) as u8, n as u8]).into());
         assert!(bits(&mut v4.into_iter()) > 1_000);
         let v6 = (0..1_024).map(|n| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n).into());
         assert!(bits(&mut v6.into_iter()) > 1_000);

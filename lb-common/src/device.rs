@@ -28,12 +28,14 @@ impl Tag {
     }
 
     /// The tag without priority and drop eligibility.
+    #[must_use]
     #[inline(always)]
     pub const fn identity(self) -> Self {
         Self(self.0 & Self::IDENTITY)
     }
 
     /// This tag with the priority and the drop eligibility of another.
+    #[must_use]
     #[inline(always)]
     pub const fn with_priority_of(self, other: Self) -> Self {
         Self(self.0 | other.0 & !Self::IDENTITY)

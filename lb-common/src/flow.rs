@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(flow(0x0a00_0001, 40_000).hash(), HASH_OF_REFERENCE_FLOW);
     }
 
-    const HASH_OF_REFERENCE_FLOW: u32 = 0xd46646b4;
+    const HASH_OF_REFERENCE_FLOW: u32 = 0xd466_46b4;
 
     #[test]
     fn slots_are_evenly_used() {

@@ -287,7 +287,7 @@ impl<I: Pieces> Piece<I> {
         let Place { offset, more, protocol, .. } = self.place;
         let overwrites_flags = protocol == TCP && offset == 8;
         self.length == 0
-            || (more && self.length % 8 != 0)
+            || (more && !self.length.is_multiple_of(8))
             || offset + self.length > 0xffff
             || overwrites_flags
     }

@@ -73,7 +73,7 @@ pub fn within_tags(mut packet: Packet) -> Packet {
     for _ in 0..2 {
         match packet.header::<14>() {
             Some(header) if is_tag(header.read::<u16, 12>()) => {
-                packet = packet.behind(LENGTH.cast_unsigned())
+                packet = packet.behind(LENGTH.cast_unsigned());
             }
             _ => break,
         }

@@ -34,9 +34,7 @@ pub(super) fn words(verdict: Verdict, about: &Explanation) -> Words {
             ),
         ),
         Verdict::OtherMac => mend(
-            format!(
-                "in a frame for another machine's MAC address: passed to the stack untouched, which leaves it alone"
-            ),
+            "in a frame for another machine's MAC address: passed to the stack untouched, which leaves it alone".to_owned(),
             format!(
                 "nothing, if a switch flooded it; `ip neighbour show {vip}` on the client or its router says whom it takes for the owner"
             ),

@@ -235,9 +235,8 @@ fn made(packet: Packet, id: u16, place: (usize, bool), length: usize) -> Vec<u8>
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn first_piece_decides_what_becomes_of_later_ones() {
     for program in [Native, Generic] {
-        let [first, middle, last] = |packet: Packet, id| -> [Vec<u8>; 3] {
-            cut(&packet.payload(4_000).bytes(), id, &CUTS).try_into().expect("three pieces")
-        }(udp(VIP, DR_UDP), 1);
+        let pieces = cut(&udp(VIP, DR_UDP).payload(4_000).bytes(), 1, &CUTS);
+        let [first, middle, last] = pieces.try_into().expect("three pieces");
         let out = |frame: &[u8]| {
             let mut out = frame.to_vec();
             out[..6].copy_from_slice(&crate::world::NEAR.0);

@@ -193,25 +193,7 @@ impl World {
     }
 
     fn of(mut dataplane: Lent) -> Self {
-        let far = index("far");
-        for (slot, ifindex, mac, tag) in [
-            (1, 1, NEAR_MAC, Tag::NONE),
-            (2, far, FAR_MAC, Tag::NONE),
-            (3, 1, NEAR_MAC, VLAN),
-            (4, far, FAR_MAC, VLAN_FAR),
-        ] {
-            dataplane.put_interface(slot, Interface { ifindex, mac, mtu: 1500, tag }).expect("put_interface");
-        }
-        let vlan = index("vlan100");
-        let device = Device::default();
-        for device in [
-            Device { ifindex: 1, mac: NEAR_MAC, ..device },
-            Device { ifindex: far, mac: FAR_MAC, ..device },
-            Device { ifindex: vlan, mac: OWN_MAC, parent: 1, tag: VLAN, ..device },
-            Device { ifindex: 1_007, mac: OWN_MAC, parent: vlan, tag: VLAN_INNER, ..device },
-        ] {
-            dataplane.put_device(device).expect("put_device");
-        }
+        put_interfaces(&mut dataplane);
         for (lease, expiry) in [(1, LEASE_FOREVER), (2, LEASE_BACKUP), (3, 1)] {
             dataplane.set_lease(lease, expiry).expect("set_lease");
         }
@@ -367,6 +349,29 @@ impl World {
 
     pub(crate) fn backends(&self) -> Vec<BackendCounters> {
         (0..256).map(|id| self.dataplane.backend_counters(id).expect("backend_counters")).collect()
+    }
+}
+
+/// The interfaces packets leave through, and this node's devices.
+fn put_interfaces(dataplane: &mut XdpDataplane) {
+    let far = index("far");
+    for (slot, ifindex, mac, tag) in [
+        (1, 1, NEAR_MAC, Tag::NONE),
+        (2, far, FAR_MAC, Tag::NONE),
+        (3, 1, NEAR_MAC, VLAN),
+        (4, far, FAR_MAC, VLAN_FAR),
+    ] {
+        dataplane.put_interface(slot, Interface { ifindex, mac, mtu: 1500, tag }).expect("put_interface");
+    }
+    let vlan = index("vlan100");
+    let device = Device::default();
+    for device in [
+        Device { ifindex: 1, mac: NEAR_MAC, ..device },
+        Device { ifindex: far, mac: FAR_MAC, ..device },
+        Device { ifindex: vlan, mac: OWN_MAC, parent: 1, tag: VLAN, ..device },
+        Device { ifindex: 1_007, mac: OWN_MAC, parent: vlan, tag: VLAN_INNER, ..device },
+    ] {
+        dataplane.put_device(device).expect("put_device");
     }
 }
 
