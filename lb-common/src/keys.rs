@@ -159,6 +159,25 @@ impl Service {
 /// A slot of a ring: a backend identifier (0 = none), and whether flows of a previous backend may be left.
 pub const UNSETTLED: u32 = 1 << 31;
 
+/// An element of a ring's array: two neighbouring slots, because the kernel keeps nothing smaller than 8 bytes there.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotPair(pub u64);
+
+impl SlotPair {
+    /// From the slot with an even number and the next one.
+    #[inline(always)]
+    pub const fn new(even: u32, odd: u32) -> Self {
+        Self(even as u64 | (odd as u64) << 32)
+    }
+
+    /// The one of the two that has this number.
+    #[inline(always)]
+    pub const fn slot(self, number: u32) -> u32 {
+        (self.0 >> (32 * (number % 2))) as u32
+    }
+}
+
 /// The backend identifier in a slot of a ring.
 #[inline(always)]
 pub const fn slot_backend(slot: u32) -> u32 {
@@ -333,6 +352,13 @@ mod tests {
         assert_eq!(size_of::<FlowKey>(), 40);
         assert_eq!(size_of::<crate::Backend>(), 64);
         assert_eq!(size_of::<crate::Interface>(), 16);
+    }
+
+    #[test]
+    fn pair_holds_two_slots() {
+        let pair = SlotPair::new(7 | UNSETTLED, 9);
+        assert_eq!((pair.slot(0), pair.slot(1)), (7 | UNSETTLED, 9));
+        assert_eq!((pair.slot(4), pair.slot(5)), (7 | UNSETTLED, 9));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub use fragment::{
 };
 pub use keys::{
     Be16, Be32, FlowKey, FlowState, Mac, NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey,
-    ServiceKey6, Settings, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
+    ServiceKey6, Settings, SlotPair, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
 };
 pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Lease, Ownership, ownership};
 pub use stage::{Stage, Variant};
@@ -105,7 +105,7 @@ pub mod names {
     pub const FLOWS: &str = "FLOWS";
     /// `LruHashMap<FragmentKey, FragmentState>`: packets in pieces.
     pub const FRAGMENTS: &str = "FRAGMENTS";
-    /// `ArrayOfMaps<Array<u32>>`: service ring index → ring of backend identifiers.
+    /// `ArrayOfMaps<Array<SlotPair>>`: service ring index → ring of backend identifiers.
     pub const RINGS: &str = "RINGS";
     /// `Array<Backend>` (memory-mappable), by backend identifier.
     pub const BACKENDS: &str = "BACKENDS";

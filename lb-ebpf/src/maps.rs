@@ -22,7 +22,7 @@ use aya_ebpf::{
 use lb_common::{
     Address, Backend, BackendCounters, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState,
     Interface, Lease, Mac, NatReply, NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey,
-    ServiceKey6, Settings, Stage, Tag, Trace, Variant, Verdict, Vip, VlanKey, limits, ownership,
+    ServiceKey6, Settings, SlotPair, Stage, Tag, Trace, Variant, Verdict, Vip, VlanKey, limits, ownership,
 };
 
 use crate::{
@@ -37,7 +37,7 @@ use crate::{
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
 const GROWING: usize = BPF_F_NO_PREALLOC as usize;
 /// One slot only: this is the pattern; user space brings rings of any length.
-type Ring = Array<u32, 1, { (BPF_F_MMAPABLE | BPF_F_INNER_MAP) as usize }>;
+type Ring = Array<SlotPair, 1, { (BPF_F_MMAPABLE | BPF_F_INNER_MAP) as usize }>;
 
 #[btf_map]
 static VIPS: HashMap<Be32, Vip, { limits::VIPS as usize }, GROWING> = HashMap::new();
@@ -389,7 +389,7 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
 
     #[inline(always)]
     fn slot(&self, ring: u32, slot: u32) -> Option<u32> {
-        RINGS.get_value(ring, &slot).copied()
+        RINGS.get_value(ring, &(slot / 2)).map(|pair| pair.slot(slot))
     }
 
     #[inline(always)]

@@ -16,8 +16,8 @@ use aya::{
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Device, FragmentKey, FragmentState, Interface, Lease, NatReply,
-    NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Settings, Trace, Vip, VlanKey,
-    names,
+    NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Settings, SlotPair, Trace, Vip,
+    VlanKey, names,
 };
 
 use super::{
@@ -164,19 +164,19 @@ impl Maps {
 
 /// Makes an inner map and fills it by memory mapping: one system call instead of one per slot.
 fn ring(name: &'static str, slots: &[u32]) -> Result<MapData, DataplaneError> {
-    let length = u32::try_from(slots.len()).map_err(failed(name, "create ring of", slots.len()))?;
-    let word = size_of::<u32>() as u32;
-    let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_ARRAY as u32, word, word, length, RING_FLAGS);
+    let pairs = slots.chunks(2).map(|pair| SlotPair::new(pair[0], pair.get(1).copied().unwrap_or(0)));
+    let length = u32::try_from(pairs.len()).map_err(failed(name, "create ring of", slots.len()))?;
+    let (key, value) = (size_of::<u32>() as u32, size_of::<SlotPair>() as u32);
+    let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_ARRAY as u32, key, value, length, RING_FLAGS);
     let data =
-        MapData::create(definition, "lb_ring", None).map_err(failed(name, "create ring of", length))?;
-    let mapped = Mapped::new(data.fd().as_fd(), length, size_of::<u32>()).map_err(failed(
+        MapData::create(definition, "lb_ring", None).map_err(failed(name, "create ring of", slots.len()))?;
+    let mapped = Mapped::new(data.fd().as_fd(), length, size_of::<SlotPair>()).map_err(failed(
         name,
         "map ring of",
-        length,
+        slots.len(),
     ))?;
-    for (word, &slot) in mapped.words().iter().zip(slots) {
-        // A slot is the first four bytes of its word: the low half on the little-endian machines we run on.
-        word.store(u64::from(slot), Ordering::Relaxed);
+    for (word, pair) in mapped.words().iter().zip(pairs) {
+        word.store(pair.0, Ordering::Relaxed);
     }
     Ok(data)
 }
