@@ -11,7 +11,9 @@ use std::{
 
 use common::{
     SOON, lb_with,
-    networks::{DIRECTOR, WEB_1, WEB_2, backend, inner_node, tunnel_end, two_networks, with_v6},
+    networks::{
+        DIRECTOR, WEB_1, WEB_2, backend, inner_node, tunnel_end, two_networks, wait_for_daemons, with_v6,
+    },
     shipped, start,
 };
 use xtask::lab::{
@@ -183,11 +185,7 @@ fn tunnels(name: &str, mode: &str, overhead: u32) {
     let nodes = [tunnel_end("web-1", WEB_1, xdp), tunnel_end("web-2", WEB_2, xdp)];
     let config = with_v6(&(head.to_owned() + &backends), &backends);
     let lab = start(&behind_router(two_networks(name, xdp, &config, nodes)));
-    // The verifier takes its time, three times here.
-    wait_until("the daemons answer", 5 * SOON, || {
-        ["node-a", "web-1", "web-2"].iter().all(|name| node(&lab, name).status().is_ok()).then_some(())
-    })
-    .unwrap_or_else(|error| panic!("{error}\n{}", lab.log_tails(20)));
+    wait_for_daemons(&lab);
     narrow(&lab);
 
     // What the client sends is as long as its own network takes, until it is told.

@@ -6,7 +6,9 @@ use std::{net::IpAddr, time::Duration};
 
 use common::{
     SOON, lb_with,
-    networks::{DIRECTOR, WEB_1, WEB_2, backend, inner_node, tunnel_end, two_networks, with_v6},
+    networks::{
+        DIRECTOR, WEB_1, WEB_2, backend, inner_node, tunnel_end, two_networks, wait_for_daemons, with_v6,
+    },
     shipped, start, watch,
 };
 use xtask::lab::{Lab, LabSpec, NODE_A, NODE_B, NODE_HEADER, Node, VIP, XdpMode, v6, wait_until, with_xdp};
@@ -130,6 +132,7 @@ fn tunnels(name: &str, mode: &str, xdp: XdpMode) {
     let nodes = [tunnel_end("web-1", WEB_1, xdp), tunnel_end("web-2", WEB_2, xdp)];
     let config = with_v6(&(head.to_owned() + &backends), &backends);
     let lab = start(&two_networks(name, xdp, &config, nodes));
+    wait_for_daemons(&lab);
     for vip in [IpAddr::V4(VIP), IpAddr::V6(v6(VIP))] {
         served_by(&lab, vip, &["web-1", "web-2"]);
     }

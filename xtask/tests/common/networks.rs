@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use xtask::lab::{CLIENT, LabSpec, Link, NODE_A, NodeSpec, VIP, XdpMode, v6, with_xdp};
+use xtask::lab::{CLIENT, Lab, LabSpec, Link, NODE_A, NodeSpec, VIP, XdpMode, v6, wait_until, with_xdp};
 
-use super::lb_with;
+use super::{SOON, lb_with};
 
 /// `config` with an IPv6 VIP beside the IPv4 one, and a service there like the first one, its backends given.
 pub(crate) fn with_v6(config: &str, backends: &str) -> String {
@@ -80,4 +80,13 @@ pub(crate) fn tunnel_end(name: &str, address: [u8; 4], xdp: XdpMode) -> NodeSpec
     let outside = Link { segment: "lan".to_owned(), prefix: 16, ..inside("eth1", [172, 20, 0, last]) };
     node.links.push(outside);
     NodeSpec { daemon: lb_with(config), default_route: None, ..node }
+}
+
+/// Waits until the director and both tunnel ends answer: the verifier takes its time, three times at once.
+pub(crate) fn wait_for_daemons(lab: &Lab) {
+    let answers = |name: &&str| lab.node(name).is_ok_and(|node| node.status().is_ok());
+    wait_until("the daemons answer", 5 * SOON, || {
+        ["node-a", "web-1", "web-2"].iter().all(answers).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", lab.log_tails(20)));
 }
