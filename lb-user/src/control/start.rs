@@ -1,6 +1,9 @@
 //! Building the control task with its edges, in the order that leaves nothing behind when a step fails.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use nix::unistd::Uid;
 use tokio::{
@@ -16,7 +19,7 @@ use super::{
 use crate::{
     api::{Server, ServerError},
     config::{self, ConfigErrors, HostFacts, PacketLog, Parsed},
-    dataplane::{DataplaneError, LoadOptions, XdpDataplane, spawn_packet_log},
+    dataplane::{DataplaneError, LoadOptions, Program, XdpDataplane, spawn_packet_log},
     health::Checker,
     net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
     node_lock::{NodeLock, NodeLockError},
@@ -114,7 +117,19 @@ fn build(
 ) -> Result<(Controller, Inputs), RunError> {
     let config::Daemon { pin_dir, packet_log, .. } = parsed.config.daemon.clone();
     let backends = room_for_backends(&parsed.config);
-    let options = LoadOptions { packet_log, backends, explain: true, ..LoadOptions::new(pin_dir) };
+    let modes = &parsed.config.interfaces;
+    let choices = parsed.config.attached_interfaces().into_iter().map(|name| {
+        let name = world.carrier(name);
+        Program::first_choice(name, modes.get(name).map(|settings| settings.xdp).unwrap_or_default())
+    });
+    let programs: BTreeSet<Program> = choices.collect();
+    let options = LoadOptions {
+        packet_log,
+        backends,
+        programs: programs.into_iter().collect(),
+        explain: true,
+        ..LoadOptions::new(pin_dir)
+    };
     let mut dataplane = XdpDataplane::load(options)?;
     if packet_log != PacketLog::Off {
         spawn_packet_log(&mut dataplane)?;

@@ -17,12 +17,12 @@ use lb_common::Variant;
 use super::{
     Attachment, DataplaneError, driver,
     link::{Link, LinkState},
-    stages,
+    loading, stages,
 };
 use crate::config::XdpMode;
 
 /// What can be attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
     /// For the driver.
     Native,
@@ -59,9 +59,18 @@ impl Program {
         }
     }
 
-    /// The loaded program.
+    /// The program, loaded if it has not been needed until now.
     pub(super) fn of(self, ebpf: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
+        if stages::program(ebpf, self.name())?.fd().is_err() {
+            loading::load(ebpf, &[self])?;
+        }
         stages::program(ebpf, self.name())
+    }
+
+    /// What is tried first on an interface.
+    pub fn first_choice(interface: &str, mode: XdpMode) -> Self {
+        // Invariant: no plan is empty.
+        Plan::new(interface, mode).programs[0]
     }
 }
 

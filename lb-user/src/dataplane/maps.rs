@@ -212,6 +212,8 @@ pub(super) struct Words {
     /// Words of one element.
     stride: usize,
     memory: Mapped,
+    /// Its descriptor stands in programs that are not loaded yet.
+    _map: MapData,
 }
 
 impl Words {
@@ -221,7 +223,7 @@ impl Words {
         let elements = data.info().map_err(failed(name, "inspect", ""))?.max_entries();
         let memory =
             Mapped::new(data.fd().as_fd(), elements, size_of::<T>()).map_err(failed(name, "map", ""))?;
-        Ok(Self { name, stride: size_of::<T>().div_ceil(size_of::<u64>()), memory })
+        Ok(Self { name, stride: size_of::<T>().div_ceil(size_of::<u64>()), memory, _map: data })
     }
 
     /// Writes one byte of one element in one store.

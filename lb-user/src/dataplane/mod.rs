@@ -18,6 +18,7 @@ mod driver;
 mod explain;
 mod flows;
 mod link;
+mod loading;
 mod log;
 mod mapped;
 mod maps;

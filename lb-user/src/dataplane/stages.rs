@@ -21,16 +21,13 @@ use super::{
     xdp::load_error,
 };
 
-/// Enters the rare stages of every variant, which are loaded, in `STAGES`.
-pub(super) fn enter(ebpf: &mut Ebpf) -> Result<(), DataplaneError> {
-    for &variant in Variant::ALL {
-        for &stage in Stage::ALL {
-            let program = program(ebpf, stage.program(variant))?;
-            let fd =
-                program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| load_error(error.into()))?;
-            let slot = Stage::slot(stage as u32, variant);
-            array(ebpf)?.set(slot, &fd, 0).map_err(failed(names::STAGES, "insert", slot))?;
-        }
+/// Enters the rare stages of a variant, which are loaded, in `STAGES`.
+pub(super) fn enter(ebpf: &mut Ebpf, variant: Variant) -> Result<(), DataplaneError> {
+    for &stage in Stage::ALL {
+        let program = program(ebpf, stage.program(variant))?;
+        let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| load_error(error.into()))?;
+        let slot = Stage::slot(stage as u32, variant);
+        array(ebpf)?.set(slot, &fd, 0).map_err(failed(names::STAGES, "insert", slot))?;
     }
     Ok(())
 }

@@ -1,27 +1,20 @@
 //! The data plane of the kernel, by aya.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    panic::resume_unwind,
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
-use aya::{
-    Ebpf, EbpfLoader,
-    programs::{ProgramError, Xdp},
-};
+use aya::{Ebpf, EbpfLoader};
 use lb_common::{
     Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Lease, Mac, NatReply,
     NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, Settings, Tag, Verdict, Vip, limits, names,
 };
-use tracing::warn;
 
 use super::{
     Attachment, Dataplane, DataplaneError, Explained, FlowCursor, attach,
     attach::Program,
     link::LinkState,
+    loading,
     maps::{Maps, failed, on_every_cpu},
-    rights, runner, stages,
+    rights, runner,
 };
 use crate::config::{PacketLog, XdpMode};
 
@@ -35,6 +28,8 @@ pub struct LoadOptions {
     pub pin_dir: PathBuf,
     /// How much the program logs about packets.
     pub packet_log: PacketLog,
+    /// What to load at once, each with its rare stages; any other is loaded when it is first needed.
+    pub programs: Vec<Program>,
     /// Load the program that explains too. Where it does not load, the others do their work without it.
     pub explain: bool,
     /// Room for backends of all services together, number 0 included; their counters take 32 bytes each on
@@ -52,6 +47,7 @@ impl LoadOptions {
         Self {
             pin_dir: pin_dir.into(),
             packet_log: PacketLog::Off,
+            programs: vec![Program::Native, Program::Generic],
             explain: false,
             backends: limits::BACKENDS,
             services: limits::SERVICES,
@@ -76,7 +72,7 @@ pub struct XdpDataplane {
 }
 
 impl XdpDataplane {
-    /// Loads all programs with fresh maps. Nothing that runs is disturbed.
+    /// Loads programs with fresh maps. Nothing that runs is disturbed.
     pub fn load(options: LoadOptions) -> Result<Self, DataplaneError> {
         rights::check("loading the XDP program")?;
         let level = log_level(options.packet_log);
@@ -93,8 +89,7 @@ impl XdpDataplane {
             .map_max_entries(names::FLOWS, options.flows)
             .load(OBJECT)
             .map_err(|error| load_error(error.into()))?;
-        let explain = load_programs(&mut ebpf, options.explain)?;
-        stages::enter(&mut ebpf)?;
+        let explain = loading::load_with_explain(&mut ebpf, &options.programs, options.explain)?;
         let maps = Maps::take(&mut ebpf)?;
         Ok(Self {
             ebpf,
@@ -162,48 +157,6 @@ impl XdpDataplane {
 pub(super) enum ServiceName {
     One(ServiceKey6),
     Range(RangeKey, u8),
-}
-
-/// Loads the programs side by side: the verifier takes some hundred milliseconds for each. Returns whether the program that
-/// explains is loaded, or why not.
-fn load_programs(ebpf: &mut Ebpf, explain: bool) -> Result<Result<(), String>, DataplaneError> {
-    let mut results: BTreeMap<&str, Result<(), DataplaneError>> = std::thread::scope(|scope| {
-        let wanted = ebpf.programs_mut().filter_map(|(name, program)| match program {
-            aya::programs::Program::Xdp(program) if explain || name != names::PROGRAM_EXPLAIN => {
-                Some((name, scope.spawn(|| load_patiently(program))))
-            }
-            _ => None,
-        });
-        let threads: Vec<_> = wanted.collect();
-        threads
-            .into_iter()
-            .map(|(name, thread)| (name, thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
-            .collect()
-    });
-    let explain = results.remove(names::PROGRAM_EXPLAIN);
-    results.into_values().collect::<Result<(), DataplaneError>>()?;
-    Ok(match explain {
-        Some(result) => result.map_err(|error| {
-            let text = error.to_string();
-            warn!("`lb explain` will not work, everything else does: {text}");
-            text
-        }),
-        None => Err("it was not asked for when lb started".to_owned()),
-    })
-}
-
-/// Loads a program. The verifier gives up with EAGAIN when a signal arrives while it works, whatever becomes of the
-/// signal.
-fn load_patiently(program: &mut Xdp) -> Result<(), DataplaneError> {
-    const ATTEMPTS: usize = 5;
-    for _ in 1..ATTEMPTS {
-        match program.load() {
-            Err(ProgramError::LoadError { io_error, .. })
-                if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
-            result => return result.map_err(|error| load_error(readable(error))),
-        }
-    }
-    program.load().map_err(|error| load_error(readable(error)))
 }
 
 /// What became of a test packet.
@@ -443,19 +396,4 @@ pub(super) fn load_error(source: Box<dyn std::error::Error + Send + Sync>) -> Da
     let release = nix::sys::utsname::uname()
         .map_or_else(|_| "unknown".into(), |name| name.release().to_string_lossy().into_owned());
     DataplaneError::Load { release, source }
-}
-
-/// Says what the kernel lacks, as far as its answer tells.
-fn readable(error: ProgramError) -> Box<dyn std::error::Error + Send + Sync> {
-    let ProgramError::LoadError { io_error, .. } = &error else { return error.into() };
-    // Not `ErrorKind::PermissionDenied`: that is EACCES too, the verifier's word for "I don't believe this".
-    if io_error.raw_os_error() == Some(libc::EPERM) {
-        return format!(
-            "the kernel refuses ({io_error}): in a container or user namespace the capabilities must be those of the \
-             host; a kernel before 5.11 also wants a larger RLIMIT_MEMLOCK"
-        )
-        .into();
-    }
-    format!("lb needs Linux 5.18 or later, built with CONFIG_BPF_SYSCALL and CONFIG_DEBUG_INFO_BTF: {error}")
-        .into()
 }
