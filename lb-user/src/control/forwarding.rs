@@ -1,4 +1,5 @@
-//! The reconciler of the data plane: brings the maps from what was applied to what is desired.
+//! The reconciler of the data plane: brings the maps from what was applied to what is desired. What a service's ring is made
+//! of is here, the rings themselves are in [`super::rings`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,16 +9,17 @@ use std::{
 
 use lb_common::{
     Address, Backend, BackendCounters, Be16, Device, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL,
-    MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, UNSETTLED, Vip, limits,
+    MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, Service, Vip, limits,
 };
 
 use super::{
     desired::{Condition, Desired, DesiredService, DesiredVip, Left, Outer, ServiceId},
     flows::Memory,
     identifiers::Identifiers,
+    rings::delete_service,
 };
 use crate::{
-    balance::{Member, MemberKey, Ring, Slots},
+    balance::{Member, MemberKey, Slots},
     config::Mode,
     dataplane::{Dataplane, DataplaneError},
     time::Timestamp,
@@ -87,7 +89,7 @@ pub(super) struct AppliedService {
     pub(super) slots: Option<Slots>,
     /// Every backend's health has been known once. Until then the ring is still being put together, and slots change
     /// hands at once: the connections that may be there belong to the finished ring, as every other node has it.
-    complete: bool,
+    pub(super) complete: bool,
     pub(super) flow_timeout: Duration,
 }
 
@@ -105,7 +107,7 @@ pub(super) struct Forwarding {
     backend_ids: Identifiers,
     /// How many backend identifiers there are.
     room: u32,
-    ring_ids: Identifiers,
+    pub(super) ring_ids: Identifiers,
     /// Identifiers whose counters still count for a service.
     retired: BTreeMap<u32, ServiceId>,
     /// Counts of identifiers that were recycled.
@@ -155,11 +157,14 @@ impl Forwarding {
         self.interfaces(dataplane, &desired.interfaces, &mut errors);
         self.devices(dataplane, &desired.devices, &mut errors);
         self.directors(dataplane, &desired.directors, &mut errors);
-        for (key, service) in &desired.services {
+        let (known, new): (Vec<_>, Vec<_>) =
+            desired.services.iter().partition(|(key, _)| self.services.contains_key(key));
+        for (key, service) in known {
             if let Err(error) = self.service(dataplane, *key, service, now) {
                 errors.push(error);
             }
         }
+        self.new_services(dataplane, &new, now, &mut errors);
         self.follow_left(dataplane, &desired.left, &mut errors);
         self.vips(dataplane, &desired.vips, &mut errors);
         let gone: Vec<ServiceId> =
@@ -410,6 +415,18 @@ impl Forwarding {
         desired: &DesiredService,
         now: Timestamp,
     ) -> Result<(), ForwardingError> {
+        let (source, flags) = self.members(dataplane, key, desired, now)?;
+        self.ring_and_service(dataplane, key, source, desired, flags, now)
+    }
+
+    /// Writes the backends of a service. Returns what its ring is built from, and the service's flags.
+    pub(super) fn members(
+        &mut self,
+        dataplane: &mut dyn Dataplane,
+        key: ServiceId,
+        desired: &DesiredService,
+        now: Timestamp,
+    ) -> Result<(RingSource, u32), ForwardingError> {
         let mut source = RingSource { size: desired.ring_size, members: Vec::new() };
         let mut kept = BTreeSet::new();
         for ((address, port), backend) in &desired.backends {
@@ -435,7 +452,7 @@ impl Forwarding {
                 flags |= Service::HAS_LOCAL;
             }
         }
-        self.ring_and_service(dataplane, key, source, desired, flags, now)
+        Ok((source, flags))
     }
 
     /// Keeps the way to backends that left: they have connections.
@@ -546,80 +563,6 @@ impl Forwarding {
         Ok(())
     }
 
-    fn ring_and_service(
-        &mut self,
-        dataplane: &mut dyn Dataplane,
-        key: ServiceId,
-        source: RingSource,
-        desired: &DesiredService,
-        flags: u32,
-        now: Timestamp,
-    ) -> Result<(), ForwardingError> {
-        let failed = self.failed_of(key);
-        let applied = self.services.get(&key);
-        // A ring index keeps its size for as long as a service names it. Slots of another size have nothing in common.
-        let keeps_ring = applied.is_some_and(|applied| applied.source.size == source.size);
-        let slots = match applied {
-            Some(applied) if keeps_ring => match &applied.slots {
-                // The same members and nothing to take back: the slots stay as they are.
-                known
-                    if applied.source == source
-                        && known.as_ref().is_none_or(|slots| !slots.previous_is_any(&failed)) =>
-                {
-                    None
-                }
-                _ if !applied.complete => Some(Slots::settled(ring_slots(&source))),
-                known => {
-                    let old = known.clone().unwrap_or_else(|| Slots::settled(ring_slots(&applied.source)));
-                    Some(old.change(ring_slots(&source), &failed, now, desired.learning_window))
-                }
-            },
-            _ => Some(Slots::settled(ring_slots(&source))),
-        };
-        let kept = applied.filter(|_| keeps_ring).map(|applied| (applied.value.ring, applied.value.previous));
-        let (ring, previous) = kept.map_or_else(|| self.two_rings(), Ok)?;
-        let applied = self.services.get(&key);
-        let unsettled = match (&slots, applied) {
-            (Some(slots), _) => slots.unsettled() > 0,
-            (None, Some(applied)) => applied.slots.is_some(),
-            (None, None) => false,
-        };
-        let ring_size = if source.members.is_empty() && !unsettled { 0 } else { source.size };
-        let value = Service { ring, ring_size, lease: desired.lease, flags, previous, ..Service::default() };
-        let mut written = slots.as_ref().map_or(Ok(()), |slots| put_slots(dataplane, &value, slots));
-        if written.is_ok() && applied.is_none_or(|applied| applied.value != value) {
-            written = put_service(dataplane, key, value, applied.map(|applied| applied.value));
-        }
-        if let Err(error) = written {
-            if !keeps_ring {
-                self.ring_ids.recycle(ring);
-                self.ring_ids.recycle(previous);
-            }
-            return Err(error.into());
-        }
-        let old = self.services.remove(&key);
-        if let Some(old) = old.as_ref().filter(|old| old.value.ring != ring) {
-            self.ring_ids.release(old.value.ring, now);
-            self.ring_ids.release(old.value.previous, now);
-        }
-        let changed = slots.is_some();
-        let was_complete = keeps_ring && old.as_ref().is_some_and(|old| old.complete);
-        let slots = match slots {
-            Some(slots) => Some(slots).filter(|slots| slots.unsettled() > 0),
-            None => old.and_then(|old| old.slots),
-        };
-        if slots.is_some() {
-            self.memory.begin(now);
-        }
-        if changed {
-            self.names_changed(key, now);
-        }
-        let complete = was_complete || desired.backends.values().all(|b| b.condition != Condition::Checking);
-        let flow_timeout = desired.flow_timeout;
-        self.services.insert(key, AppliedService { value, source, slots, complete, flow_timeout });
-        Ok(())
-    }
-
     /// The slots of a service name other backends than before: whoever left may have been named until now.
     pub(super) fn names_changed(&mut self, service: ServiceId, now: Timestamp) {
         for (_, backend) in self.backends_of_mut(service) {
@@ -627,19 +570,8 @@ impl Forwarding {
         }
     }
 
-    /// Indexes for a service's ring and for the ring of its previous backends.
-    fn two_rings(&mut self) -> Result<(u32, u32), ForwardingError> {
-        let full = ForwardingError::Full { what: "rings", limit: limits::RINGS };
-        let Some(ring) = self.ring_ids.allocate() else { return Err(full) };
-        let Some(previous) = self.ring_ids.allocate() else {
-            self.ring_ids.recycle(ring);
-            return Err(full);
-        };
-        Ok((ring, previous))
-    }
-
     /// The identifiers of a service's failed backends.
-    fn failed_of(&mut self, service: ServiceId) -> BTreeSet<u32> {
+    pub(super) fn failed_of(&mut self, service: ServiceId) -> BTreeSet<u32> {
         self.backends_of_mut(service).filter(|(_, b)| b.failed.is_some()).map(|(_, b)| b.id).collect()
     }
 
@@ -694,24 +626,6 @@ impl Forwarding {
     }
 }
 
-/// Writes a service's slots. The previous backends go first: a slot says that it is unsettled only once its previous
-/// backend can be read. They say nothing new about slots that were unsettled before, so that a packet that meets the new
-/// previous backends with the old ring is steered as the old state or the new one would have it.
-pub(super) fn put_slots(
-    dataplane: &mut dyn Dataplane,
-    value: &Service,
-    slots: &Slots,
-) -> Result<(), DataplaneError> {
-    if slots.unsettled() > 0 {
-        dataplane.put_ring(value.previous, &slots.previous())?;
-    }
-    dataplane.put_ring(value.ring, &slots.marked(|id| id | UNSETTLED))
-}
-
-fn ring_slots(source: &RingSource) -> Vec<u32> {
-    Ring::build(&source.members, source.size).ids(&source.members)
-}
-
 fn nat_reply_key(key: BackendKey) -> NatReplyKey6 {
     NatReplyKey6 {
         address: key.address.into(),
@@ -741,56 +655,6 @@ fn mode_number(mode: Mode) -> u8 {
 pub(super) fn mode_of(number: u8) -> Option<Mode> {
     let all = [Mode::Local, Mode::Dr, Mode::Ipip, Mode::Gue, Mode::Nat];
     all.into_iter().find(|mode| mode_number(*mode) == number)
-}
-
-/// Writes what leads to a service: one entry, or one for each block of its ports. After a failure everything leads
-/// where it led `before`.
-fn put_service(
-    dataplane: &mut dyn Dataplane,
-    id: ServiceId,
-    service: Service,
-    before: Option<Service>,
-) -> Result<(), DataplaneError> {
-    if id.ports.one().is_some() {
-        return dataplane.put_service(service_key(id), service);
-    }
-    let blocks = blocks(id);
-    for (written, (key, bits)) in blocks.iter().enumerate() {
-        let Err(error) = dataplane.put_service_range(*key, *bits, service) else { continue };
-        for (key, bits) in &blocks[..written] {
-            // A second failure changes nothing: the next run writes all of them again.
-            let _ = match before {
-                Some(before) => dataplane.put_service_range(*key, *bits, before),
-                None => dataplane.delete_service_range(*key, *bits),
-            };
-        }
-        return Err(error);
-    }
-    Ok(())
-}
-
-fn delete_service(dataplane: &mut dyn Dataplane, id: ServiceId) -> Result<(), DataplaneError> {
-    if id.ports.one().is_some() {
-        return dataplane.delete_service(service_key(id));
-    }
-    blocks(id).into_iter().try_for_each(|(key, bits)| dataplane.delete_service_range(key, bits))
-}
-
-/// The key of a service of one port.
-fn service_key(id: ServiceId) -> ServiceKey6 {
-    let (port, _) = id.ports.bounds();
-    ServiceKey6 { address: id.vip.into(), port: Be16::new(port), protocol: id.protocol.number(), reserved: 0 }
-}
-
-/// The keys of a service of several ports, each with the number of port bits that are compared.
-fn blocks(id: ServiceId) -> Vec<(RangeKey, u8)> {
-    let key = |port| RangeKey {
-        address: id.vip.into(),
-        protocol: id.protocol.number(),
-        reserved: 0,
-        port: Be16::new(port),
-    };
-    id.ports.prefixes().into_iter().map(|(port, bits)| (key(port), bits)).collect()
 }
 
 fn add(sum: &mut BackendCounters, more: BackendCounters) {

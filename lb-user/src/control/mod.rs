@@ -18,6 +18,7 @@ mod health;
 mod identifiers;
 mod protocol;
 mod reload;
+mod rings;
 mod router;
 #[cfg(feature = "bench")]
 pub(crate) mod scale;

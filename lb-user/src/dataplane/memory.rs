@@ -153,6 +153,10 @@ impl Dataplane for MemoryDataplane {
         Ok(())
     }
 
+    fn put_rings(&mut self, rings: &[(u32, &[u32])]) -> Result<(), DataplaneError> {
+        rings.iter().try_for_each(|(index, slots)| self.put_ring(*index, slots))
+    }
+
     fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError> {
         self.record(Operation::DeleteRing(index))?;
         self.rings.remove(&index);

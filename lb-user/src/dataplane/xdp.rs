@@ -114,11 +114,6 @@ impl XdpDataplane {
         runner::run(program.of(&mut self.ebpf)?, frame, None).map_err(|error| load_error(error.into()))
     }
 
-    /// Replaces rings as [`Dataplane::put_ring`] does, and waits once for packets under way.
-    pub fn put_rings(&mut self, rings: &[(u32, &[u32])]) -> Result<(), DataplaneError> {
-        self.maps.put_rings(rings)
-    }
-
     /// Says that a service has changed, and whether it has a local backend.
     fn note_service(&mut self, name: ServiceName, service: Service) -> Result<(), DataplaneError> {
         if service.flags & Service::HAS_LOCAL != 0 {
@@ -220,6 +215,10 @@ impl Dataplane for XdpDataplane {
 
     fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError> {
         self.maps.put_rings(&[(index, slots)])
+    }
+
+    fn put_rings(&mut self, rings: &[(u32, &[u32])]) -> Result<(), DataplaneError> {
+        self.maps.put_rings(rings)
     }
 
     fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError> {
