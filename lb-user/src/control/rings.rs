@@ -45,7 +45,9 @@ impl Forwarding {
             let rings: Vec<(u32, &[u32])> =
                 all.iter().map(|new| (new.value.ring, new.slots.as_slice())).collect();
             if let Err(error) = dataplane.put_rings(&rings) {
-                all.iter().for_each(|new| self.give_back(&new.value));
+                for new in &all {
+                    self.give_back(&new.value);
+                }
                 errors.push(error.into());
                 continue;
             }
