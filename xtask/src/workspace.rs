@@ -48,12 +48,13 @@ pub fn build_lb(profile: Profile) -> Result<PathBuf, Error> {
     build("lb", if profile == Profile::Release { &["--release"] } else { &[] })
 }
 
-/// Builds the program that measures, likewise. Quickly: what it measures runs in the kernel.
+/// Builds the program that measures, likewise.
 ///
 /// # Errors
 /// As for [`build_lb`].
-pub fn build_bench() -> Result<PathBuf, Error> {
-    build("lb-bench", &["--features", "bench"])
+pub fn build_bench(profile: Profile) -> Result<PathBuf, Error> {
+    let release: &[&str] = if profile == Profile::Release { &["--release"] } else { &[] };
+    build("lb-bench", &[&["--features", "bench"], release].concat())
 }
 
 fn build(binary: &'static str, options: &[&str]) -> Result<PathBuf, Error> {

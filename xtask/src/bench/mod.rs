@@ -10,7 +10,7 @@ use crate::{
     privilege::Privilege,
     process,
     setup::{self, Level},
-    workspace,
+    workspace::{self, Profile},
 };
 
 /// `cargo xtask bench`.
@@ -43,9 +43,10 @@ struct Passed {
 /// # Errors
 /// The program does not build, there is no way to root's rights, or it fails to start.
 pub fn execute(options: &Options) -> Result<ExitCode, Error> {
-    let (what, passed) = match &options.what {
-        What::Packet(passed) => ("packet", passed),
-        What::Scale(passed) => ("scale", passed),
+    let (what, passed, profile) = match &options.what {
+        // What it measures runs in the kernel.
+        What::Packet(passed) => ("packet", passed, Profile::Debug),
+        What::Scale(passed) => ("scale", passed, Profile::Release),
     };
     setup::ensure(Level::Build)?;
     let privilege = Privilege::detect();
@@ -55,7 +56,7 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
             remedies: vec!["run this as root".to_owned()],
         });
     }
-    let bench = workspace::build_bench()?;
+    let bench = workspace::build_bench(profile)?;
     privilege.acquire()?;
     let mut command = privilege.command(&bench.to_string_lossy());
     command.arg(what).args(passed.json.then_some("--json")).args(&passed.more);
