@@ -37,7 +37,10 @@ use crate::{
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
 const GROWING: usize = BPF_F_NO_PREALLOC as usize;
 /// One slot only: this is the pattern; user space brings rings of any length.
-type Ring = Array<SlotPair, 1, { (BPF_F_MMAPABLE | BPF_F_INNER_MAP) as usize }>;
+///
+/// Its elements are [`SlotPair`]s, and called integers: before Linux 6.2 the kernel takes a map without type information, as
+/// those of user space are, for another kind than a pattern of structures.
+type Ring = Array<u64, 1, { (BPF_F_MMAPABLE | BPF_F_INNER_MAP) as usize }>;
 
 #[btf_map]
 static VIPS: HashMap<Be32, Vip, { limits::VIPS as usize }, GROWING> = HashMap::new();
@@ -389,7 +392,7 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
 
     #[inline(always)]
     fn slot(&self, ring: u32, slot: u32) -> Option<u32> {
-        RINGS.get_value(ring, &(slot / 2)).map(|pair| pair.slot(slot))
+        RINGS.get_value(ring, &(slot / 2)).map(|pair| SlotPair(*pair).slot(slot))
     }
 
     #[inline(always)]
