@@ -28,8 +28,7 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
     let decision = match backend.mode() {
         MODE_LOCAL => Verdict::Local.into(),
         MODE_DR => {
-            let hop = Hop::resolve(kernel, backend.next_hop())?;
-            require_ttl(segment.ip)?;
+            let hop = Hop::to_backend(kernel, backend, segment.ip)?;
             if hop.is_too_long(bytes) {
                 return Ok(Decision::go_on_in(Stage::TooBig));
             }
@@ -41,8 +40,7 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
             Decision { verdict: Verdict::Dr, egress: hop.egress }
         }
         MODE_NAT => {
-            let hop = Hop::resolve(kernel, backend.next_hop())?;
-            require_ttl(segment.ip)?;
+            let hop = Hop::to_backend(kernel, backend, segment.ip)?;
             if !GENERIC && hop.is_too_long(bytes) {
                 return Ok(Decision::go_on_in(Stage::TooBig));
             }
@@ -59,8 +57,7 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
             }
         }
         MODE_IPIP | MODE_GUE => {
-            let hop = Hop::resolve(kernel, backend.next_hop())?;
-            require_ttl(segment.ip)?;
+            let hop = Hop::to_backend(kernel, backend, segment.ip)?;
             if segment.ip.packet_length() > longest::<GENERIC>(backend, &hop) {
                 return Ok(Decision::go_on_in(Stage::TooBig));
             }
@@ -125,6 +122,18 @@ impl Hop {
         Ok(Self { destination: next_hop.mac(), source: interface.mac, egress, mtu: interface.mtu })
     }
 
+    /// The same for a packet that is going to make that hop.
+    #[inline(always)]
+    pub(crate) fn to_backend<K: Kernel, I: Ip>(
+        kernel: &K,
+        backend: BackendEntry<'_>,
+        ip: I,
+    ) -> Result<Self, Verdict> {
+        let hop = Self::resolve(kernel, backend.next_hop())?;
+        require_ttl(ip)?;
+        Ok(hop)
+    }
+
     /// The next station on the way the routing table says.
     #[inline(always)]
     pub(crate) fn by_route<K: Kernel>(kernel: &K, question: &Question) -> Result<Self, Verdict> {
@@ -162,8 +171,8 @@ impl Hop {
         self.egress.way != Way::Back && bytes > ETHERNET + u32::from(self.mtu)
     }
 
-    /// Sends a packet of a frame of `bytes` bytes on whose addresses lead to its next station anyway. What generic mode cannot redirect, the
-    /// stack forwards by them; it also counts the hop.
+    /// Sends a packet of a frame of `bytes` bytes on whose addresses lead to its next station anyway. What generic mode
+    /// cannot redirect, the stack forwards by them; it also counts the hop.
     #[inline(always)]
     pub(crate) fn take_or_leave_to_stack<I: Ip, const GENERIC: bool>(
         &self,

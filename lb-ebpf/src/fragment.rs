@@ -183,7 +183,7 @@ impl<I: Pieces> Piece<I> {
         let decision = match backend.mode() {
             MODE_LOCAL => Verdict::Local.into(),
             MODE_DR => {
-                let hop = self.hop(kernel, backend)?;
+                let hop = Hop::to_backend(kernel, backend, ip)?;
                 if hop.is_too_long(bytes) {
                     return Err(Verdict::TooBigDropped);
                 }
@@ -191,7 +191,7 @@ impl<I: Pieces> Piece<I> {
                 Decision { verdict: Verdict::Dr, egress: hop.egress }
             }
             MODE_NAT => {
-                let hop = self.hop(kernel, backend)?;
+                let hop = Hop::to_backend(kernel, backend, ip)?;
                 if !GENERIC && hop.is_too_long(bytes) {
                     return Err(Verdict::TooBigDropped);
                 }
@@ -200,7 +200,7 @@ impl<I: Pieces> Piece<I> {
                 Decision { verdict: Verdict::Nat, egress }
             }
             MODE_IPIP | MODE_GUE => {
-                let hop = self.hop(kernel, backend)?;
+                let hop = Hop::to_backend(kernel, backend, ip)?;
                 if ip.packet_length() > forward::longest::<GENERIC>(backend, &hop) {
                     return Err(Verdict::TooBigDropped);
                 }
@@ -249,13 +249,6 @@ impl<I: Pieces> Piece<I> {
         let bytes = self.start + self.length;
         let egress = hop.take_or_leave_to_stack::<I, GENERIC>(self.ethernet, self.ip, bytes);
         Ok(Decision { verdict: Verdict::NatReply, egress })
-    }
-
-    #[inline(always)]
-    fn hop<K: Kernel>(&self, kernel: &K, backend: BackendEntry<'_>) -> Result<Hop, Verdict> {
-        let hop = Hop::resolve(kernel, backend.next_hop())?;
-        require_ttl(self.ip)?;
-        Ok(hop)
     }
 
     /// Only the first piece has ports, and the checksum.

@@ -153,9 +153,8 @@ impl<I: Quoted> Error<I> {
         kernel: &K,
         backend: BackendEntry<'_>,
     ) -> Result<Hop, Verdict> {
-        let hop = Hop::resolve(kernel, backend.next_hop())?;
         let ip = self.message.ip;
-        require_ttl(ip)?;
+        let hop = Hop::to_backend(kernel, backend, ip)?;
         // Errors are never answered.
         if ip.packet_length() > forward::longest::<GENERIC>(backend, &hop) {
             return Err(Verdict::TooBigDropped);

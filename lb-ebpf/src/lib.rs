@@ -18,8 +18,12 @@ mod extension;
 mod forward;
 mod fragment;
 mod guard;
+#[cfg(target_arch = "bpf")]
+mod helpers;
 mod icmp_error;
 pub mod ip;
+#[cfg(target_arch = "bpf")]
+mod kept;
 pub mod kernel;
 #[cfg(target_arch = "bpf")]
 pub mod maps;

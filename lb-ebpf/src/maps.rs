@@ -1,27 +1,20 @@
 //! The maps (as `lb_common::names` describes them), and [`Kernel`] by them and the kernel's helpers.
 
-use core::mem::offset_of;
-
 use aya_ebpf::{
-    bindings::{
-        BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_FIB_LKUP_RET_FWD_DISABLED,
-        BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, bpf_sock_tuple,
-        xdp_action, xdp_md,
-    },
+    bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, xdp_action, xdp_md},
     btf_maps::{
         Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key,
     },
     helpers::{
-        bpf_check_mtu, bpf_csum_diff, bpf_fib_lookup, bpf_jiffies64, bpf_ktime_get_coarse_ns,
-        bpf_ktime_get_ns, bpf_redirect, bpf_sk_release, bpf_skc_lookup_tcp, bpf_xdp_adjust_head,
-        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+        bpf_check_mtu, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect,
+        bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
     },
     macros::btf_map,
     programs::XdpContext,
 };
 use lb_common::{
-    Address, Backend, BackendCounters, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState,
-    Interface, Lease, Mac, NatReply, NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey,
+    Address, Backend, BackendCounters, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState,
+    Interface, Lease, NatReply, NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey,
     ServiceKey6, Settings, SlotPair, Stage, Tag, Trace, Variant, Verdict, Vip, VlanKey, limits, ownership,
 };
 
@@ -29,8 +22,9 @@ use crate::{
     backend::BackendEntry,
     budget,
     decision::{Egress, Way},
-    kernel::{Kept, Kernel, LONGEST_SUM, Question, Route},
-    packet::{Packet, masked},
+    helpers, kept,
+    kernel::{Kept, Kernel, Question, Route},
+    packet::Packet,
     vlan::Tags,
 };
 
@@ -88,83 +82,10 @@ static NAT_REPLIES6: HashMap<NatReplyKey6, NatReply, { limits::NAT_REPLIES as us
 static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map]
 static STAGES: ProgramArray<{ Stage::SLOTS as usize }> = ProgramArray::new();
-#[btf_map]
-static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
 /// The state of [`budget`].
 #[btf_map]
 static ANSWERS: PerCpuArray<u64, 1> = PerCpuArray::new();
-
-/// What each CPU keeps of `SERVICES` and `SERVICE_RANGES` for itself: an array whose index is computed is found in a
-/// fraction of the time of a hash map's entry.
-#[btf_map]
-static KEPT: PerCpuArray<Entry<ServiceKey>, { KEPT_SERVICES as usize }> = PerCpuArray::new();
-#[btf_map]
-static KEPT6: PerCpuArray<Entry<ServiceKey6>, { KEPT_SERVICES as usize }> = PerCpuArray::new();
-
-/// Services a CPU keeps of each family, a power of two: two that fall into one entry take turns.
-const KEPT_SERVICES: u32 = 256;
-
-/// A service that is kept.
-#[repr(C, align(8))]
-struct Entry<Key> {
-    version: u32,
-    key: Key,
-    service: Service,
-}
-
-impl<Key: Copy + PartialEq> Entry<Key> {
-    /// # Safety
-    ///
-    /// `entry` must be this CPU's element.
-    #[inline(always)]
-    unsafe fn kept(entry: Option<*mut Self>, key: &Key) -> Kept {
-        let version = SETTINGS.get(0).map_or(0, |settings| settings.services_version);
-        let Some(entry) = entry else { return Kept::Nothing(version) };
-        // SAFETY: nothing else on this CPU runs meanwhile.
-        let entry = unsafe { &*entry };
-        if entry.version == version && entry.key == *key {
-            Kept::Fresh(entry.service)
-        } else {
-            Kept::Nothing(version)
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `entry` must be this CPU's element.
-    #[inline(always)]
-    unsafe fn keep(entry: Option<*mut Self>, key: &Key, service: &Service, version: u32) {
-        let Some(entry) = entry else { return };
-        // SAFETY: as above.
-        unsafe {
-            (*entry).version = version;
-            (*entry).key = *key;
-            (*entry).service = *service;
-        }
-    }
-}
-
-/// Where a service is kept.
-#[inline(always)]
-fn place(address: u32, port: Be16, protocol: u8) -> u32 {
-    let number = u64::from(address) | u64::from(port.0) << 32 | u64::from(protocol) << 48;
-    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - KEPT_SERVICES.ilog2())) as u32
-}
-
-#[inline(always)]
-fn place6(key: &ServiceKey6) -> u32 {
-    let [a, b, c, d] = key.address.0;
-    place(a.0 ^ b.0 ^ c.0 ^ d.0, key.port, key.protocol)
-}
-
-/// Where a packet's bytes are summed up: the verifier follows offsets into a map value better than into a packet.
-#[repr(C, align(8))]
-struct Scratch([u8; SCRATCH_LENGTH as usize + 8]);
-
-/// [`LONGEST_SUM`] up to the next power of two: before Linux 6.8 a mask is the one way to tell the verifier that a
-/// length is neither 0 nor too long.
-const SCRATCH_LENGTH: u32 = LONGEST_SUM.next_power_of_two();
 
 /// A decision that waits for the log.
 #[repr(C)]
@@ -313,28 +234,22 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
 
     #[inline(always)]
     fn kept(&self, key: &ServiceKey) -> Kept {
-        let entry = KEPT.get_ptr_mut(place(key.address.0, key.port, key.protocol));
-        // SAFETY: the kernel returned this CPU's element.
-        unsafe { Entry::kept(entry, key) }
+        kept::kept(key, services_version())
     }
 
     #[inline(always)]
     fn keep(&self, key: &ServiceKey, service: &Service, version: u32) {
-        let entry = KEPT.get_ptr_mut(place(key.address.0, key.port, key.protocol));
-        // SAFETY: the kernel returned this CPU's element.
-        unsafe { Entry::keep(entry, key, service, version) }
+        kept::keep(key, service, version);
     }
 
     #[inline(always)]
     fn kept6(&self, key: &ServiceKey6) -> Kept {
-        // SAFETY: the kernel returned this CPU's element.
-        unsafe { Entry::kept(KEPT6.get_ptr_mut(place6(key)), key) }
+        kept::kept6(key, services_version())
     }
 
     #[inline(always)]
     fn keep6(&self, key: &ServiceKey6, service: &Service, version: u32) {
-        // SAFETY: the kernel returned this CPU's element.
-        unsafe { Entry::keep(KEPT6.get_ptr_mut(place6(key)), key, service, version) }
+        kept::keep6(key, service, version);
     }
 
     #[inline(always)]
@@ -437,7 +352,7 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
 
     #[inline(always)]
     fn has_connection(&self, key: &FlowKey) -> bool {
-        has_connection(self.context, key)
+        helpers::has_connection(self.context, key)
     }
 
     #[inline(always)]
@@ -492,12 +407,12 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
 
     #[inline(always)]
     fn route(&self, question: &Question) -> Route {
-        route(self.context, self.logical_ingress(), question)
+        helpers::route(self.context, self.logical_ingress(), question)
     }
 
     #[inline(always)]
     fn sum(&self, offset: u32, length: u32) -> Option<u32> {
-        let sum = sum(self.context, offset, length);
+        let sum = helpers::sum(self.context, offset, length);
         u32::try_from(sum).ok()
     }
 
@@ -560,113 +475,14 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
 }
 
 #[inline(always)]
+fn services_version() -> u32 {
+    SETTINGS.get(0).map_or(0, |settings| settings.services_version)
+}
+
+#[inline(always)]
 fn keep_tags(tags: &Tags) {
     if let Some(kept) = TAGS.get_ptr_mut(0) {
         // SAFETY: the kernel returned this CPU's element; nothing else on this CPU runs meanwhile.
         unsafe { *kept = *tags };
     }
-}
-
-#[inline(always)]
-fn has_connection(context: *mut xdp_md, key: &FlowKey) -> bool {
-    const THIS_NAMESPACE: u64 = u64::MAX;
-    const LISTENS: u32 = 10;
-    /// A `bpf_sock_tuple` of IPv4.
-    #[repr(C)]
-    struct Tuple4(Be32, Be32, Be16, Be16);
-
-    let tuple4;
-    let (tuple, length): (*const bpf_sock_tuple, usize) = match (key.source.v4(), key.destination.v4()) {
-        (Some(source), Some(destination)) => {
-            tuple4 = Tuple4(source, destination, key.source_port, key.destination_port);
-            ((&raw const tuple4).cast(), size_of::<Tuple4>())
-        }
-        // A key of `FLOWS` begins with addresses and ports as a `bpf_sock_tuple` of IPv6 has them.
-        _ => ((&raw const *key).cast(), offset_of!(FlowKey, protocol)),
-    };
-    // SAFETY: the context is the running packet's, the tuple has the given size and is only read. A socket that is found
-    // is read while it is held, and let go.
-    unsafe {
-        let socket = bpf_skc_lookup_tcp(context.cast(), tuple.cast_mut(), length as u32, THIS_NAMESPACE, 0);
-        if socket.is_null() {
-            return false;
-        }
-        let state = (&raw const (*socket).state).read_volatile();
-        bpf_sk_release(socket.cast());
-        state != LISTENS
-    }
-}
-
-#[inline(always)]
-fn route(context: *mut xdp_md, ingress: u32, question: &Question) -> Route {
-    const AF_INET: u8 = 2;
-    const AF_INET6: u8 = 10;
-    // SAFETY: a C structure of integers; all zeros is a value of it.
-    let mut fib: FibLookup = unsafe { core::mem::zeroed() };
-    fib.l4_protocol = question.protocol;
-    fib.sport = question.source_port.0;
-    fib.dport = question.destination_port.0;
-    // The length stays 0, which means no check against the MTU: a segment the kernel has yet to cut would fail it.
-    fib.ifindex = ingress;
-    if let Some(destination) = question.destination.v4() {
-        fib.family = AF_INET;
-        fib.__bindgen_anon_2.tos = question.traffic_class;
-        fib.__bindgen_anon_3.ipv4_src = question.source.0[3].0;
-        fib.__bindgen_anon_4.ipv4_dst = destination.0;
-    } else {
-        fib.family = AF_INET6;
-        fib.__bindgen_anon_2.flowinfo = (u32::from(question.traffic_class) << 20).to_be();
-        fib.__bindgen_anon_3.ipv6_src = question.source.0.map(|word| word.0);
-        fib.__bindgen_anon_4.ipv6_dst = question.destination.0.map(|word| word.0);
-    }
-    // SAFETY: the context is the running packet's, the structure lives on the stack and has the given size.
-    let answer = unsafe { bpf_fib_lookup(context.cast(), &raw mut fib, size_of::<FibLookup>() as i32, 0) };
-    match u32::try_from(answer) {
-        Ok(BPF_FIB_LKUP_RET_SUCCESS) => {
-            // SAFETY: on success the kernel has left the path's MTU where the length was (Linux 5.12).
-            let mtu = unsafe { fib.__bindgen_anon_1.mtu_result };
-            Route::Forward { interface: fib.ifindex, source: Mac(fib.smac), destination: Mac(fib.dmac), mtu }
-        }
-        Ok(BPF_FIB_LKUP_RET_NOT_FWDED) => Route::NotForwarded,
-        Ok(BPF_FIB_LKUP_RET_FWD_DISABLED) => Route::ForwardingOff,
-        _ => Route::Nowhere,
-    }
-}
-
-/// [`Kernel::sum`], or −1. A function of its own: it is called from three places and seldom.
-#[inline(never)]
-fn sum(context: *mut xdp_md, offset: u32, length: u32) -> i64 {
-    /// What `bpf_csum_diff` takes at once.
-    const CHUNK: u32 = 512;
-    if length == 0 || length > LONGEST_SUM {
-        return -1;
-    }
-    let length = masked::<{ SCRATCH_LENGTH - 1 }>(length - 1) + 1;
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return -1 };
-    let bytes = scratch.cast::<u8>();
-    // SAFETY: the buffer is longer than `length`, which was checked above, and belongs to this CPU.
-    if unsafe { bpf_xdp_load_bytes(context, offset, bytes.cast(), length) } != 0 {
-        return -1;
-    }
-    // The sum takes whole words.
-    // SAFETY: the buffer is 8 bytes longer than the longest `length`.
-    unsafe { bytes.add(length as usize).cast::<u32>().write_unaligned(0) };
-    let mut sum = 0_u32;
-    let mut done = 0;
-    while done < LONGEST_SUM {
-        if done >= length {
-            break;
-        }
-        let rest = length - done;
-        let size = if rest > CHUNK { CHUNK } else { (rest + 3) & 0x3fc };
-        // SAFETY: `done + size` is at most three bytes past `length`, and so within the buffer.
-        let result =
-            unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, bytes.add(done as usize).cast(), size, sum) };
-        if result < 0 {
-            return -1;
-        }
-        sum = result as u32;
-        done += CHUNK;
-    }
-    i64::from(sum)
 }

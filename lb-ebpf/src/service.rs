@@ -34,11 +34,7 @@ pub(crate) fn find<K: Kernel, I: Ip>(
 /// The service that a flow to a VIP is addressed to.
 #[inline(always)]
 pub(crate) fn of_vip<K: Kernel, I: Ip>(kernel: &K, vip: Vip, flow: &Flow) -> Option<Service> {
-    let service = I::service(kernel, flow);
-    if service.is_none() && vip.flags & Vip::HAS_RANGES != 0 {
-        return range(kernel, flow);
-    }
-    service
+    I::service(kernel, flow).or_else(|| range(kernel, vip, flow))
 }
 
 /// Whether a packet to a service may be steered; `Err` with what happens to it instead.
@@ -67,17 +63,18 @@ pub(crate) fn look_up<K: Kernel, I: Ip>(
         return Ok(Some(service));
     }
     let Some(vip) = I::vip(kernel, flow.destination) else { return Ok(None) };
-    if vip.flags & Vip::HAS_RANGES != 0
-        && let Some(service) = range(kernel, flow)
-    {
-        return Ok(Some(service));
+    match range(kernel, vip, flow) {
+        Some(service) => Ok(Some(service)),
+        None => Err(guard::vip(kernel, vip, Kind::Segment, ethernet)),
     }
-    Err(guard::vip(kernel, vip, Kind::Segment, ethernet))
 }
 
-/// The service of a range of ports that a flow is addressed to.
+/// The service of a range of ports of a VIP that a flow is addressed to.
 #[inline(always)]
-pub(crate) fn range<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service> {
+fn range<K: Kernel>(kernel: &K, vip: Vip, flow: &Flow) -> Option<Service> {
+    if vip.flags & Vip::HAS_RANGES == 0 {
+        return None;
+    }
     kernel.service_range(RangeKey {
         address: flow.destination,
         protocol: flow.protocol,

@@ -1,6 +1,7 @@
 //! Probes of `dr` backends against the real kernel: a check that passes is not enough, the backend must take
 //! what is sent to the VIP.
 
+#[expect(dead_code, reason = "the kernel's events are for other tests")]
 mod net_support;
 
 use std::{

@@ -10,12 +10,11 @@ use std::{
 
 use ipnet::IpNet;
 use lb::net::{
-    Announcer, InterfaceAddress, Neighbour, NeighbourKeeper, NetEvent, Netlink, NetlinkError, NextHop, Path,
-    Route, follow,
+    Announcer, InterfaceAddress, Neighbour, NeighbourKeeper, NetEvent, Netlink, NextHop, Path, Route, follow,
 };
 use lb_common::Mac;
-use net_support::{Namespace, PATIENCE, in_new_namespace, ip};
-use tokio::{sync::mpsc::Receiver, time::timeout};
+use net_support::{Namespace, PATIENCE, in_new_namespace, index_of, ip, wait_for};
+use tokio::time::timeout;
 
 const NEAR: IpAddr = address(2);
 const FAR: IpAddr = address(3);
@@ -42,10 +41,6 @@ fn pair() -> Namespace {
     far
 }
 
-async fn index_of(netlink: &Netlink, name: &str) -> u32 {
-    netlink.link(name).await.expect("links can be asked").expect("it exists").index
-}
-
 /// The kernel makes the local route of an IPv6 address a moment after the address.
 async fn until_local(netlink: &Netlink) {
     let local = async {
@@ -58,20 +53,6 @@ async fn until_local(netlink: &Netlink) {
 
 fn net(text: &str) -> IpNet {
     text.parse().expect("a prefix")
-}
-
-/// Waits for the event that `wanted` recognises.
-async fn wait_for(events: &mut Receiver<Result<NetEvent, NetlinkError>>, wanted: impl Fn(&NetEvent) -> bool) {
-    timeout(PATIENCE, async {
-        loop {
-            let event = events.recv().await.expect("events go on").expect("the kernel can be followed");
-            if wanted(&event) {
-                return;
-            }
-        }
-    })
-    .await
-    .expect("the event comes in time");
 }
 
 #[test]
@@ -157,17 +138,17 @@ fn addresses_and_routes_of_both_families_are_followed() {
         let netlink = Netlink::open().expect("rtnetlink");
         let index = index_of(&netlink, "near0").await;
         let mut events = follow(&netlink).expect("followed");
-        wait_for(&mut events, |event| matches!(event, NetEvent::Resync(_))).await;
+        wait_for(&mut events, |event| (matches!(event, NetEvent::Resync(_))).then_some(())).await;
         let vip = InterfaceAddress { index, address: net("2001:db8::4/64") };
         ip("address add 2001:db8::4/64 dev near0 nodad noprefixroute");
-        wait_for(&mut events, |event| *event == NetEvent::AddressAdded(vip)).await;
+        wait_for(&mut events, |event| (*event == NetEvent::AddressAdded(vip)).then_some(())).await;
         ip("address del 2001:db8::4/64 dev near0");
-        wait_for(&mut events, |event| *event == NetEvent::AddressRemoved(vip)).await;
+        wait_for(&mut events, |event| (*event == NetEvent::AddressRemoved(vip)).then_some(())).await;
         for route in ["2001:db8:1::/48 via 2001:db8::3", "203.0.113.0/24 via 192.0.2.3"] {
             for change in ["add", "change", "del"] {
                 let more = if change == "change" { " mtu 1400" } else { "" };
                 ip(&format!("route {change} {route}{more}"));
-                wait_for(&mut events, |event| *event == NetEvent::RoutesChanged).await;
+                wait_for(&mut events, |event| (*event == NetEvent::RoutesChanged).then_some(())).await;
             }
         }
     });
@@ -183,7 +164,7 @@ fn next_hops_are_resolved_by_neighbour_discovery_and_an_advertisement_moves_them
         let mut events = follow(&netlink).expect("followed");
         let known = |address, mac: Option<Mac>| {
             let wanted = Neighbour { next_hop: NextHop { index, address }, mac };
-            move |event: &NetEvent| *event == NetEvent::Neighbour(wanted)
+            move |event: &NetEvent| (*event == NetEvent::Neighbour(wanted)).then_some(())
         };
         let mut keeper = NeighbourKeeper::new(netlink.clone());
         let next_hops = BTreeSet::from([NextHop { index, address: FAR }, NextHop { index, address: NOBODY }]);

@@ -10,43 +10,23 @@ use std::{
 use ipnet::IpNet;
 use lb::{
     net::{
-        Announcer, InterfaceSysctl, Neighbour, NeighbourKeeper, NetEvent, Netlink, NetlinkError, NextHop,
-        Path, Route, VrrpSocket, VrrpSocketError, follow,
+        Announcer, InterfaceSysctl, Neighbour, NeighbourKeeper, NetEvent, Netlink, NextHop, Path, Route,
+        VrrpSocket, VrrpSocketError, follow,
     },
     vrrp::Datagram,
 };
 use lb_common::Mac;
 use net_support::{
-    FAR as FAR_V4, FAR_MAC, NEAR as NEAR_V4, PATIENCE, VIP as VIP_V4, in_new_namespace, ip, pair,
+    FAR as FAR_V4, FAR_MAC, NEAR as NEAR_V4, PATIENCE, VIP as VIP_V4, in_new_namespace, index_of, ip, pair,
+    wait_for,
 };
-use tokio::{sync::mpsc::Receiver, time::timeout};
+use tokio::time::timeout;
 
 const NOBODY_V4: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 99);
 const NEAR: IpAddr = IpAddr::V4(NEAR_V4);
 const FAR: IpAddr = IpAddr::V4(FAR_V4);
 const VIP: IpAddr = IpAddr::V4(VIP_V4);
 const NOBODY: IpAddr = IpAddr::V4(NOBODY_V4);
-
-async fn index_of(netlink: &Netlink, name: &str) -> u32 {
-    netlink.link(name).await.expect("links can be asked").expect("it exists").index
-}
-
-/// Waits for the event that `wanted` recognises.
-async fn wait_for<T>(
-    events: &mut Receiver<Result<NetEvent, NetlinkError>>,
-    wanted: impl Fn(&NetEvent) -> Option<T>,
-) -> T {
-    timeout(PATIENCE, async {
-        loop {
-            let event = events.recv().await.expect("events go on").expect("the kernel can be followed");
-            if let Some(found) = wanted(&event) {
-                return found;
-            }
-        }
-    })
-    .await
-    .expect("the event comes in time")
-}
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]

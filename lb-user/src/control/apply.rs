@@ -15,10 +15,10 @@ use super::{
     controller::{Attached, Controller, RETRY},
     desired::{Condition, Desired, LOOPBACK, Left, Outer, View, desired},
     forwarding::ForwardingError,
-    world::wanted_neighbours,
+    world::{World, wanted_neighbours},
 };
 use crate::{
-    config::{Mode, Service, XdpMode},
+    config::{Config, Mode, Service, XdpMode},
     dataplane::DataplaneError,
     net::{self, InterfaceAddress, InterfaceSysctl, NetEvent, NetlinkError, Route, TagOffload},
     time::Timestamp,
@@ -231,7 +231,7 @@ impl Controller {
             if self.attachments.contains_key(&interface) {
                 continue;
             }
-            let mode = self.wanted_mode(&interface);
+            let mode = wanted_mode(&self.config, &self.world, &interface);
             let attachment = self.edges.dataplane.attach(&interface, mode)?;
             info!(%interface, mode = attachment.mode, reason = %attachment.reason, "XDP attached");
             let index = self.world.link_named(&interface).map_or(0, |link| link.index);
@@ -254,18 +254,9 @@ impl Controller {
         }
     }
 
-    /// The interfaces the program belongs on: those of the configuration, of a VLAN interface its parent.
+    /// [`carriers`]
     pub(super) fn carriers(&self) -> BTreeSet<String> {
-        let names = self.config.attached_interfaces();
-        names.into_iter().map(|name| self.world.carrier(name).to_owned()).collect()
-    }
-
-    /// How to attach to an interface: as it is configured itself, or else as a VLAN interface on it is.
-    fn wanted_mode(&self, interface: &str) -> XdpMode {
-        let settings = &self.config.interfaces;
-        let of_vlan = || settings.iter().find(|(name, _)| self.world.carrier(name) == interface);
-        let settings = settings.get(interface).or_else(|| of_vlan().map(|(_, settings)| settings));
-        settings.map(|settings| settings.xdp).unwrap_or_default()
+        carriers(&self.config, &self.world)
     }
 
     /// Settings of each interface. `arp_announce` keeps the kernel from naming a VIP as the sender of ARP
@@ -327,6 +318,19 @@ impl Controller {
             }
         }
     }
+}
+
+/// The interfaces the program belongs on: those of the configuration, of a VLAN interface its parent.
+pub(super) fn carriers(config: &Config, world: &World) -> BTreeSet<String> {
+    config.attached_interfaces().into_iter().map(|name| world.carrier(name).to_owned()).collect()
+}
+
+/// How to attach to an interface: as it is configured itself, or else as a VLAN interface on it is.
+pub(super) fn wanted_mode(config: &Config, world: &World, interface: &str) -> XdpMode {
+    let settings = &config.interfaces;
+    let of_vlan = || settings.iter().find(|(name, _)| world.carrier(name) == interface);
+    let settings = settings.get(interface).or_else(|| of_vlan().map(|(_, settings)| settings));
+    settings.map(|settings| settings.xdp).unwrap_or_default()
 }
 
 /// What the controller knows, as [`desired`] asks for it.

@@ -157,10 +157,11 @@ impl Forwarding {
         self.interfaces(dataplane, &desired.interfaces, &mut errors);
         self.devices(dataplane, &desired.devices, &mut errors);
         self.directors(dataplane, &desired.directors, &mut errors);
-        let (known, new): (Vec<_>, Vec<_>) =
-            desired.services.iter().partition(|(key, _)| self.services.contains_key(key));
-        for (key, service) in known {
-            if let Err(error) = self.service(dataplane, *key, service, now) {
+        let mut new = Vec::new();
+        for (key, service) in &desired.services {
+            if self.services.get(key).is_none_or(|applied| applied.source.size != service.ring_size) {
+                new.push((*key, service));
+            } else if let Err(error) = self.change_service(dataplane, *key, service, now) {
                 errors.push(error);
             }
         }
@@ -406,17 +407,6 @@ impl Forwarding {
                 Err(error) => errors.push(error.into()),
             }
         }
-    }
-
-    fn service(
-        &mut self,
-        dataplane: &mut dyn Dataplane,
-        key: ServiceId,
-        desired: &DesiredService,
-        now: Timestamp,
-    ) -> Result<(), ForwardingError> {
-        let (source, flags) = self.members(dataplane, key, desired, now)?;
-        self.ring_and_service(dataplane, key, source, desired, flags, now)
     }
 
     /// Writes the backends of a service. Returns what its ring is built from, and the service's flags.

@@ -16,7 +16,7 @@ use crate::{
 /// of once for each. Their slots are in memory meanwhile, 256 KiB each.
 const AT_ONCE: usize = 64;
 
-/// A service that nothing leads to yet.
+/// A service that gets rings of its own, to which nothing leads yet.
 struct New<'a> {
     key: ServiceId,
     desired: &'a DesiredService,
@@ -26,18 +26,19 @@ struct New<'a> {
 }
 
 impl Forwarding {
-    /// Applies services that are not there yet. What fails is tried again with the next run.
+    /// Applies services that are not there yet, or with rings of another size: a ring index keeps its size for as long as a
+    /// service names it, and slots of another size have nothing in common. What fails is tried again with the next run.
     pub(super) fn new_services(
         &mut self,
         dataplane: &mut dyn Dataplane,
-        services: &[(&ServiceId, &DesiredService)],
+        services: &[(ServiceId, &DesiredService)],
         now: Timestamp,
         errors: &mut Vec<ForwardingError>,
     ) {
         for services in services.chunks(AT_ONCE) {
             let mut all = Vec::new();
             for (key, desired) in services {
-                match self.prepare(dataplane, **key, desired, now) {
+                match self.prepare(dataplane, *key, desired, now) {
                     Ok(new) => all.push(new),
                     Err(error) => errors.push(error),
                 }
@@ -52,10 +53,15 @@ impl Forwarding {
                 continue;
             }
             for new in all {
-                if let Err(error) = put_service(dataplane, new.key, new.value, None) {
+                let before = self.services.get(&new.key).map(|applied| applied.value);
+                if let Err(error) = put_service(dataplane, new.key, new.value, before) {
                     self.give_back(&new.value);
                     errors.push(error.into());
                     continue;
+                }
+                if let Some(before) = before {
+                    self.ring_ids.release(before.ring, now);
+                    self.ring_ids.release(before.previous, now);
                 }
                 self.names_changed(new.key, now);
                 let complete = is_known(new.desired);
@@ -82,82 +88,62 @@ impl Forwarding {
         Ok(New { key, desired, source, value, slots })
     }
 
-    /// Takes back the ring indexes of a service that nothing leads to.
+    /// Takes back ring indexes that nothing leads to.
     fn give_back(&mut self, value: &Service) {
         self.ring_ids.recycle(value.ring);
         self.ring_ids.recycle(value.previous);
     }
 
-    pub(super) fn ring_and_service(
+    /// Brings a service that is there, with a ring of that size, to what is desired.
+    pub(super) fn change_service(
         &mut self,
         dataplane: &mut dyn Dataplane,
         key: ServiceId,
-        source: RingSource,
         desired: &DesiredService,
-        flags: u32,
         now: Timestamp,
     ) -> Result<(), ForwardingError> {
+        let (source, flags) = self.members(dataplane, key, desired, now)?;
         let failed = self.failed_of(key);
-        let applied = self.services.get(&key);
-        // A ring index keeps its size for as long as a service names it. Slots of another size have nothing in common.
-        let keeps_ring = applied.is_some_and(|applied| applied.source.size == source.size);
-        let slots = match applied {
-            Some(applied) if keeps_ring => match &applied.slots {
-                // The same members and nothing to take back: the slots stay as they are.
-                known
-                    if applied.source == source
-                        && known.as_ref().is_none_or(|slots| !slots.previous_is_any(&failed)) =>
-                {
-                    None
-                }
-                _ if !applied.complete => Some(Slots::settled(ring_slots(&source))),
-                known => {
-                    let old = known.clone().unwrap_or_else(|| Slots::settled(ring_slots(&applied.source)));
-                    Some(old.change(ring_slots(&source), &failed, now, desired.learning_window))
-                }
-            },
-            _ => Some(Slots::settled(ring_slots(&source))),
-        };
-        let kept = applied.filter(|_| keeps_ring).map(|applied| (applied.value.ring, applied.value.previous));
-        let (ring, previous) = kept.map_or_else(|| self.two_rings(), Ok)?;
-        let applied = self.services.get(&key);
-        let unsettled = match (&slots, applied) {
-            (Some(slots), _) => slots.unsettled() > 0,
-            (None, Some(applied)) => applied.slots.is_some(),
-            (None, None) => false,
-        };
-        let ring_size = if source.members.is_empty() && !unsettled { 0 } else { source.size };
-        let value = Service { ring, ring_size, lease: desired.lease, flags, previous, ..Service::default() };
-        let mut written = slots.as_ref().map_or(Ok(()), |slots| put_slots(dataplane, &value, slots));
-        if written.is_ok() && applied.is_none_or(|applied| applied.value != value) {
-            written = put_service(dataplane, key, value, applied.map(|applied| applied.value));
-        }
-        if let Err(error) = written {
-            if !keeps_ring {
-                self.give_back(&value);
+        // Invariant: the caller has looked.
+        let Some(applied) = self.services.get(&key) else { return Ok(()) };
+        let slots = match &applied.slots {
+            // The same members and nothing to take back: the slots stay as they are.
+            known
+                if applied.source == source
+                    && known.as_ref().is_none_or(|slots| !slots.previous_is_any(&failed)) =>
+            {
+                None
             }
-            return Err(error.into());
-        }
-        let old = self.services.remove(&key);
-        if let Some(old) = old.as_ref().filter(|old| old.value.ring != ring) {
-            self.ring_ids.release(old.value.ring, now);
-            self.ring_ids.release(old.value.previous, now);
-        }
-        let changed = slots.is_some();
-        let was_complete = keeps_ring && old.as_ref().is_some_and(|old| old.complete);
-        let slots = match slots {
-            Some(slots) => Some(slots).filter(|slots| slots.unsettled() > 0),
-            None => old.and_then(|old| old.slots),
+            _ if !applied.complete => Some(Slots::settled(ring_slots(&source))),
+            known => {
+                let old = known.clone().unwrap_or_else(|| Slots::settled(ring_slots(&applied.source)));
+                Some(old.change(ring_slots(&source), &failed, now, desired.learning_window))
+            }
         };
-        if slots.is_some() {
-            self.memory.begin(now);
+        let unsettled = slots.as_ref().map_or(applied.slots.is_some(), |slots| slots.unsettled() > 0);
+        let ring_size = if source.members.is_empty() && !unsettled { 0 } else { source.size };
+        let value = Service { ring_size, lease: desired.lease, flags, ..applied.value };
+        if let Some(slots) = &slots {
+            put_slots(dataplane, &value, slots)?;
         }
-        if changed {
+        if applied.value != value {
+            put_service(dataplane, key, value, Some(applied.value))?;
+        }
+        if slots.is_some() {
             self.names_changed(key, now);
         }
-        let complete = was_complete || is_known(desired);
-        let flow_timeout = desired.flow_timeout;
-        self.services.insert(key, AppliedService { value, source, slots, complete, flow_timeout });
+        if unsettled {
+            self.memory.begin(now);
+        }
+        if let Some(applied) = self.services.get_mut(&key) {
+            if let Some(slots) = slots {
+                applied.slots = Some(slots).filter(|slots| slots.unsettled() > 0);
+            }
+            applied.value = value;
+            applied.source = source;
+            applied.complete |= is_known(desired);
+            applied.flow_timeout = desired.flow_timeout;
+        }
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    apply::{carriers, wanted_mode},
     controller::{Controller, Edges, Inputs, Signal, StartError, room_for_backends},
     world::World,
 };
@@ -117,12 +118,8 @@ fn build(
 ) -> Result<(Controller, Inputs), RunError> {
     let config::Daemon { pin_dir, packet_log, .. } = parsed.config.daemon.clone();
     let backends = room_for_backends(&parsed.config);
-    let modes = &parsed.config.interfaces;
-    let choices = parsed.config.attached_interfaces().into_iter().map(|name| {
-        let name = world.carrier(name);
-        Program::first_choice(name, modes.get(name).map(|settings| settings.xdp).unwrap_or_default())
-    });
-    let programs: BTreeSet<Program> = choices.collect();
+    let first_choice = |name: &String| Program::first_choice(name, wanted_mode(&parsed.config, &world, name));
+    let programs: BTreeSet<Program> = carriers(&parsed.config, &world).iter().map(first_choice).collect();
     let options = LoadOptions {
         packet_log,
         backends,

@@ -5,8 +5,10 @@
 
 use std::{fs::File, net::Ipv4Addr, os::fd::AsFd, process::Command, thread, time::Duration};
 
+use lb::net::{NetEvent, Netlink, NetlinkError};
 use lb_common::Mac;
 use nix::sched::{CloneFlags, setns, unshare};
+use tokio::{sync::mpsc::Receiver, time::timeout};
 
 /// How long to wait for the kernel to do something before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,6 +79,28 @@ fn current() -> File {
     File::open("/proc/thread-self/ns/net").expect("this thread's network namespace")
 }
 
+/// The index of an interface of the namespace that `netlink` was opened in.
+pub(crate) async fn index_of(netlink: &Netlink, name: &str) -> u32 {
+    netlink.link(name).await.expect("links can be asked").expect("it exists").index
+}
+
+/// Waits for the event that `wanted` recognises.
+pub(crate) async fn wait_for<T>(
+    events: &mut Receiver<Result<NetEvent, NetlinkError>>,
+    wanted: impl Fn(&NetEvent) -> Option<T>,
+) -> T {
+    timeout(PATIENCE, async {
+        loop {
+            let event = events.recv().await.expect("events go on").expect("the kernel can be followed");
+            if let Some(found) = wanted(&event) {
+                return found;
+            }
+        }
+    })
+    .await
+    .expect("the event comes in time")
+}
+
 /// Runs `ip` with arguments separated by spaces, in this thread's namespace; returns what it printed.
 #[track_caller]
 pub(crate) fn ip(arguments: &str) -> String {
@@ -88,6 +112,6 @@ pub(crate) fn ip(arguments: &str) -> String {
 fn run(test: impl AsyncFnOnce()) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_mins(1), test()).await.expect("the test ends within a minute");
+        timeout(Duration::from_mins(1), test()).await.expect("the test ends within a minute");
     });
 }

@@ -1,0 +1,91 @@
+//! The validated model of a configuration. Whoever holds a [`Config`] need not check it again.
+
+mod router;
+mod service;
+mod track;
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+
+pub use router::{Password, Transport, VirtualRouter, VrrpVersion};
+pub use service::{Backend, Check, CheckKind, Mode, Protocol, Service};
+pub use track::TrackScript;
+
+/// Everything a node is told to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where the daemon keeps its socket, lock and pins.
+    pub daemon: Daemon,
+    /// Interfaces that need other than default settings, by name.
+    pub interfaces: BTreeMap<String, InterfaceSettings>,
+    /// Virtual routers; names, and (interface, router id) pairs, are unique.
+    pub virtual_routers: Vec<VirtualRouter>,
+    /// Track scripts that virtual routers name; names are unique.
+    pub track_scripts: Vec<TrackScript>,
+    /// Services; names, and (vip, ports, protocol) triples, are unique.
+    pub services: Vec<Service>,
+}
+
+/// Settings of the process itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// Folder of the control socket `lb.sock` and the lock `lb.lock`. Default `/run/lb`.
+    pub runtime_dir: PathBuf,
+    /// Folder on a bpffs for pinned links. Default `/sys/fs/bpf/lb`.
+    pub pin_dir: PathBuf,
+    /// Packet-level debugging in the XDP program; off costs nothing. Default off.
+    pub packet_log: PacketLog,
+}
+
+/// The level of aya-log in the XDP program, in the order of verbosity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PacketLog {
+    /// Compiled out by the verifier.
+    #[default]
+    Off,
+    /// Drops that hint at a fault (no neighbour, no backend, internal).
+    Warn,
+    /// ARP and lease decisions too.
+    Info,
+    /// Every packet to a VIP.
+    Debug,
+}
+
+/// How the XDP program is attached to an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum XdpMode {
+    /// Native where the driver does it right, generic otherwise.
+    #[default]
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the stack.
+    Generic,
+}
+
+/// What may be said about an interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceSettings {
+    /// How to attach.
+    pub xdp: XdpMode,
+}
+
+impl Config {
+    /// The virtual router that owns `vip`, if any.
+    pub fn router_of(&self, vip: IpAddr) -> Option<&VirtualRouter> {
+        self.virtual_routers.iter().find(|r| r.vips.iter().any(|v| v.addr() == vip))
+    }
+
+    /// Every interface the XDP program must be attached to, in order of name, without repeats: those of the
+    /// virtual routers and those listed under `interface`.
+    pub fn attached_interfaces(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self
+            .virtual_routers
+            .iter()
+            .map(|r| r.interface.as_str())
+            .chain(self.interfaces.keys().map(String::as_str))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}

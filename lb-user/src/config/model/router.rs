@@ -1,0 +1,73 @@
+//! Virtual routers.
+
+use std::{fmt, net::Ipv4Addr, time::Duration};
+
+use ipnet::IpNet;
+
+/// A VRRP instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualRouter {
+    /// The name in logs and status.
+    pub name: String,
+    /// The interface adverts are sent and VIPs are added on.
+    pub interface: String,
+    /// VRID, 1–255.
+    pub router_id: u8,
+    /// 1–254 (255 is for the owner of the addresses in the RFC's sense).
+    pub priority: u8,
+    /// Whether a node of higher priority takes the VIP from a living owner. Default true.
+    pub preempt: bool,
+    /// Time between adverts; whole seconds 1–255 in version 2. Default 1 s.
+    pub advert_interval: Duration,
+    /// Protocol version; only 2 is built yet.
+    pub version: VrrpVersion,
+    /// Where adverts go.
+    pub transport: Transport,
+    /// VRRPv2 simple password.
+    pub authentication: Option<Password>,
+    /// The VIPs, with the prefix they carry. At least one is IPv4: adverts name those, in this order. IPv6 VIPs
+    /// follow the same lease without being named.
+    pub vips: Vec<IpNet>,
+    /// Track scripts that take part, by name, each with its effect.
+    pub track_scripts: Vec<String>,
+}
+
+/// The version of the protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VrrpVersion {
+    /// RFC 3768.
+    #[default]
+    V2,
+}
+
+/// How adverts travel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// To each peer's address. `peers` is never empty and never holds `source`.
+    Unicast {
+        /// This node's address.
+        source: Ipv4Addr,
+        /// The other nodes.
+        peers: Vec<Ipv4Addr>,
+    },
+}
+
+/// A VRRPv2 simple text password (RFC 2338 §10.2): 1–8 bytes, padded with zeros. Never printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Password(pub [u8; 8]);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+impl VirtualRouter {
+    /// The VIPs that adverts name, in their order.
+    pub fn advertised(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.vips.iter().filter_map(|vip| match vip {
+            IpNet::V4(vip) => Some(vip.addr()),
+            IpNet::V6(_) => None,
+        })
+    }
+}

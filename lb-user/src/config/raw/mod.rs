@@ -1,0 +1,66 @@
+//! The configuration as it is written: every key with its type and its place, nothing compared yet.
+//!
+//! A value that is missing here, although it must be there, has been reported.
+
+mod router;
+mod service;
+mod track;
+
+use std::{path::PathBuf, time::Duration};
+
+use toml::{Spanned, de::DeTable};
+
+pub(super) use router::{RawRouter, RawUnicast};
+pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawService};
+pub(super) use track::{RawTiming, RawTrackScript};
+
+use super::{
+    model::{PacketLog, XdpMode},
+    read::{self, Reader},
+    report::Problem,
+    value,
+};
+
+const DAY: Duration = Duration::from_hours(24);
+
+pub(super) struct RawConfig {
+    pub(super) daemon: RawDaemon,
+    pub(super) interfaces: Vec<(Spanned<String>, Option<Spanned<XdpMode>>)>,
+    pub(super) virtual_routers: Vec<Spanned<RawRouter>>,
+    pub(super) track_scripts: Vec<Spanned<RawTrackScript>>,
+    pub(super) services: Vec<Spanned<RawService>>,
+}
+
+#[derive(Default)]
+pub(super) struct RawDaemon {
+    pub(super) runtime_dir: Option<Spanned<PathBuf>>,
+    pub(super) pin_dir: Option<Spanned<PathBuf>>,
+    pub(super) packet_log: Option<Spanned<PacketLog>>,
+}
+
+pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>) -> RawConfig {
+    read::table("", document.get_ref(), document.span(), problems, |top| RawConfig {
+        daemon: top.table("daemon", "[daemon]", daemon).map(Spanned::into_inner).unwrap_or_default(),
+        interfaces: top.named_tables("interface", "[interface.NAME]", |interface| {
+            let modes = [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
+            interface.optional("xdp", value::choice(&modes))
+        }),
+        virtual_routers: top.tables("virtual_router", "[[virtual_router]]", router::router),
+        track_scripts: top.tables("track_script", "[[track_script]]", track::track_script),
+        services: top.tables("service", "[[service]]", service::service),
+    })
+}
+
+fn daemon(table: &mut Reader<'_, '_>) -> RawDaemon {
+    let levels = [
+        ("off", PacketLog::Off),
+        ("warn", PacketLog::Warn),
+        ("info", PacketLog::Info),
+        ("debug", PacketLog::Debug),
+    ];
+    RawDaemon {
+        runtime_dir: table.optional("runtime_dir", value::folder),
+        pin_dir: table.optional("pin_dir", value::folder),
+        packet_log: table.optional("packet_log", value::choice(&levels)),
+    }
+}

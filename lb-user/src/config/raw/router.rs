@@ -1,0 +1,75 @@
+//! Virtual routers.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use crate::config::{read::Reader, report::Problem, value};
+
+pub(in crate::config) struct RawRouter {
+    pub(in crate::config) name: Option<Spanned<String>>,
+    pub(in crate::config) interface: Option<Spanned<String>>,
+    pub(in crate::config) router_id: Option<Spanned<u8>>,
+    pub(in crate::config) priority: Option<Spanned<u8>>,
+    pub(in crate::config) preempt: Option<Spanned<bool>>,
+    pub(in crate::config) advert_interval: Option<Spanned<Duration>>,
+    pub(in crate::config) password: Option<Spanned<[u8; 8]>>,
+    pub(in crate::config) unicast: Option<Spanned<RawUnicast>>,
+    pub(in crate::config) vips: Option<Spanned<Vec<Spanned<IpNet>>>>,
+    pub(in crate::config) track_scripts: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+pub(in crate::config) struct RawUnicast {
+    pub(in crate::config) source: Option<Spanned<Ipv4Addr>>,
+    pub(in crate::config) peers: Option<Spanned<Vec<Spanned<Ipv4Addr>>>>,
+}
+
+pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
+    // Version 2 is the only one there is, but a text may say so.
+    let version = table.optional("version", value::number::<u8>(2..=3));
+    if let Some(version) = version.filter(|version| *version.get_ref() == 3) {
+        table.push(
+            Problem::at(version.span(), "VRRP version 3 is not supported yet").expected("2, or no `version`"),
+        );
+    }
+    let unicast = table.table("unicast", "[virtual_router.unicast]", |unicast| RawUnicast {
+        source: unicast.required("source", "source = \"192.0.2.2\", this node's address", value::ipv4),
+        peers: unicast.required_list(
+            "peers",
+            "peers = [\"192.0.2.3\"], the addresses of the other nodes",
+            value::ipv4,
+        ),
+    });
+    if table.value("unicast").is_none() {
+        table.missing(
+            "unicast",
+            "[virtual_router.unicast] with `source` and `peers`; multicast is not supported yet",
+        );
+    }
+    RawRouter {
+        name: table.required("name", "name = \"VI_1\", for logs and status", value::name),
+        interface: table.required(
+            "interface",
+            "interface = \"eth0\", the one the VIPs belong on",
+            value::interface,
+        ),
+        router_id: table.required(
+            "router_id",
+            "router_id = 33, the number that all its nodes share",
+            value::number(1..=255),
+        ),
+        priority: table.required(
+            "priority",
+            "priority = 100; the living node with the highest owns the VIPs",
+            value::number(1..=254),
+        ),
+        preempt: table.optional("preempt", value::boolean),
+        // Its range is one of whole numbers, so it is checked with the protocol version.
+        advert_interval: table.optional("advert_interval", value::duration(Duration::ZERO..=Duration::MAX)),
+        password: table.optional("password", value::password),
+        unicast,
+        vips: table.required_list("vips", "vips = [\"192.0.2.4/24\"]", value::vip),
+        track_scripts: table.list("track_scripts", value::string),
+    }
+}
