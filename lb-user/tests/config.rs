@@ -63,7 +63,7 @@ fn tutorial_says_what_its_keepalived_conf_says() {
     assert_eq!(router.authentication.expect("a password").0, *b"letmein\0");
     assert_eq!(router.vips, ["172.20.128.4/24".parse().unwrap()]);
     let (source, peer) = (Ipv4Addr::new(172, 20, 128, 2), Ipv4Addr::new(172, 20, 128, 3));
-    assert_eq!(router.transport, Transport::Unicast { source, peers: vec![peer] });
+    assert_eq!(router.transport, Transport::Unicast { source: source.into(), peers: vec![peer.into()] });
 
     let script = &config.track_scripts[0];
     assert_eq!(script.command, ["pidof", "nginx"]);

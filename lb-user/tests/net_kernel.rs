@@ -22,11 +22,10 @@ use net_support::{
 };
 use tokio::time::timeout;
 
-const NOBODY_V4: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 99);
 const NEAR: IpAddr = IpAddr::V4(NEAR_V4);
 const FAR: IpAddr = IpAddr::V4(FAR_V4);
 const VIP: IpAddr = IpAddr::V4(VIP_V4);
-const NOBODY: IpAddr = IpAddr::V4(NOBODY_V4);
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 99));
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
@@ -273,25 +272,25 @@ fn gratuitous_arp_moves_an_address_in_the_other_ends_cache() {
 fn adverts_cross_with_ttl_255_and_come_from_the_source_address() {
     in_new_namespace(async || {
         let far = pair();
-        let near_socket = VrrpSocket::open("near0", NEAR_V4).expect("a socket");
-        let far_socket = far.enter(|| VrrpSocket::open("far0", FAR_V4)).expect("a socket");
+        let near_socket = VrrpSocket::open("near0", NEAR).expect("a socket");
+        let far_socket = far.enter(|| VrrpSocket::open("far0", FAR)).expect("a socket");
         // A second address must not be taken as source.
         ip("address add 172.20.128.1/16 dev near0");
 
         assert_eq!(far_socket.try_recv().expect("readable"), None);
         let message = b"an odd number of bytes!".to_vec();
-        near_socket.send(FAR_V4, &message).expect("sent");
+        near_socket.send(FAR, &message).expect("sent");
         let received = timeout(PATIENCE, far_socket.recv()).await.expect("in time").expect("received");
-        assert_eq!(received, Datagram { source: NEAR_V4, ttl: 255, payload: message.clone() });
+        assert_eq!(received, Datagram { source: NEAR, ttl: 255, payload: message.clone() });
 
-        far_socket.send(NEAR_V4, &message).expect("sent");
+        far_socket.send(NEAR, &message).expect("sent");
         timeout(PATIENCE, near_socket.recv()).await.expect("in time").expect("received");
         // Neither has heard itself.
         assert_eq!(near_socket.try_recv().expect("readable"), None);
         assert_eq!(far_socket.try_recv().expect("readable"), None);
         // A peer that does not exist is no reason to fail: nobody can tell it from one that is off.
         for _ in 0..200 {
-            near_socket.send(NOBODY_V4, &message).expect("the kernel takes it");
+            near_socket.send(NOBODY, &message).expect("the kernel takes it");
         }
     });
 }
@@ -301,13 +300,13 @@ fn adverts_cross_with_ttl_255_and_come_from_the_source_address() {
 fn a_drained_socket_gives_every_packet_in_order() {
     in_new_namespace(async || {
         let far = pair();
-        let near_socket = VrrpSocket::open("near0", NEAR_V4).expect("a socket");
-        let far_socket = far.enter(|| VrrpSocket::open("far0", FAR_V4)).expect("a socket");
-        near_socket.send(FAR_V4, &[0]).expect("sent");
+        let near_socket = VrrpSocket::open("near0", NEAR).expect("a socket");
+        let far_socket = far.enter(|| VrrpSocket::open("far0", FAR)).expect("a socket");
+        near_socket.send(FAR, &[0]).expect("sent");
         timeout(PATIENCE, far_socket.recv()).await.expect("in time").expect("received");
         // The neighbour is resolved now: what is sent is there when `send` returns.
         for number in 1..=20 {
-            near_socket.send(FAR_V4, &[number]).expect("sent");
+            near_socket.send(FAR, &[number]).expect("sent");
         }
         let mut numbers = Vec::new();
         while let Some(datagram) = far_socket.try_recv().expect("readable") {
@@ -323,16 +322,16 @@ fn a_source_or_interface_that_is_not_there_is_refused_with_a_remedy() {
     in_new_namespace(async || {
         let _far = pair();
         for (interface, source, call, remedy) in
-            [("near0", VIP_V4, "bind", "unicast.source"), ("eth7", NEAR_V4, "SO_BINDTODEVICE", "ip link")]
+            [("near0", VIP, "bind", "unicast.source"), ("eth7", NEAR, "SO_BINDTODEVICE", "ip link")]
         {
             let error = VrrpSocket::open(interface, source).expect_err("not there");
             let text = error.to_string();
             assert!(matches!(error, VrrpSocketError::Open { call: at, .. } if at == call), "{text}");
             assert!(text.contains(interface) && text.contains(remedy), "{text}");
         }
-        let socket = VrrpSocket::open("near0", NEAR_V4).expect("a socket");
+        let socket = VrrpSocket::open("near0", NEAR).expect("a socket");
         ip("link set near0 down");
-        let error = socket.send(FAR_V4, &[1]).expect_err("the interface is down");
+        let error = socket.send(FAR, &[1]).expect_err("the interface is down");
         assert!(error.to_string().contains("172.20.128.3"), "{error}");
     });
 }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{
     Parsed,
-    model::{Mode, Transport, VirtualRouter},
+    model::{Mode, VirtualRouter},
     read::nearest,
     report::{ConfigErrors, Problem, Severity},
 };
@@ -101,8 +101,8 @@ impl<'f> Host<'f> {
     }
 
     fn check_router(&self, router: &VirtualRouter, spans: &RouterSpans, problems: &mut Vec<Problem>) {
-        let Transport::Unicast { source, .. } = &router.transport;
-        if !self.has(IpAddr::V4(*source)) {
+        let source = router.source();
+        if !self.has(source) {
             problems.push(
                 Problem::at(spans.source.clone(), format!("{source} is not an address of this node"))
                     .help(format!("this node has {}; is this another node's file?", self.list_addresses())),

@@ -1,13 +1,13 @@
 //! The sockets adverts travel through: one for all virtual routers of an interface and source address.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use futures_util::future::select_all;
 use tracing::{debug, warn};
 
 use super::router::{Heard, Router};
 use crate::{
-    config::{Transport, VirtualRouter},
+    config::VirtualRouter,
     net::{VrrpSocket, VrrpSocketError},
     time::Timestamp,
     vrrp::{Advert, Datagram, DecodeCounters, packet},
@@ -21,7 +21,7 @@ pub(super) struct Channel {
     /// The index the interface had when the socket was opened; the socket goes with that interface.
     pub(super) index: u32,
     /// The address it is bound to.
-    pub(super) source: Ipv4Addr,
+    pub(super) source: IpAddr,
     /// The socket.
     pub(super) socket: VrrpSocket,
     /// Rejected packets that named no virtual router of this channel.
@@ -114,7 +114,7 @@ pub(super) enum Received {
         /// The advert.
         advert: Advert,
         /// Who sent it.
-        source: Ipv4Addr,
+        source: IpAddr,
     },
 }
 
@@ -128,7 +128,6 @@ pub(super) async fn readable(channels: &[Channel]) {
     drop(select_all(waits).await);
 }
 
-fn place(router: &VirtualRouter) -> (&str, Ipv4Addr) {
-    let Transport::Unicast { source, .. } = &router.transport;
-    (&router.interface, *source)
+fn place(router: &VirtualRouter) -> (&str, IpAddr) {
+    (&router.interface, router.source())
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{Call, Request, Response},
-    config::{Config, Parsed, Transport},
+    config::{Config, Parsed},
     dataplane::{Attachment, Dataplane, DataplaneError},
     health::{Checker, HealthEvent},
     net::{
@@ -292,10 +292,10 @@ impl Controller {
     }
 
     fn directors_known(&self) -> bool {
-        self.config.virtual_routers.iter().all(|router| {
-            let Transport::Unicast { peers, .. } = &router.transport;
-            peers.iter().all(|peer| self.world.neighbour((*peer).into()).is_some())
-        })
+        self.config
+            .virtual_routers
+            .iter()
+            .all(|router| router.peers().iter().all(|peer| self.world.neighbour(*peer).is_some()))
     }
 
     /// Takes what was heard from the kernel's network; `false` when nothing will be heard any more.

@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 use lb_common::{Device, Interface, Mac, NextHop, limits};
 
-use crate::config::{Config, Mode, Ports, Protocol, Service, Transport};
+use crate::config::{Config, Mode, Ports, Protocol, Service};
 
 /// The lease of VIPs that no virtual router guards.
 pub(super) const STANDALONE_LEASE: u32 = 0;
@@ -164,8 +164,7 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
                 desired.addresses.insert((router.interface.clone(), *vip));
             }
         }
-        let Transport::Unicast { peers, .. } = &router.transport;
-        desired.directors.extend(peers.iter().filter_map(|peer| view.neighbour(IpAddr::V4(*peer))));
+        desired.directors.extend(router.peers().iter().filter_map(|peer| view.neighbour(*peer)));
     }
     for service in &config.services {
         let alone = if service.backend_only { BACKEND_LEASE } else { STANDALONE_LEASE };

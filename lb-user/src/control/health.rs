@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
 
 use tracing::{info, warn};
@@ -12,7 +12,7 @@ use super::{
     world::World,
 };
 use crate::{
-    config::{Backend, Check, Config, Mode, Protocol, Service, Transport},
+    config::{Backend, Check, Config, Mode, Protocol, Service},
     health::{CheckId, HealthEvent, Machine, State, Target, VipPath},
     time::Timestamp,
 };
@@ -114,9 +114,9 @@ impl Health {
 
     /// The VRRP peer at `address` fell silent: its backends are down until probes say otherwise. Says whether any
     /// backend's fitness changed.
-    pub(super) fn peer_lost(&mut self, address: Ipv4Addr, now: Timestamp) -> bool {
+    pub(super) fn peer_lost(&mut self, address: IpAddr, now: Timestamp) -> bool {
         let mut changed = false;
-        for (_, checked) in self.checked.iter_mut().filter(|((_, a, _), _)| *a == IpAddr::V4(address)) {
+        for (_, checked) in self.checked.iter_mut().filter(|((_, a, _), _)| *a == address) {
             if checked.machine.peer_lost(now, "its node stopped sending VRRP adverts").is_some() {
                 checked.log();
                 changed = true;
@@ -196,10 +196,10 @@ fn vip_path(takes_vip: bool, address: IpAddr, world: &World) -> VipPath {
 /// an owner never asks from the VIP, which the backend may have as well. A node's own backend is asked from
 /// wherever the kernel likes.
 fn probe_source(config: &Config, service: &Service, backend: &Backend) -> Option<IpAddr> {
-    let Transport::Unicast { source, .. } = &config.router_of(service.vip)?.transport;
+    let source = config.router_of(service.vip)?.source();
     // An IPv6 VIP is deprecated where it is an address, so the kernel does not choose it.
-    (backend.address.is_ipv4() && backend.address != IpAddr::V4(*source) && backend.mode != Mode::Nat)
-        .then_some(IpAddr::V4(*source))
+    let alike = backend.address.is_ipv4() && source.is_ipv4();
+    (alike && backend.address != source && backend.mode != Mode::Nat).then_some(source)
 }
 
 #[cfg(test)]
@@ -208,12 +208,14 @@ mod tests {
 
     use lb_common::Mac;
 
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::net::{InterfaceAddress, Link, Neighbour, NetEvent, NextHop as NetNextHop, Path};
 
     const TUTORIAL: &str = include_str!("../../../configs/tutorial-a.toml");
-    const NODE_A: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 2);
-    const NODE_B: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 3);
+    const NODE_A: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 2));
+    const NODE_B: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 20, 128, 3));
     const MAC_B: Mac = Mac([2, 0, 0, 0, 0, 0x0b]);
     const INTERFACE: u32 = 7;
 
@@ -230,15 +232,15 @@ mod tests {
             master: None,
             vlan: None,
         }));
-        let address = ipnet::Ipv4Net::new(NODE_A, 16).unwrap();
-        world.event(NetEvent::AddressAdded(InterfaceAddress { index: INTERFACE, address: address.into() }));
+        let address = ipnet::IpNet::new(NODE_A, 16).unwrap();
+        world.event(NetEvent::AddressAdded(InterfaceAddress { index: INTERFACE, address }));
         let path = Path { index: INTERFACE, gateway: None, source: None, mtu: None };
-        world.route(NODE_B.into(), Some(path));
+        world.route(NODE_B, Some(path));
         world
     }
 
     fn learn(world: &mut World, mac: Option<Mac>) {
-        let next_hop = NetNextHop { index: INTERFACE, address: NODE_B.into() };
+        let next_hop = NetNextHop { index: INTERFACE, address: NODE_B };
         world.event(NetEvent::Neighbour(Neighbour { next_hop, mac }));
     }
 
@@ -268,7 +270,7 @@ mod tests {
             let mut world = world();
             learn(&mut world, Some(MAC_B));
             let targets = Health::default().configure(&config, &world, Timestamp(0));
-            let expected = BTreeMap::from([(NODE_A.into(), VipPath::NotAsked), (NODE_B.into(), to_b)]);
+            let expected = BTreeMap::from([(NODE_A, VipPath::NotAsked), (NODE_B, to_b)]);
             assert_eq!(paths(&targets), expected, "{text}");
         }
     }
@@ -278,12 +280,12 @@ mod tests {
         let config = Config::parse("tutorial-a.toml", TUTORIAL).unwrap();
         let (mut health, mut world) = (Health::default(), world());
         let targets = health.configure(&config, &world, Timestamp(0));
-        assert_eq!(paths(&targets)[&NODE_B.into()], VipPath::Unresolved);
+        assert_eq!(paths(&targets)[&NODE_B], VipPath::Unresolved);
         assert_eq!(health.follow_paths(&world), None, "nothing has changed");
 
         learn(&mut world, Some(MAC_B));
         let targets = health.follow_paths(&world).expect("the MAC is known now");
-        assert_eq!(paths(&targets)[&NODE_B.into()], resolved(MAC_B));
+        assert_eq!(paths(&targets)[&NODE_B], resolved(MAC_B));
         let id = targets.iter().find(|target| target.address == NODE_B).unwrap().id;
         assert!(health.event(&HealthEvent { id, at: Timestamp(1), result: Ok(Duration::ZERO) }));
 
@@ -292,12 +294,12 @@ mod tests {
         let targets = health.follow_paths(&world).expect("the MAC is another");
         let to_b = targets.iter().find(|target| target.address == NODE_B).unwrap();
         assert_eq!((to_b.id, to_b.vip_path), (id, resolved(other)));
-        assert_eq!(health.condition(&config.services[0], NODE_B.into(), 80), Condition::Up);
+        assert_eq!(health.condition(&config.services[0], NODE_B, 80), Condition::Up);
 
         // A new configuration that asks the same keeps both.
         assert_eq!(paths(&health.configure(&config, &world, Timestamp(2))), paths(&targets));
-        assert_eq!(health.condition(&config.services[0], NODE_B.into(), 80), Condition::Up);
+        assert_eq!(health.condition(&config.services[0], NODE_B, 80), Condition::Up);
         learn(&mut world, None);
-        assert_eq!(paths(&health.follow_paths(&world).unwrap())[&NODE_B.into()], VipPath::Unresolved);
+        assert_eq!(paths(&health.follow_paths(&world).unwrap())[&NODE_B], VipPath::Unresolved);
     }
 }

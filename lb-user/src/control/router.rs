@@ -1,7 +1,7 @@
 //! A virtual router as the control task runs it: its state machine, what it says on the wire, and what it tells
 //! the operator.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use tracing::{info, warn};
 
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heard {
     /// Who sent it.
-    pub(super) source: Ipv4Addr,
+    pub(super) source: IpAddr,
     /// Its priority.
     pub(super) priority: u8,
     /// When it was read.
@@ -132,7 +132,7 @@ impl Router {
     }
 
     /// The owner that fell silent without a farewell, if that is why this node's claim is due at `now`.
-    pub(super) fn silent_owner(&self, now: Timestamp) -> Option<Ipv4Addr> {
+    pub(super) fn silent_owner(&self, now: Timestamp) -> Option<IpAddr> {
         let heard = self.heard.filter(|heard| heard.priority > 0)?;
         // A living owner of lower priority, about to be preempted, was heard less than two intervals ago.
         (now.since(heard.at) > self.config.advert_interval * 2).then_some(heard.source)

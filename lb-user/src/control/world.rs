@@ -11,7 +11,7 @@ use tracing::error;
 
 use super::desired::Outer;
 use crate::{
-    config::{Config, HostFacts, HostInterface, Transport},
+    config::{Config, HostFacts, HostInterface},
     net::{self, InterfaceAddress, Link, Neighbour, NetEvent, Path, Snapshot},
 };
 
@@ -340,8 +340,7 @@ fn next_hop(destination: IpAddr, path: Path) -> net::NextHop {
 pub(super) fn wanted_neighbours(config: &Config, world: &World) -> BTreeSet<IpAddr> {
     let mut wanted = BTreeSet::new();
     for router in &config.virtual_routers {
-        let Transport::Unicast { peers, .. } = &router.transport;
-        wanted.extend(peers.iter().copied().map(IpAddr::V4));
+        wanted.extend(router.peers());
     }
     let backends = config.services.iter().flat_map(|service| &service.backends);
     wanted.extend(backends.map(|backend| backend.address).filter(|address| !world.is_own(*address)));

@@ -3,7 +3,7 @@
 use std::{
     io,
     mem::MaybeUninit,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
 };
 
 use etherparse::Ipv4HeaderSlice;
@@ -29,7 +29,7 @@ pub enum VrrpSocketError {
         /// The interface.
         interface: String,
         /// The source address.
-        source_address: Ipv4Addr,
+        source_address: IpAddr,
         /// The system call or socket option.
         call: &'static str,
         /// What the kernel said.
@@ -42,7 +42,7 @@ pub enum VrrpSocketError {
         /// The interface.
         interface: String,
         /// The peer's address.
-        peer: Ipv4Addr,
+        peer: IpAddr,
         /// What the kernel said.
         #[source]
         error: io::Error,
@@ -86,7 +86,7 @@ pub struct VrrpSocket {
 
 impl VrrpSocket {
     /// Opens the socket; within a tokio runtime. Needs CAP_NET_RAW.
-    pub fn open(interface: &str, source: Ipv4Addr) -> Result<Self, VrrpSocketError> {
+    pub fn open(interface: &str, source: IpAddr) -> Result<Self, VrrpSocketError> {
         let failed = |call| {
             move |error| VrrpSocketError::Open {
                 interface: interface.to_owned(),
@@ -98,7 +98,7 @@ impl VrrpSocket {
         let protocol = Protocol::from(i32::from(IP_PROTOCOL));
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(protocol)).map_err(failed("socket"))?;
         socket.bind_device(Some(interface.as_bytes())).map_err(failed("SO_BINDTODEVICE"))?;
-        socket.bind(&SocketAddrV4::new(source, 0).into()).map_err(failed("bind"))?;
+        socket.bind(&SocketAddr::new(source, 0).into()).map_err(failed("bind"))?;
         socket.set_ttl_v4(u32::from(TTL)).map_err(failed("IP_TTL"))?;
         socket.set_tos_v4(TOS_NETWORK_CONTROL).map_err(failed("IP_TOS"))?;
         socket.set_nonblocking(true).map_err(failed("O_NONBLOCK"))?;
@@ -152,8 +152,8 @@ impl VrrpSocket {
     /// Sends a message (what follows the IP header) to a peer. Never waits: a full send buffer is an error.
     ///
     /// `Ok` means that the kernel took it; the peer's MAC may still have to be resolved.
-    pub fn send(&self, peer: Ipv4Addr, payload: &[u8]) -> Result<(), VrrpSocketError> {
-        let address = SocketAddrV4::new(peer, 0).into();
+    pub fn send(&self, peer: IpAddr, payload: &[u8]) -> Result<(), VrrpSocketError> {
+        let address = SocketAddr::new(peer, 0).into();
         match self.socket.get_ref().send_to(payload, &address) {
             // A raw socket sends all or nothing.
             Ok(_) => Ok(()),
@@ -178,11 +178,13 @@ fn read(socket: &Socket) -> io::Result<Option<Datagram>> {
 fn parse(bytes: &[u8]) -> Option<Datagram> {
     let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
     let payload = bytes[header.slice().len()..].to_vec();
-    Some(Datagram { source: header.source_addr(), ttl: header.ttl(), payload })
+    Some(Datagram { source: header.source_addr().into(), ttl: header.ttl(), payload })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
@@ -195,7 +197,7 @@ mod tests {
         let datagram = parse(&bytes).expect("an IPv4 packet");
         assert_eq!(
             datagram,
-            Datagram { source: Ipv4Addr::new(192, 0, 2, 1), ttl: 254, payload: vec![1, 2, 3] }
+            Datagram { source: Ipv4Addr::new(192, 0, 2, 1).into(), ttl: 254, payload: vec![1, 2, 3] }
         );
     }
 
@@ -210,7 +212,7 @@ mod tests {
     fn errors_name_interface_address_and_remedy() {
         let error = VrrpSocketError::Open {
             interface: "eth0".to_owned(),
-            source_address: Ipv4Addr::new(192, 0, 2, 1),
+            source_address: Ipv4Addr::new(192, 0, 2, 1).into(),
             call: "bind",
             error: io::Error::from_raw_os_error(libc::EADDRNOTAVAIL),
         };

@@ -22,7 +22,7 @@
 //! from whom it heard last, and only if it has listened, and heard nobody else, for as long as a lease may
 //! run: a farewell may be late, or come from a node whose claim the present owner has not heard yet.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     packet::Advert,
@@ -69,7 +69,7 @@ pub enum Input {
         /// The advert.
         advert: Advert,
         /// The source address of its IP packet.
-        source: Ipv4Addr,
+        source: IpAddr,
     },
     /// The advert of the last [`Action::SendAdvert`] went out to every peer.
     AdvertSent {
@@ -123,7 +123,7 @@ pub enum BackupReason {
         /// The other's priority.
         priority: u8,
         /// The other's address.
-        source: Ipv4Addr,
+        source: IpAddr,
     },
     /// It was owner and did not renew its lease in time: frozen, starved, or unable to send.
     LeaseExpired,
@@ -183,7 +183,7 @@ struct Owners {
 /// An advert of somebody who owned the VIPs when he sent it.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
-    source: Ipv4Addr,
+    source: IpAddr,
     priority: u8,
     at: Timestamp,
 }
@@ -364,7 +364,7 @@ impl Machine {
         }
     }
 
-    fn received(&mut self, now: Timestamp, advert: &Advert, source: Ipv4Addr, actions: &mut Vec<Action>) {
+    fn received(&mut self, now: Timestamp, advert: &Advert, source: IpAddr, actions: &mut Vec<Action>) {
         match self.role {
             Role::Stopped | Role::Fault => {}
             Role::Backup(backup) => {
@@ -385,13 +385,7 @@ impl Machine {
         }
     }
 
-    fn heard_as_backup(
-        &self,
-        now: Timestamp,
-        mut backup: Backup,
-        advert: &Advert,
-        source: Ipv4Addr,
-    ) -> Backup {
+    fn heard_as_backup(&self, now: Timestamp, mut backup: Backup, advert: &Advert, source: IpAddr) -> Backup {
         if advert.priority == 0 {
             let interval = self.settings.advert_interval;
             let from_owner = backup.heard.only(source, now, interval * timers::DOWN_INTERVALS);
@@ -525,7 +519,7 @@ impl Owners {
     }
 
     /// Whether `source` was heard last, and nobody else so lately that his lease may still run.
-    fn only(&self, source: Ipv4Addr, now: Timestamp, lately: Duration) -> bool {
+    fn only(&self, source: IpAddr, now: Timestamp, lately: Duration) -> bool {
         self.last.is_some_and(|last| last.source == source)
             && self.other.is_none_or(|other| now.since(other) > lately)
     }

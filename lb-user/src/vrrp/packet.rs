@@ -12,9 +12,12 @@
 //! The eight bytes of authentication data are there whatever the type is; the password is RFC 2338's simple
 //! text authentication (§5.3.6, §5.3.10), which RFC 3768 abolished and everybody still speaks.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
-use crate::config::{Password, Transport, VirtualRouter, VrrpVersion};
+use crate::config::{Password, VirtualRouter, VrrpVersion};
 
 /// The IP protocol number of VRRP.
 pub const IP_PROTOCOL: u8 = 112;
@@ -33,7 +36,7 @@ const AUTHENTICATION_SIMPLE: u8 = 1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
     /// The source address of the IP header.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// The TTL of the IP header.
     pub ttl: u8,
     /// What follows the IP header.
@@ -61,9 +64,9 @@ pub struct Acceptance {
     /// VRID.
     pub router_id: u8,
     /// This node's address.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// The nodes adverts may come from.
-    pub peers: Vec<Ipv4Addr>,
+    pub peers: Vec<IpAddr>,
     /// The password, if there is one.
     pub authentication: Option<Password>,
     /// Time between adverts.
@@ -135,13 +138,13 @@ pub enum DecodeError {
     #[error("an advert from {source_address}, which is this node's own address")]
     OwnAddress {
         /// The source address.
-        source_address: Ipv4Addr,
+        source_address: IpAddr,
     },
     /// Not one of the configured peers.
     #[error("{source_address} is not a configured peer")]
     UnknownPeer {
         /// The source address.
-        source_address: Ipv4Addr,
+        source_address: IpAddr,
     },
     /// One side has a password and the other has none, or a kind of authentication nobody speaks.
     #[error("authentication type {kind} instead of {expected} (0: none, 1: password)")]
@@ -235,12 +238,11 @@ impl DecodeCounters {
 
 impl From<&VirtualRouter> for Acceptance {
     fn from(router: &VirtualRouter) -> Self {
-        let Transport::Unicast { source, peers } = &router.transport;
         Self {
             version: router.version,
             router_id: router.router_id,
-            source: *source,
-            peers: peers.clone(),
+            source: router.source(),
+            peers: router.peers().to_vec(),
             authentication: router.authentication,
             advert_interval: router.advert_interval,
             addresses: router.advertised().collect(),
@@ -256,7 +258,7 @@ impl Acceptance {
         advert.encode(self.authentication)
     }
 
-    fn check_source(&self, source_address: Ipv4Addr) -> Result<(), DecodeError> {
+    fn check_source(&self, source_address: IpAddr) -> Result<(), DecodeError> {
         if source_address == self.source {
             return Err(DecodeError::OwnAddress { source_address });
         }

@@ -1,8 +1,8 @@
 //! What the state machine of a virtual router must know.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use crate::config::{Transport, VirtualRouter, VrrpVersion};
+use crate::config::{VirtualRouter, VrrpVersion};
 
 /// The lowest priority a node may advertise while it takes part; 0 means "I am leaving" (RFC 3768 §5.3.4).
 pub const PRIORITY_MIN: u8 = 1;
@@ -21,18 +21,17 @@ pub struct Settings {
     /// Time between adverts.
     pub advert_interval: Duration,
     /// The address this node's adverts come from; it breaks ties (RFC 3768 §6.4.3).
-    pub primary: Ipv4Addr,
+    pub primary: IpAddr,
 }
 
 impl From<&VirtualRouter> for Settings {
     fn from(router: &VirtualRouter) -> Self {
-        let Transport::Unicast { source, .. } = &router.transport;
         Self {
             version: router.version,
             priority: router.priority,
             preempt: router.preempt,
             advert_interval: router.advert_interval,
-            primary: *source,
+            primary: router.source(),
         }
     }
 }

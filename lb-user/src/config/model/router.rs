@@ -1,6 +1,10 @@
 //! Virtual routers.
 
-use std::{fmt, net::Ipv4Addr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -46,9 +50,9 @@ pub enum Transport {
     /// To each peer's address. `peers` is never empty and never holds `source`.
     Unicast {
         /// This node's address.
-        source: Ipv4Addr,
+        source: IpAddr,
         /// The other nodes.
-        peers: Vec<Ipv4Addr>,
+        peers: Vec<IpAddr>,
     },
 }
 
@@ -69,5 +73,17 @@ impl VirtualRouter {
             IpNet::V4(vip) => Some(vip.addr()),
             IpNet::V6(_) => None,
         })
+    }
+
+    /// This node's address, which its adverts come from.
+    pub fn source(&self) -> IpAddr {
+        let Transport::Unicast { source, .. } = &self.transport;
+        *source
+    }
+
+    /// The other nodes.
+    pub fn peers(&self) -> &[IpAddr] {
+        let Transport::Unicast { peers, .. } = &self.transport;
+        peers
     }
 }

@@ -75,8 +75,8 @@ fn virtual_router(
         advert_interval: copied(raw.advert_interval.as_ref()).unwrap_or(Duration::from_secs(1)),
         version: VrrpVersion::V2,
         transport: Transport::Unicast {
-            source: *source.get_ref(),
-            peers: unicast.peers.as_ref()?.get_ref().iter().map(|peer| *peer.get_ref()).collect(),
+            source: (*source.get_ref()).into(),
+            peers: unicast.peers.as_ref()?.get_ref().iter().map(|peer| (*peer.get_ref()).into()).collect(),
         },
         authentication: copied(raw.password.as_ref()).map(Password),
         vips: vips.iter().map(|vip| *vip.get_ref()).collect(),

@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use super::*;
 use crate::config::VrrpVersion;
 
-const OURS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-const LOWER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const HIGHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
+const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+const LOWER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const HIGHER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
 /// Of priority 128: half a second.
 const SKEW: u64 = 500;
 
@@ -62,7 +62,7 @@ impl Bench {
         self.machine.handle(at(clock), input)
     }
 
-    fn hear(&mut self, clock: u64, priority: u8, source: Ipv4Addr) -> Vec<Action> {
+    fn hear(&mut self, clock: u64, priority: u8, source: IpAddr) -> Vec<Action> {
         self.input(clock, Input::AdvertReceived { advert: advert(priority), source })
     }
 

@@ -30,8 +30,8 @@ fn slave() -> Acceptance {
     Acceptance {
         version: VrrpVersion::V2,
         router_id: 33,
-        source: SLAVE,
-        peers: vec![MASTER],
+        source: SLAVE.into(),
+        peers: vec![MASTER.into()],
         authentication: Some(Password(*b"letmein\0")),
         advert_interval: SECOND,
         addresses: vec![VIP],
@@ -39,7 +39,7 @@ fn slave() -> Acceptance {
 }
 
 fn from_master(payload: &[u8]) -> Datagram {
-    Datagram { source: MASTER, ttl: TTL, payload: payload.to_vec() }
+    Datagram { source: MASTER.into(), ttl: TTL, payload: payload.to_vec() }
 }
 
 fn decode_by(acceptance: &Acceptance, datagram: &Datagram) -> Result<Advert, DecodeError> {
@@ -101,8 +101,8 @@ fn each_fault_has_its_own_error() {
             DecodeError::BadChecksum { checksum: 0x3587 },
         ),
         (payload(|bytes| bytes[1] = 34), DecodeError::BadRouterId { router_id: 34 }),
-        (source(SLAVE), DecodeError::OwnAddress { source_address: SLAVE }),
-        (source(VIP), DecodeError::UnknownPeer { source_address: VIP }),
+        (source(SLAVE.into()), DecodeError::OwnAddress { source_address: SLAVE.into() }),
+        (source(VIP.into()), DecodeError::UnknownPeer { source_address: VIP.into() }),
         (payload(|bytes| bytes[4] = 0), DecodeError::BadAuthenticationType { kind: 0, expected: 1 }),
         (payload(|bytes| bytes[4] = 2), DecodeError::BadAuthenticationType { kind: 2, expected: 1 }),
         (payload(|bytes| bytes[12] = b'L'), DecodeError::BadAuthentication),
@@ -210,7 +210,7 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic(payload in vec(any::<u8>(), 0..100), ttl: u8, acceptance in acceptance()) {
-        let _ = decode(&Datagram { source: MASTER, ttl, payload }, |_| Some(&acceptance));
+        let _ = decode(&Datagram { source: MASTER.into(), ttl, payload }, |_| Some(&acceptance));
     }
 
     /// Past the checks that random bytes hardly ever pass.

@@ -1,6 +1,10 @@
 //! One simulated node: its machine, its clock, and an adapter that can stall anywhere.
 
-use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use super::INTERVAL;
 use crate::{
@@ -21,7 +25,7 @@ pub(super) struct Node {
     /// What its clock showed at the beginning.
     offset: u64,
     /// What waits in the socket.
-    pub(super) inbox: VecDeque<(Advert, Ipv4Addr)>,
+    pub(super) inbox: VecDeque<(Advert, IpAddr)>,
     /// What the adapter has still to do, in order.
     steps: VecDeque<Step>,
     /// An advert was too late to be sent: ask the machine again.
@@ -84,11 +88,11 @@ impl Node {
         }
     }
 
-    pub(super) fn address_of(number: usize) -> Ipv4Addr {
-        Ipv4Addr::new(192, 0, 2, 1 + number as u8)
+    pub(super) fn address_of(number: usize) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, 1 + number as u8).into()
     }
 
-    pub(super) fn address(&self) -> Ipv4Addr {
+    pub(super) fn address(&self) -> IpAddr {
         Self::address_of(self.number)
     }
 
