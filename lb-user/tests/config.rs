@@ -65,10 +65,11 @@ fn tutorial_says_what_its_keepalived_conf_says() {
     let config = ready("tutorial-a.toml").config;
     let router = &config.virtual_routers[0];
     assert_eq!((router.router_id, router.priority, router.preempt), (33, 200, true));
-    assert_eq!(router.authentication.expect("a password").0, *b"letmein\0");
+    assert_eq!(router.password.expect("a password").0, *b"letmein\0");
     assert_eq!(router.vips, ["172.20.128.4/24".parse().unwrap()]);
     let (source, peer) = (Ipv4Addr::new(172, 20, 128, 2), Ipv4Addr::new(172, 20, 128, 3));
-    assert_eq!(router.transport, Transport::Unicast { source: source.into(), peers: vec![peer.into()] });
+    let transport = Transport::Unicast { source: source.into(), peers: vec![peer.into()], min_ttl: 255 };
+    assert_eq!(router.transport, transport);
 
     let script = &config.track_scripts[0];
     assert_eq!(script.command, ["pidof", "nginx"]);

@@ -44,8 +44,12 @@ pub(super) struct Spans {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RouterSpans {
     pub(super) interface: Range<usize>,
+    /// That of the interface where the source is not given.
     pub(super) source: Range<usize>,
+    /// The VIPs, then the excluded ones.
     pub(super) vips: Vec<Range<usize>>,
+    /// The keys adverts are signed with; the file's name where one is in a file.
+    pub(super) keys: Vec<Range<usize>>,
 }
 
 pub(super) fn check(parsed: &Parsed, facts: &HostFacts) -> Result<(), ConfigErrors> {
@@ -78,9 +82,8 @@ struct Host<'f> {
 impl<'f> Host<'f> {
     fn new(parsed: &Parsed, facts: &'f HostFacts) -> Self {
         let routers = &parsed.config.virtual_routers;
-        let is_vip = |address: IpAddr| {
-            routers.iter().any(|router| router.vips.iter().any(|vip| vip.addr() == address))
-        };
+        let is_vip =
+            |address: IpAddr| routers.iter().any(|router| router.all_vips().any(|vip| vip.addr() == address));
         let own = |interface: &'f HostInterface| {
             let addresses = interface.addresses.iter().filter(|address| !is_vip(address.addr()));
             (interface.name.as_str(), addresses.copied().collect())
@@ -102,7 +105,7 @@ impl<'f> Host<'f> {
 
     fn check_router(&self, router: &VirtualRouter, spans: &RouterSpans, problems: &mut Vec<Problem>) {
         let source = router.source();
-        if !self.has(source) {
+        if !source.is_unspecified() && !self.has(source) {
             problems.push(
                 Problem::at(spans.source.clone(), format!("{source} is not an address of this node"))
                     .help(format!("this node has {}; is this another node's file?", self.list_addresses())),
@@ -112,7 +115,14 @@ impl<'f> Host<'f> {
             problems.push(self.no_interface(&router.interface, spans.interface.clone()));
             return;
         };
-        for (vip, span) in router.vips.iter().zip(&spans.vips) {
+        if source.is_unspecified() && router.choose_source(own.iter().map(IpNet::addr)).is_none() {
+            let family = if source.is_ipv4() { "IPv4" } else { "link-local IPv6" };
+            problems.push(
+                Problem::at(spans.source.clone(), format!("{} has no {family} address", router.interface))
+                    .help("adverts need one to come from; add it, or name another by `source`"),
+            );
+        }
+        for (vip, span) in router.all_vips().zip(&spans.vips) {
             if !own.iter().any(|network| network.contains(&vip.addr())) {
                 problems.push(self.outside(vip.addr(), &router.interface, own, span, spans));
             }

@@ -1,4 +1,4 @@
-//! The sockets adverts travel through: one for all virtual routers of an interface and source address.
+//! The sockets adverts travel through: one for all virtual routers of an interface and source address or group.
 
 use std::net::IpAddr;
 
@@ -8,8 +8,8 @@ use tracing::{debug, warn};
 use super::router::{Heard, Router};
 use crate::{
     config::VirtualRouter,
-    net::{VrrpSocket, VrrpSocketError},
-    time::Timestamp,
+    net::{Listen, VrrpSocket, VrrpSocketError},
+    time::{Timestamp, UnixTime},
     vrrp::{Advert, Datagram, DecodeCounters, packet},
 };
 
@@ -20,8 +20,8 @@ pub(super) struct Channel {
     pub(super) interface: String,
     /// The index the interface had when the socket was opened; the socket goes with that interface.
     pub(super) index: u32,
-    /// The address it is bound to.
-    pub(super) source: IpAddr,
+    /// What it receives.
+    pub(super) listen: Listen,
     /// The socket.
     pub(super) socket: VrrpSocket,
     /// Rejected packets that named no virtual router of this channel.
@@ -31,12 +31,12 @@ pub(super) struct Channel {
 impl Channel {
     /// Opens the channel a virtual router needs.
     pub(super) fn open(router: &VirtualRouter, index: u32) -> Result<Self, VrrpSocketError> {
-        let (interface, source) = place(router);
-        let socket = VrrpSocket::open(interface, source)?;
+        let (interface, listen) = place(router);
+        let socket = VrrpSocket::open(interface, listen)?;
         Ok(Self {
             interface: interface.to_owned(),
             index,
-            source,
+            listen,
             socket,
             unattributed: DecodeCounters::default(),
         })
@@ -44,7 +44,7 @@ impl Channel {
 
     /// Whether this virtual router speaks through this channel.
     pub(super) fn serves(&self, router: &VirtualRouter) -> bool {
-        place(router) == (self.interface.as_str(), self.source)
+        place(router) == (self.interface.as_str(), self.listen)
     }
 
     /// Takes what waits in the socket, one packet; returns an advert and the index of its virtual router if it
@@ -61,8 +61,9 @@ impl Channel {
         let owner_of_id = |routers: &[Router], id: u8| {
             routers.iter().position(|router| router.config.router_id == id && self.serves(&router.config))
         };
-        let decoded =
-            packet::decode(&datagram, |id| owner_of_id(routers, id).map(|index| &routers[index].acceptance));
+        let decoded = packet::decode(&datagram, UnixTime::now(), |id| {
+            owner_of_id(routers, id).map(|index| &mut routers[index].endpoint)
+        });
         match decoded {
             Ok(advert) => match owner_of_id(routers, advert.router_id) {
                 Some(index) => {
@@ -128,6 +129,6 @@ pub(super) async fn readable(channels: &[Channel]) {
     drop(select_all(waits).await);
 }
 
-fn place(router: &VirtualRouter) -> (&str, IpAddr) {
-    (&router.interface, router.source())
+fn place(router: &VirtualRouter) -> (&str, Listen) {
+    (&router.interface, Listen::from(router))
 }

@@ -6,7 +6,7 @@ use tracing::{error, warn};
 
 use super::{channel::Received, controller::Controller};
 use crate::{
-    time::Timestamp,
+    time::{Timestamp, UnixTime},
     vrrp::{Action, Input, State},
 };
 
@@ -82,28 +82,33 @@ impl Controller {
         }
     }
 
-    /// Sends an advert to every peer; the moment before the first sending if each succeeded.
+    /// Sends an advert to every peer, or to the group; the moment before the first sending if each succeeded.
     fn send_advert(&mut self, index: usize, priority: u8, not_after: Timestamp) -> Option<Timestamp> {
         let router = &mut self.routers[index];
         let channel = self.channels.iter().find(|channel| channel.serves(&router.config))?;
-        let payload = match router.acceptance.encode(priority) {
-            Ok(payload) => payload,
-            Err(error) => {
-                error!(router = %router.config.name, %error, "advert not sent");
-                return None;
+        let source = router.endpoint.acceptance().source;
+        let destinations: Vec<_> = router.endpoint.acceptance().destinations().collect();
+        let mut messages = Vec::new();
+        for destination in destinations {
+            match router.endpoint.encode(priority, destination, UnixTime::now()) {
+                Ok(message) => messages.push((destination, message)),
+                Err(error) => {
+                    error!(router = %router.config.name, %error, "advert not sent");
+                    return None;
+                }
             }
-        };
+        }
         let before = Timestamp::now();
         if before > not_after {
             return None;
         }
         let mut all = true;
-        for peer in &router.acceptance.peers {
-            if let Err(error) = channel.socket.send(*peer, &payload) {
+        for (destination, message) in messages {
+            if let Err(error) = channel.socket.send(source, destination, &message) {
                 all = false;
                 router.send_errors += 1;
                 if router.send_errors.is_power_of_two() {
-                    warn!(router = %router.config.name, %peer, %error, "advert not sent");
+                    warn!(router = %router.config.name, %destination, %error, "advert not sent");
                 }
             }
         }

@@ -65,7 +65,7 @@ impl Controller {
             if link.index == channel.index {
                 continue;
             }
-            match VrrpSocket::open(&channel.interface, channel.source) {
+            match VrrpSocket::open(&channel.interface, channel.listen) {
                 Ok(socket) => {
                     channel.socket = socket;
                     channel.index = link.index;

@@ -9,7 +9,7 @@ use crate::{
     config::VirtualRouter,
     net::AnnounceSchedule,
     time::Timestamp,
-    vrrp::{Acceptance, Action, BackupReason, DecodeCounters, Machine, Settings, State},
+    vrrp::{Acceptance, Action, BackupReason, DecodeCounters, Endpoint, Machine, Settings, State},
 };
 
 /// An advert that was accepted.
@@ -33,7 +33,7 @@ pub(super) struct Router {
     /// The state machine.
     pub(super) machine: Machine,
     /// What it accepts from the wire, and says there.
-    pub(super) acceptance: Acceptance,
+    pub(super) endpoint: Endpoint,
     /// Rejected adverts that named this virtual router.
     pub(super) rejected: DecodeCounters,
     /// Adverts sent, each to every peer.
@@ -60,7 +60,7 @@ impl Router {
             config: config.clone(),
             lease,
             machine: Machine::new(Settings::from(config)),
-            acceptance: Acceptance::from(config),
+            endpoint: Endpoint::new(Acceptance::from(config)),
             rejected: DecodeCounters::default(),
             adverts_sent: 0,
             send_errors: 0,
@@ -162,7 +162,9 @@ impl Router {
             ("adverts_received".to_owned(), self.adverts_received),
             ("send_errors".to_owned(), self.send_errors),
         ]);
-        for (name, count) in self.rejected.iter().chain(unattributed.iter()) {
+        for (name, count) in
+            self.rejected.iter().chain(unattributed.iter()).chain(self.endpoint.observed().iter())
+        {
             *counters.entry(name.to_owned()).or_default() += count;
         }
         counters

@@ -27,4 +27,4 @@ pub use netlink::{InterfaceAddress, Link, Netlink, NetlinkError, Path, Route, Vl
 pub use packet_socket::{PacketSocket, PacketSocketError};
 pub use sysctl::{InterfaceSysctl, SysctlError, SysctlGuard};
 pub use tag_offload::{TagOffload, TagOffloadError};
-pub use vrrp_socket::{VrrpSocket, VrrpSocketError};
+pub use vrrp_socket::{Listen, VrrpSocket, VrrpSocketError};

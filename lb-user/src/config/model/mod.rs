@@ -1,12 +1,14 @@
 //! The validated model of a configuration. Whoever holds a [`Config`] need not check it again.
 
+mod authentication;
 mod router;
 mod service;
 mod track;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
-pub use router::{Password, Transport, VirtualRouter, VrrpVersion};
+pub use authentication::{Authentication, AuthenticationMode, Key, Password, Secret};
+pub use router::{ChecksumForm, Transport, VirtualRouter, VrrpVersion};
 pub use service::{Backend, Check, CheckKind, Mode, Protocol, Service};
 pub use track::TrackScript;
 
@@ -72,7 +74,7 @@ pub struct InterfaceSettings {
 impl Config {
     /// The virtual router that owns `vip`, if any.
     pub fn router_of(&self, vip: IpAddr) -> Option<&VirtualRouter> {
-        self.virtual_routers.iter().find(|r| r.vips.iter().any(|v| v.addr() == vip))
+        self.virtual_routers.iter().find(|r| r.all_vips().any(|v| v.addr() == vip))
     }
 
     /// Every interface the XDP program must be attached to, in order of name, without repeats: those of the

@@ -3,6 +3,7 @@
 mod check;
 mod router;
 mod service;
+mod transport;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -74,7 +75,7 @@ fn context(raw: &RawConfig) -> Context<'_> {
     let mut router_vips = BTreeMap::new();
     for router in raw.virtual_routers.iter().map(Spanned::get_ref) {
         let name = router.name.as_ref().map_or("?", |name| name.get_ref());
-        for vip in router.vips.iter().flat_map(Spanned::get_ref) {
+        for vip in router.vips.iter().chain(&router.excluded_vips).flat_map(Spanned::get_ref) {
             router_vips.entry(vip.get_ref().addr()).or_insert((vip.span(), name));
         }
     }
