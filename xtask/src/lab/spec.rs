@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4},
     path::{Path, PathBuf},
 };
 
@@ -43,6 +43,8 @@ pub struct NodeSpec {
     pub ipv6: bool,
     /// The nginx on it.
     pub web: Option<Web>,
+    /// Where a process of its own answers UDP datagrams; the address need not be the node's yet.
+    pub echo: Option<SocketAddrV4>,
     /// What keeps the VIP.
     pub daemon: Daemon,
 }
@@ -232,6 +234,7 @@ impl NodeSpec {
             forwarding: false,
             ipv6: false,
             web: None,
+            echo: None,
             daemon: Daemon::None,
         }
     }
