@@ -6,6 +6,7 @@
 //! everything.
 
 mod args;
+mod cable;
 mod daemon;
 mod error;
 mod init;
@@ -14,6 +15,7 @@ mod network;
 mod node;
 pub mod probe;
 mod processes;
+mod realtime;
 mod spec;
 mod state;
 mod status;
@@ -36,6 +38,7 @@ pub(crate) use self::args::become_root;
 use self::supervisor::{DETACH, Report};
 pub use self::{
     args::{Options, execute},
+    cable::Cable,
     error::LabError,
     node::Node,
     spec::{

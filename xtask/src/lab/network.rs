@@ -43,9 +43,7 @@ pub(crate) fn build(
         }
     }
     // In the network namespace only: `netns PID` means a process of the host.
-    let mut ip = Command::new("ip");
-    ip.args(["-batch", "-"]);
-    run("ip", "the switch", ip, &lines.join("\n"), |command| spawn_in_network(switch, command))?;
+    in_switch(switch, &lines.join("\n"))?;
 
     let mut programs = Vec::new();
     for node in &spec.nodes {
@@ -93,6 +91,13 @@ fn addressing(node: &NodeSpec) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// Has `ip` carry out `lines` in the switch's namespace.
+pub(crate) fn in_switch(switch: Pid, lines: &str) -> Result<(), LabError> {
+    let mut ip = Command::new("ip");
+    ip.args(["-batch", "-"]);
+    run("ip", "the switch", ip, lines, |command| spawn_in_network(switch, command))
 }
 
 /// Runs a command to its end with `input` on its standard input.

@@ -183,10 +183,14 @@ impl Node {
         daemon::start(&self.folder, self.init, &self.spec)
     }
 
+    /// The processes of its daemon, as the host numbers them.
+    pub fn daemon_processes(&self) -> Vec<i32> {
+        daemon::process_name(&self.spec.daemon).map(|name| self.processes(&name)).unwrap_or_default()
+    }
+
     /// Whether its daemon runs.
     pub fn has_daemon(&self) -> bool {
-        let processes = daemon::process_name(&self.spec.daemon).map(|name| self.processes(&name));
-        processes.is_some_and(|pids| pids.into_iter().any(|pid| processes::is_running(Pid::from_raw(pid))))
+        self.daemon_processes().into_iter().any(|pid| processes::is_running(Pid::from_raw(pid)))
     }
 
     /// Sends a signal to the daemon and waits until it has ended.

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4},
     path::{Path, PathBuf},
 };
 
@@ -46,6 +46,8 @@ pub struct NodeSpec {
     pub vlan: Option<u16>,
     /// The nginx on it.
     pub web: Option<Web>,
+    /// Where a process of its own answers UDP datagrams; the address need not be the node's yet.
+    pub echo: Option<SocketAddrV4>,
     /// What keeps the VIP.
     pub daemon: Daemon,
 }
@@ -245,6 +247,7 @@ impl NodeSpec {
             ipv6: false,
             vlan: None,
             web: None,
+            echo: None,
             daemon: Daemon::None,
         }
     }
