@@ -120,6 +120,10 @@ impl DownReason {
 }
 
 /// One session with one peer.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is about something else, and any may hold beside any other"
+)]
 #[derive(Clone, Debug)]
 pub struct Session {
     settings: Settings,

@@ -22,7 +22,7 @@ pub const DAMPING_FAILURES: usize = 5;
 /// …within this time…
 pub const DAMPING_WINDOW: Duration = Duration::from_secs(30);
 /// …is held down for this long: adverts alone decide meanwhile, and both ends know it.
-pub const DAMPING_HOLD: Duration = Duration::from_secs(60);
+pub const DAMPING_HOLD: Duration = Duration::from_mins(1);
 
 /// How long a packet to a peer keeps the lease, where that peer may take this node for dead after `detection_time`.
 pub fn lease_term(detection_time: Duration) -> Duration {
