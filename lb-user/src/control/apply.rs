@@ -27,7 +27,7 @@ use crate::{
 /// `arp_announce`: use the interface's primary address in the target's network, whatever the packet says.
 const ARP_ANNOUNCE_PRIMARY: u32 = 2;
 /// How many routes are asked for before the control task turns to its other duties: some milliseconds, so that
-/// adverts stay in time however many backends there are.
+/// events are heard in time however many backends there are.
 const ROUTES_AT_ONCE: usize = 256;
 /// How often all routes are asked for although nothing was heard of a change.
 pub(super) const ROUTES_REFRESH: Duration = Duration::from_mins(1);
@@ -216,6 +216,27 @@ impl Controller {
             all &= self.problem(&format!("add {address} to {interface}"), result);
         }
         all
+    }
+
+    /// Somebody took an address from this node that it put there: it goes back, and where it is a VIP of this node's,
+    /// the neighbours are told again.
+    pub(super) fn address_taken(&mut self, address: IpAddr) {
+        self.taken = true;
+        let now = Timestamp::now();
+        for router in &mut self.routers {
+            if router.is_owner() && router.config.vips.iter().any(|vip| vip.addr() == address) {
+                router.announce_again(now);
+            }
+        }
+    }
+
+    /// Puts back what was taken, ahead of all that may take its time. What fails, [`reconcile`](Self::reconcile) tries
+    /// again.
+    pub(super) async fn put_back(&mut self) {
+        if std::mem::take(&mut self.taken) {
+            let wanted = desired(&self.config, &self.view());
+            self.apply_addresses(&wanted.addresses).await;
+        }
     }
 
     /// Attaches the program where it should be and is not, and detaches it where it is and should not be.

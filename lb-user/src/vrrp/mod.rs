@@ -16,5 +16,5 @@ pub mod timers;
 mod simulation;
 
 pub use machine::{Action, BackupReason, Input, Machine, State};
-pub use packet::{Acceptance, Advert, Datagram, DecodeCounters, DecodeError, Endpoint};
+pub use packet::{Acceptance, Advert, Datagram, DecodeCounters, DecodeError, Endpoint, Observations};
 pub use settings::Settings;

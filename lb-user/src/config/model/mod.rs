@@ -8,7 +8,7 @@ mod track;
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 pub use authentication::{Authentication, AuthenticationMode, Key, Password, Secret};
-pub use router::{ChecksumForm, Transport, VirtualRouter, VrrpVersion};
+pub use router::{Bfd, ChecksumForm, Transport, VirtualRouter, VrrpVersion};
 pub use service::{Backend, Check, CheckKind, Mode, Protocol, Service};
 pub use track::TrackScript;
 

@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
+use super::bfd::{self, RawBfd};
 use crate::config::{
     model::{AuthenticationMode, ChecksumForm, Secret, VrrpVersion},
     read::Reader,
@@ -30,6 +31,7 @@ pub(in crate::config) struct RawRouter {
     pub(in crate::config) multicast: Option<Spanned<RawMulticast>>,
     pub(in crate::config) vips: Option<Spanned<Vec<Spanned<IpNet>>>>,
     pub(in crate::config) excluded_vips: Option<Spanned<Vec<Spanned<IpNet>>>>,
+    pub(in crate::config) bfd: Option<Spanned<RawBfd>>,
     pub(in crate::config) track_scripts: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
@@ -106,6 +108,7 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         multicast,
         vips: table.required_list("vips", "vips = [\"192.0.2.4/24\"]", value::vip),
         excluded_vips: table.list("excluded_vips", value::vip),
+        bfd: bfd::bfd(table),
         track_scripts: table.list("track_scripts", value::string),
     }
 }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use toml::Spanned;
 
-use super::{Context, Findings, copied, transport, unique, unique_names};
+use super::{Context, Findings, bfd, copied, transport, unique, unique_names};
 use crate::config::{
     host::RouterSpans,
     model::{Password, VirtualRouter, VrrpVersion},
@@ -46,6 +46,8 @@ pub(super) fn virtual_routers(
             .help("a VIP belongs to one virtual router; remove it here or there")
     });
 
+    bfd::check_shared_sessions(raw, findings);
+
     routers().filter_map(|router| virtual_router(router, context, findings)).unzip()
 }
 
@@ -68,13 +70,14 @@ fn virtual_router(
     let (authentication, keys) = authentication.flatten().unzip();
     let (interface, vips) = (raw.interface.as_ref()?, raw.vips.as_ref()?.get_ref());
     let excluded_vips = || raw.excluded_vips.iter().flat_map(Spanned::get_ref);
+    let advert_interval = copied(raw.advert_interval.as_ref()).unwrap_or(Duration::from_secs(1));
     let router = VirtualRouter {
         name: raw.name.as_ref()?.get_ref().clone(),
         interface: interface.get_ref().clone(),
         router_id: copied(raw.router_id.as_ref())?,
         priority: copied(raw.priority.as_ref())?,
         preempt: copied(raw.preempt.as_ref()).unwrap_or(true),
-        advert_interval: copied(raw.advert_interval.as_ref()).unwrap_or(Duration::from_secs(1)),
+        advert_interval,
         version,
         transport,
         password: copied(raw.password.as_ref()).map(Password),
@@ -82,6 +85,7 @@ fn virtual_router(
         checksum: copied(raw.checksum.as_ref()).unwrap_or_default(),
         vips: vips.iter().map(|vip| *vip.get_ref()).collect(),
         excluded_vips: excluded_vips().map(|vip| *vip.get_ref()).collect(),
+        bfd: bfd::settings(raw, advert_interval),
         track_scripts: raw
             .track_scripts
             .iter()

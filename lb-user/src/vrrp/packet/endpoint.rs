@@ -78,6 +78,9 @@ impl Endpoint {
         now: UnixTime,
     ) -> Result<Vec<u8>, EncodeError> {
         let Acceptance { version, router_id, source, advert_interval, .. } = self.acceptance;
+        if source.is_unspecified() {
+            return Err(EncodeError::NoSource);
+        }
         let addresses = self.acceptance.addresses.clone();
         let advert = Advert { router_id, priority, advert_interval, addresses };
         let mut bytes = match version {

@@ -25,6 +25,9 @@ pub enum EncodeError {
         /// The address.
         address: IpAddr,
     },
+    /// The interface has no address to send from.
+    #[error("the interface has no address that adverts could come from: add one, then `lb reload`")]
+    NoSource,
     /// The key to sign with is not known.
     #[error("the secret of key {id} is not known, so nothing can be signed with it")]
     NoKey {
