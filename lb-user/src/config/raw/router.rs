@@ -151,10 +151,12 @@ fn key<'t>(
         table.push(Problem::at(element.span(), "a key is no table").expected(example));
         return None;
     };
+    let before = table.mistakes();
     let key = table.inner("a key", inner, element.span(), |key| RawKey {
         id: key.required("id", "id = 1, by which adverts name it", value::number(1..=255)),
         secret: key.optional("secret", value::secret),
         file: key.optional("file", value::path),
     });
-    Some(Spanned::new(element.span(), key))
+    // What is wrong has been said; what follows from it need not be.
+    (table.mistakes() == before).then(|| Spanned::new(element.span(), key))
 }
