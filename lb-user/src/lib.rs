@@ -13,6 +13,7 @@ mod logging;
 pub mod net;
 mod node_lock;
 pub mod protocol;
+mod rights;
 pub mod time;
 pub mod track;
 pub mod vrrp;

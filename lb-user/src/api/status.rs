@@ -18,6 +18,9 @@ pub struct Status {
     pub config: String,
     /// Seconds since it started.
     pub uptime_seconds: u64,
+    /// How the thread that sends adverts and keeps the leases runs.
+    #[serde(default)]
+    pub protocol_thread: ThreadStatus,
     /// Interfaces with the XDP program.
     pub interfaces: Vec<InterfaceStatus>,
     /// Virtual routers, in the order of the configuration.
@@ -30,6 +33,17 @@ pub struct Status {
     pub verdicts: BTreeMap<String, u64>,
     /// What is wrong at the moment, in sentences; empty when all is well.
     pub problems: Vec<String>,
+}
+
+/// How the protocol thread runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadStatus {
+    /// Its scheduling class: `SCHED_RR 50` or `SCHED_OTHER`.
+    pub scheduling: String,
+    /// Whether the memory of the process is locked.
+    pub memory_locked: bool,
+    /// Why something was refused, in sentences.
+    pub notes: Vec<String>,
 }
 
 /// An interface with the XDP program.
@@ -192,6 +206,7 @@ impl fmt::Display for Status {
         for problem in &self.problems {
             writeln!(f, "PROBLEM  {problem}")?;
         }
+        self.protocol_thread.fmt(f)?;
         for interface in &self.interfaces {
             writeln!(f, "\ninterface {} · XDP {} ({})", interface.name, interface.xdp, interface.reason)?;
         }
@@ -214,6 +229,14 @@ impl fmt::Display for Status {
             writeln!(f, "  none yet")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for ThreadStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let locked = if self.memory_locked { "memory locked" } else { "memory not locked" };
+        writeln!(f, "protocol thread · {} · {locked}", self.scheduling)?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     health::Health,
     router::Router,
     scripts::Scripts,
+    start::RunError,
     world::{Change, World},
 };
 use crate::{
@@ -222,7 +223,12 @@ impl Controller {
     }
 
     /// Runs until `stop` says so, then hands the VIPs over and takes everything back.
-    pub(super) async fn run(&mut self, mut inputs: Inputs, mut stop: mpsc::Receiver<Signal>) {
+    pub(super) async fn run(
+        &mut self,
+        mut inputs: Inputs,
+        mut stop: mpsc::Receiver<Signal>,
+    ) -> Result<(), RunError> {
+        let mut outcome = Ok(());
         loop {
             let sleep = self.sleep();
             tokio::select! {
@@ -233,13 +239,13 @@ impl Controller {
                     },
                     Some(Signal::Stop) | None => break,
                 },
-                event = self.edges.protocol.event() => match event {
-                    Some(event) => self.protocol_event(&event),
-                    None => {
-                        error!("the protocol thread is gone");
+                event = self.edges.protocol.event() => {
+                    let Some(event) = event else {
+                        outcome = Err(RunError::ProtocolThread);
                         break;
-                    }
-                },
+                    };
+                    self.protocol_event(&event);
+                }
                 Some(event) = inputs.net.recv() => if !self.net_result(event) { break },
                 Some(event) = inputs.health.recv() => self.dirty |= self.health.event(&event),
                 Some(event) = inputs.track.recv() => {
@@ -253,6 +259,7 @@ impl Controller {
             self.turn().await;
         }
         self.stop().await;
+        outcome
     }
 
     /// Everything that is due now; the reconciler last.

@@ -24,7 +24,7 @@ use crate::{
     health::Checker,
     net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
     node_lock::{NodeLock, NodeLockError},
-    protocol,
+    protocol::{self, Grant, Scheduling},
     track::Runner,
 };
 
@@ -49,6 +49,9 @@ pub enum RunError {
     /// The data plane or a socket refuses.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The thread that keeps the leases has ended, by a fault of lb.
+    #[error("the protocol thread has ended unexpectedly")]
+    ProtocolThread,
     /// The control socket cannot be made.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -107,8 +110,7 @@ pub async fn run(config_path: &Path) -> Result<(), RunError> {
         return Err(error.into());
     }
     info!(config = %config_path.display(), "running");
-    controller.run(inputs, signals).await;
-    Ok(())
+    controller.run(inputs, signals).await
 }
 
 fn build(
@@ -117,7 +119,7 @@ fn build(
     netlink: &Netlink,
     world: World,
 ) -> Result<(Controller, Inputs), RunError> {
-    let config::Daemon { pin_dir, packet_log, .. } = parsed.config.daemon.clone();
+    let config::Daemon { pin_dir, packet_log, realtime, .. } = parsed.config.daemon.clone();
     let backends = room_for_backends(&parsed.config);
     let first_choice = |name: &String| Program::first_choice(name, wanted_mode(&parsed.config, &world, name));
     let programs: BTreeSet<Program> = carriers(&parsed.config, &world).iter().map(first_choice).collect();
@@ -144,12 +146,23 @@ fn build(
         runner: Runner::new(track_sender)
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
         netlink: netlink.clone(),
-        protocol: protocol::start(leases)
+        protocol: protocol::start(leases, realtime)
             .map_err(|source| RunError::Process { what: "starting the protocol thread", source })?,
     };
+    report(edges.protocol.scheduling());
     // A socket of its own: the kernel lists one thing at a time on each, and a resync may come at any moment.
     let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, calls };
     Ok((Controller::new(config_path, parsed, edges, world), inputs))
+}
+
+fn report(scheduling: &Scheduling) {
+    let refused = |what, grant: &Grant| {
+        if let Grant::Refused(why) = grant {
+            warn!("{what} was refused, so adverts may be late on a busy machine: {why}");
+        }
+    };
+    refused("the real-time class of the protocol thread", &scheduling.realtime);
+    refused("locking memory", &scheduling.memory);
 }
 
 fn signals() -> Result<mpsc::Receiver<Signal>, RunError> {
