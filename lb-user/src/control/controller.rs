@@ -137,6 +137,8 @@ pub(super) struct Controller {
     /// How far asking for routes is.
     pub(super) routes: RouteRound,
     pub(super) dirty: bool,
+    /// Somebody took an address away that this daemon put there.
+    pub(super) taken: bool,
     pub(super) retry_at: Option<Timestamp>,
     alive_at: Timestamp,
     refresh_at: Timestamp,
@@ -190,6 +192,7 @@ impl Controller {
             tagged: BTreeMap::new(),
             routes: RouteRound::default(),
             dirty: true,
+            taken: false,
             retry_at: None,
             alive_at: Timestamp::now(),
             refresh_at: Timestamp::now() + REFRESH,
@@ -209,8 +212,8 @@ impl Controller {
     pub(super) async fn start(&mut self, inputs: &mut Inputs) -> Result<(), StartError> {
         let now = Timestamp::now();
         let leases = self.edges.dataplane.leases();
-        leases.set(STANDALONE_LEASE, LEASE_FOREVER)?;
-        leases.set(BACKEND_LEASE, LEASE_BACKUP)?;
+        // Invariant: both are within the map.
+        assert!(leases.set(STANDALONE_LEASE, LEASE_FOREVER) && leases.set(BACKEND_LEASE, LEASE_BACKUP));
         self.configure(now)?;
         self.learn(inputs).await;
         // The maps are filled and the guard is in place before any address that it guards is added.
@@ -272,6 +275,7 @@ impl Controller {
         for index in 0..self.routers.len() {
             self.announce(index, now);
         }
+        self.put_back().await;
         if self.refresh_at <= now {
             self.refresh_at = now + REFRESH;
             self.refresh().await;
@@ -345,6 +349,7 @@ impl Controller {
             Change::AddressGone { interface, address } => {
                 if self.addresses.forget(&(interface.clone(), address)) {
                     warn!(%interface, %address, "somebody removed a VIP; it comes back if this node owns it");
+                    self.address_taken(address.addr());
                 }
                 self.network_changed();
             }

@@ -117,6 +117,11 @@ impl Router {
         }
     }
 
+    /// Has the VIPs announced as if they were new here.
+    pub(super) fn announce_again(&mut self, now: Timestamp) {
+        self.announcements.begin(now);
+    }
+
     /// How often to send gratuitous ARP for each VIP now.
     pub(super) fn announcements_due(&mut self, now: Timestamp) -> u32 {
         self.announcements.due(now)

@@ -1,6 +1,11 @@
 //! The data plane of the kernel, by aya.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+};
 
 use aya::{Ebpf, EbpfLoader};
 use lb_common::{
@@ -69,6 +74,7 @@ pub struct XdpDataplane {
     pub(super) nat_replies: BTreeSet<NatReplyKey6>,
     pub(super) local_services: BTreeSet<ServiceName>,
     pub(super) pin_dir: PathBuf,
+    leases: Leases,
 }
 
 impl XdpDataplane {
@@ -91,6 +97,8 @@ impl XdpDataplane {
             .map_err(|error| load_error(error.into()))?;
         let explain = loading::load_with_explain(&mut ebpf, &options.programs, options.explain)?;
         let maps = Maps::take(&mut ebpf)?;
+        let leases = maps.leases.descriptor().and_then(|map| Leases::map(map.as_fd()));
+        let leases = leases.map_err(failed(names::LEASES, "map", ""))?;
         Ok(Self {
             ebpf,
             maps,
@@ -100,7 +108,13 @@ impl XdpDataplane {
             nat_replies: BTreeSet::new(),
             local_services: BTreeSet::new(),
             pin_dir: options.pin_dir,
+            leases,
         })
+    }
+
+    /// A descriptor of `LEASES`, for [`Leases::map`](super::Leases::map) here or in another process.
+    pub fn leases_descriptor(&self) -> io::Result<OwnedFd> {
+        self.maps.leases.descriptor()
     }
 
     /// What is attached to an interface, by this or an earlier run.
@@ -239,7 +253,7 @@ impl Dataplane for XdpDataplane {
     }
 
     fn leases(&self) -> Leases {
-        self.maps.leases.clone()
+        self.leases.clone()
     }
 
     fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError> {

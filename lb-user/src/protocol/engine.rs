@@ -341,9 +341,8 @@ impl Engine {
 }
 
 fn write_lease(leases: &Leases, events: &Sender<Event>, router: &Router, expiry: u64) {
-    if let Err(error) = leases.set(router.lease, expiry) {
-        let (router, error) = (router.key, error.to_string());
-        events.send(Event::Trouble(Trouble::LeaseNotWritten { router, error }));
+    if !leases.set(router.lease, expiry) {
+        events.send(Event::Trouble(Trouble::LeaseNotWritten { router: router.key }));
     }
 }
 

@@ -151,12 +151,10 @@ pub enum Trouble {
         /// What it was to whom, and the kernel's words.
         error: String,
     },
-    /// A lease was not written, which is a fault of lb. The kernel's guard keeps the last one, which runs out.
+    /// There is no lease of its number, which is a fault of lb. The kernel's guard keeps the last one, which runs out.
     LeaseNotWritten {
         /// Whose.
         router: RouterKey,
-        /// What the data plane says.
-        error: String,
     },
 }
 
