@@ -4,6 +4,7 @@ pub mod api;
 pub mod balance;
 #[cfg(feature = "bench")]
 pub mod bench;
+pub mod bfd;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -212,8 +212,8 @@ impl Controller {
     pub(super) async fn start(&mut self, inputs: &mut Inputs) -> Result<(), StartError> {
         let now = Timestamp::now();
         let leases = self.edges.dataplane.leases();
-        // Invariant: both are within the map.
-        assert!(leases.set(STANDALONE_LEASE, LEASE_FOREVER) && leases.set(BACKEND_LEASE, LEASE_BACKUP));
+        leases.set(STANDALONE_LEASE, LEASE_FOREVER)?;
+        leases.set(BACKEND_LEASE, LEASE_BACKUP)?;
         self.configure(now)?;
         self.learn(inputs).await;
         // The maps are filled and the guard is in place before any address that it guards is added.

@@ -58,8 +58,8 @@ impl Controller {
             Trouble::NotSent { router, count, error } => {
                 warn!(router = name(router), count, %error, "advert not sent");
             }
-            Trouble::LeaseNotWritten { router } => {
-                error!(router = name(router), "lease not written");
+            Trouble::LeaseNotWritten { router, error } => {
+                error!(router = name(router), %error, "lease not written");
             }
         }
     }

@@ -1,11 +1,6 @@
 //! The data plane of the kernel, by aya.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use aya::{Ebpf, EbpfLoader};
 use lb_common::{
@@ -74,7 +69,6 @@ pub struct XdpDataplane {
     pub(super) nat_replies: BTreeSet<NatReplyKey6>,
     pub(super) local_services: BTreeSet<ServiceName>,
     pub(super) pin_dir: PathBuf,
-    leases: Leases,
 }
 
 impl XdpDataplane {
@@ -97,8 +91,6 @@ impl XdpDataplane {
             .map_err(|error| load_error(error.into()))?;
         let explain = loading::load_with_explain(&mut ebpf, &options.programs, options.explain)?;
         let maps = Maps::take(&mut ebpf)?;
-        let leases = maps.leases.descriptor().and_then(|map| Leases::map(map.as_fd()));
-        let leases = leases.map_err(failed(names::LEASES, "map", ""))?;
         Ok(Self {
             ebpf,
             maps,
@@ -108,13 +100,7 @@ impl XdpDataplane {
             nat_replies: BTreeSet::new(),
             local_services: BTreeSet::new(),
             pin_dir: options.pin_dir,
-            leases,
         })
-    }
-
-    /// A descriptor of `LEASES`, for [`Leases::map`](super::Leases::map) here or in another process.
-    pub fn leases_descriptor(&self) -> io::Result<OwnedFd> {
-        self.maps.leases.descriptor()
     }
 
     /// What is attached to an interface, by this or an earlier run.
@@ -253,7 +239,7 @@ impl Dataplane for XdpDataplane {
     }
 
     fn leases(&self) -> Leases {
-        self.leases.clone()
+        self.maps.leases.clone()
     }
 
     fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError> {

@@ -341,8 +341,9 @@ impl Engine {
 }
 
 fn write_lease(leases: &Leases, events: &Sender<Event>, router: &Router, expiry: u64) {
-    if !leases.set(router.lease, expiry) {
-        events.send(Event::Trouble(Trouble::LeaseNotWritten { router: router.key }));
+    if let Err(error) = leases.set(router.lease, expiry) {
+        let (router, error) = (router.key, error.to_string());
+        events.send(Event::Trouble(Trouble::LeaseNotWritten { router, error }));
     }
 }
 

@@ -151,10 +151,12 @@ pub enum Trouble {
         /// What it was to whom, and the kernel's words.
         error: String,
     },
-    /// There is no lease of its number, which is a fault of lb. The kernel's guard keeps the last one, which runs out.
+    /// A lease was not written, which is a fault of lb. The kernel's guard keeps the last one, which runs out.
     LeaseNotWritten {
         /// Whose.
         router: RouterKey,
+        /// What the data plane says.
+        error: String,
     },
 }
 
