@@ -42,6 +42,7 @@ impl Controller {
         let routers = self.config.virtual_routers.iter().enumerate();
         self.routers = routers.map(|(index, router)| Router::new(router, lease_of_router(index))).collect();
         self.configure_checks(now);
+        self.order_guardian();
         Ok(())
     }
 
@@ -105,6 +106,7 @@ impl Controller {
         self.channels.extend(opened);
         self.channels.retain(|channel| config.virtual_routers.iter().any(|router| channel.serves(router)));
         self.config = config;
+        self.order_guardian();
         for index in 0..self.routers.len() {
             self.write_lease(index, self.routers[index].machine.lease_expiry());
         }

@@ -32,6 +32,7 @@ impl Controller {
             pid: std::process::id(),
             config: self.config_path.display().to_string(),
             uptime_seconds: now.since(self.started).as_secs(),
+            guardian: self.guardian_status(),
             interfaces: self.interfaces_status(),
             virtual_routers: self.routers_status(now),
             track_scripts: self

@@ -104,7 +104,7 @@ impl XdpDataplane {
     }
 
     /// A descriptor of `LEASES`, for [`Leases::map`](super::Leases::map) here or in another process.
-    pub fn leases(&self) -> io::Result<OwnedFd> {
+    pub fn leases_descriptor(&self) -> io::Result<OwnedFd> {
         self.maps.leases.descriptor()
     }
 
