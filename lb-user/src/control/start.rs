@@ -20,11 +20,12 @@ use super::{
 use crate::{
     api::{Server, ServerError},
     config::{self, ConfigErrors, HostFacts, PacketLog, Parsed},
-    dataplane::{DataplaneError, LoadOptions, Program, XdpDataplane, spawn_packet_log},
+    dataplane::{Dataplane as _, DataplaneError, LoadOptions, Program, XdpDataplane, spawn_packet_log},
     guardian,
     health::Checker,
     net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
     node_lock::{NodeLock, NodeLockError},
+    protocol,
     track::Runner,
 };
 
@@ -104,7 +105,8 @@ pub async fn run(config_path: &Path, json_log: bool) -> Result<(), RunError> {
     predecessor.ended().await;
     world.event(NetEvent::Resync(netlink.snapshot().await?));
     let leases = dataplane
-        .leases_descriptor()
+        .leases()
+        .descriptor()
         .map_err(|source| RunError::Process { what: "lending LEASES to the guardian", source })?;
     let (mut controller, inputs) = build(config_path.to_owned(), parsed, &netlink, world, dataplane)?;
     let (calls, receiver) = mpsc::channel(QUEUE);
@@ -149,6 +151,7 @@ fn build(
     let (health_sender, health) = mpsc::channel(QUEUE);
     let (track_sender, track) = mpsc::channel(QUEUE);
     let (_, calls) = mpsc::channel(1);
+    let leases = dataplane.leases();
     let edges = Edges {
         dataplane: Box::new(dataplane),
         neighbours: NeighbourKeeper::new(netlink.clone()),
@@ -158,6 +161,8 @@ fn build(
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
         netlink: netlink.clone(),
         guardian: None,
+        protocol: protocol::start(leases)
+            .map_err(|source| RunError::Process { what: "starting the protocol thread", source })?,
     };
     // A socket of its own: the kernel lists one thing at a time on each, and a resync may come at any moment.
     let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, calls };

@@ -123,7 +123,7 @@ impl Task {
         let (near, far) = StdStream::pair()?;
         near.set_nonblocking(true)?;
         let mut command = Command::new(EXECUTABLE);
-        command.arg0("lb").args(["guardian", "--daemon", &std::process::id().to_string()]);
+        command.arg0("lb-guardian").args(["guardian", "--daemon", &std::process::id().to_string()]);
         if self.json_log {
             command.arg("--json-log");
         }
