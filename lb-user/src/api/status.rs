@@ -21,6 +21,9 @@ pub struct Status {
     /// How the thread that sends adverts and keeps the leases runs.
     #[serde(default)]
     pub protocol_thread: ThreadStatus,
+    /// The process that gives the VIPs up in the daemon's place when it dies; absent where there is no data plane.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub guardian: Option<GuardianStatus>,
     /// Interfaces with the XDP program.
     pub interfaces: Vec<InterfaceStatus>,
     /// Virtual routers, in the order of the configuration.
@@ -44,6 +47,18 @@ pub struct ThreadStatus {
     pub memory_locked: bool,
     /// Why something was refused, in sentences.
     pub notes: Vec<String>,
+}
+
+/// The process that outlives the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardianStatus {
+    /// Its process id, as the daemon sees it; absent while there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pid: Option<u32>,
+    /// Guardians that died or could not be started, since the daemon started.
+    pub lost: u64,
+    /// How the last of them was lost.
+    pub reason: String,
 }
 
 /// An interface with the XDP program.
@@ -203,6 +218,9 @@ impl fmt::Display for Status {
             humantime::format_duration(std::time::Duration::from_secs(self.uptime_seconds)),
             self.config
         )?;
+        if let Some(guardian) = &self.guardian {
+            guardian.fmt(f)?;
+        }
         for problem in &self.problems {
             writeln!(f, "PROBLEM  {problem}")?;
         }
@@ -237,6 +255,19 @@ impl fmt::Display for ThreadStatus {
         let locked = if self.memory_locked { "memory locked" } else { "memory not locked" };
         writeln!(f, "protocol thread · {} · {locked}", self.scheduling)?;
         self.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
+    }
+}
+
+impl fmt::Display for GuardianStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "guardian · pid {pid} · watching")?,
+            None => write!(f, "guardian · none")?,
+        }
+        if self.lost > 0 {
+            write!(f, " · {} lost, the last: {}", self.lost, self.reason)?;
+        }
+        writeln!(f)
     }
 }
 

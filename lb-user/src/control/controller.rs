@@ -22,6 +22,7 @@ use crate::{
     api::{Call, Request, Response},
     config::{Config, Parsed},
     dataplane::{Attachment, Dataplane, DataplaneError},
+    guardian,
     health::{Checker, HealthEvent},
     net::{
         Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, REFRESH, SysctlGuard, TagOffload,
@@ -100,6 +101,8 @@ pub(super) struct Edges {
     pub(super) checker: Checker,
     /// Runs track scripts.
     pub(super) runner: Runner,
+    /// Keeps the process that outlives this one; none before the start and once there is nothing left to do.
+    pub(super) guardian: Option<guardian::Keeper>,
     /// Owns the machines of the virtual routers and their leases.
     pub(super) protocol: Link,
 }

@@ -34,6 +34,7 @@ impl Controller {
             config: self.config_path.display().to_string(),
             uptime_seconds: now.since(self.started).as_secs(),
             protocol_thread: thread_status(self.edges.protocol.scheduling()),
+            guardian: self.guardian_status(),
             interfaces: self.interfaces_status(),
             virtual_routers: self.routers_status(now),
             track_scripts: self
