@@ -22,7 +22,7 @@ use crate::{
     config::{self, ConfigErrors, HostFacts, PacketLog, Parsed},
     dataplane::{DataplaneError, LoadOptions, Program, XdpDataplane, spawn_packet_log},
     health::Checker,
-    net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
+    net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, follow},
     node_lock::{NodeLock, NodeLockError},
     track::Runner,
 };
@@ -142,6 +142,7 @@ fn build(
         runner: Runner::new(track_sender)
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
         netlink: netlink.clone(),
+        own_routes: OwnRoutes::open()?,
     };
     // A socket of its own: the kernel lists one thing at a time on each, and a resync may come at any moment.
     let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, calls };

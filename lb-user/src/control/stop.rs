@@ -1,6 +1,6 @@
 //! Leaving: the VIPs are handed over, then everything that was put on the node is taken back.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use lb_common::LEASE_BACKUP;
 use tracing::{info, warn};
@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::{
     channel::{self, Received},
     controller::Controller,
+    desired::Desired,
 };
 use crate::{time::Timestamp, vrrp::Input};
 
@@ -33,7 +34,7 @@ impl Controller {
 
     /// Takes back what was put on the node: addresses first, then the guard.
     pub(super) async fn withdraw(&mut self) {
-        self.apply_addresses(&BTreeSet::new()).await;
+        self.apply_node(&Desired::default()).await;
         let attached: Vec<String> = self.attachments.keys().cloned().collect();
         for interface in attached {
             if let Err(error) = self.edges.dataplane.detach(&interface) {

@@ -8,6 +8,8 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::Placement;
+
 /// A VRRP instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualRouter {
@@ -32,6 +34,10 @@ pub struct VirtualRouter {
     /// The VIPs, with the prefix they carry. At least one is IPv4: adverts name those, in this order. IPv6 VIPs
     /// follow the same lease without being named.
     pub vips: Vec<IpNet>,
+    /// VIPs that follow the same lease and are not named in adverts (keepalived: virtual_ipaddress_excluded), of either family.
+    pub excluded_vips: Vec<IpNet>,
+    /// How the VIPs are on the node.
+    pub placement: Placement,
     /// Track scripts that take part, by name, each with its effect.
     pub track_scripts: Vec<String>,
 }
