@@ -228,7 +228,7 @@ fn placement() {
         ),
         ("address without interface", with("[[address]]\naddress = \"192.0.2.9/24\"\n")),
     ];
-    snapshot("placement", all_refused(&cases));
+    snapshot("placement", &all_refused(&cases));
 }
 
 #[test]
