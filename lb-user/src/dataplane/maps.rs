@@ -3,8 +3,8 @@
 use std::{
     borrow::Borrow,
     fmt, io,
-    os::fd::{AsFd as _, AsRawFd as _},
-    sync::atomic::Ordering,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use aya::{
@@ -24,6 +24,7 @@ use super::{
     DataplaneError,
     batch::{self, Batch},
     flows::Flows,
+    leases::Leases,
     mapped::Mapped,
 };
 
@@ -49,7 +50,7 @@ pub(super) struct Maps {
     pub(super) fragments: Hash<FragmentKey, FragmentState>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) backends: Words,
-    pub(super) leases: Words,
+    pub(super) leases: Leases,
     pub(super) answers: PerCpuArray<MapData, u64>,
     pub(super) verdicts: PerCpuArray<MapData, u64>,
     pub(super) backend_counters: PerCpuArray<MapData, BackendCounters>,
@@ -82,7 +83,7 @@ impl Maps {
             fragments: Hash::take(ebpf, names::FRAGMENTS)?,
             settings: take(ebpf, names::SETTINGS)?,
             backends: Words::take::<Backend>(ebpf, names::BACKENDS)?,
-            leases: Words::take::<Lease>(ebpf, names::LEASES)?,
+            leases: Words::take::<Lease>(ebpf, names::LEASES)?.into(),
             answers: take(ebpf, names::ANSWERS)?,
             verdicts: take(ebpf, names::VERDICTS)?,
             backend_counters: take(ebpf, names::BACKEND_COUNTERS)?,
@@ -215,7 +216,7 @@ pub(super) struct Words {
     stride: usize,
     memory: Mapped,
     /// Its descriptor stands in programs that are not loaded yet.
-    _map: MapData,
+    map: MapData,
 }
 
 impl Words {
@@ -225,7 +226,7 @@ impl Words {
         let elements = data.info().map_err(failed(name, "inspect", ""))?.max_entries();
         let memory =
             Mapped::new(data.fd().as_fd(), elements, size_of::<T>()).map_err(failed(name, "map", ""))?;
-        Ok(Self { name, stride: size_of::<T>().div_ceil(size_of::<u64>()), memory, _map: data })
+        Ok(Self { name, stride: size_of::<T>().div_ceil(size_of::<u64>()), memory, map: data })
     }
 
     /// Writes one byte of one element in one store.
@@ -249,6 +250,16 @@ impl Words {
 }
 
 impl Words {
+    /// A descriptor of the map, for somebody else to map it by.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.map.fd().as_fd().try_clone_to_owned()
+    }
+
+    /// The elements, one after the other.
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        self.memory.words()
+    }
+
     /// Fills the map with zeros.
     pub(super) fn clear(&self) {
         self.memory.words().iter().for_each(|word| word.store(0, Ordering::Release));

@@ -8,7 +8,7 @@ mod track;
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 pub use placement::{NodeAddress, Place, Placement, Route, Scope};
-pub use router::{Password, Transport, VirtualRouter, VrrpVersion};
+pub use router::{Bfd, Password, Transport, VirtualRouter, VrrpVersion};
 pub use service::{Backend, Check, CheckKind, Mode, Protocol, Service};
 pub use track::TrackScript;
 

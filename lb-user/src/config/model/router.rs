@@ -1,10 +1,6 @@
 //! Virtual routers.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr},
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 
@@ -38,16 +34,46 @@ pub struct VirtualRouter {
     pub excluded_vips: Vec<IpNet>,
     /// How the VIPs are on the node.
     pub placement: Placement,
+    /// How the other nodes' death is noticed sooner than by their adverts; `None`: it is not.
+    pub bfd: Option<Bfd>,
     /// Track scripts that take part, by name, each with its effect.
     pub track_scripts: Vec<String>,
 }
 
+/// Bidirectional forwarding detection with each peer. The same for all virtual routers of an interface and source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bfd {
+    /// Time between packets, 10 ms–1 s. Default 50 ms.
+    pub interval: Duration,
+    /// Of how many packets in a row the loss means that the sender is gone, 2–50. Default 3.
+    pub multiplier: u8,
+}
+
+impl Default for Bfd {
+    fn default() -> Self {
+        Self { interval: Duration::from_millis(50), multiplier: 3 }
+    }
+}
+
+impl Bfd {
+    /// The shortest advert interval whose own patience is worth shortening: with faster adverts there is no BFD unless
+    /// it is asked for.
+    pub const WORTHWHILE: Duration = Duration::from_millis(200);
+
+    /// After how long without a packet a node that agrees on the interval counts as gone.
+    pub fn detection_time(&self) -> Duration {
+        self.interval * u32::from(self.multiplier)
+    }
+}
+
 /// The version of the protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VrrpVersion {
-    /// RFC 3768.
+    /// RFC 3768, IPv4 only.
     #[default]
     V2,
+    /// RFC 9568 (which replaced RFC 5798), IPv4 and IPv6.
+    V3,
 }
 
 /// How adverts travel.
@@ -74,11 +100,9 @@ impl fmt::Debug for Password {
 
 impl VirtualRouter {
     /// The VIPs that adverts name, in their order.
-    pub fn advertised(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.vips.iter().filter_map(|vip| match vip {
-            IpNet::V4(vip) => Some(vip.addr()),
-            IpNet::V6(_) => None,
-        })
+    pub fn advertised(&self) -> impl Iterator<Item = IpAddr> {
+        let is_ipv4 = self.source().is_ipv4();
+        self.vips.iter().map(IpNet::addr).filter(move |vip| vip.is_ipv4() == is_ipv4)
     }
 
     /// This node's address, which its adverts come from.

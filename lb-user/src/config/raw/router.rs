@@ -5,6 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::bfd::{self, RawBfd};
 use super::placement::{self, RawPlace, RawRoute, RawVirtualMac};
 use crate::config::{read::Reader, report::Problem, value};
 
@@ -24,6 +25,7 @@ pub(in crate::config) struct RawRouter {
     pub(in crate::config) virtual_mac: Option<Spanned<RawVirtualMac>>,
     pub(in crate::config) accept: Option<Spanned<bool>>,
     pub(in crate::config) routes: Vec<Spanned<RawRoute>>,
+    pub(in crate::config) bfd: Option<Spanned<RawBfd>>,
     pub(in crate::config) track_scripts: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
@@ -82,6 +84,7 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         virtual_mac: table.optional("virtual_mac", placement::virtual_mac),
         accept: table.optional("accept", value::boolean),
         routes: table.tables("route", "[[virtual_router.route]]", placement::route),
+        bfd: bfd::bfd(table),
         track_scripts: table.list("track_scripts", value::string),
     }
 }
