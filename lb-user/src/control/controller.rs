@@ -1,6 +1,11 @@
 //! The control task: events in, desired state out.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use lb_common::{LEASE_BACKUP, LEASE_FOREVER, limits};
 use tokio::sync::mpsc;
@@ -14,6 +19,7 @@ use super::{
     forwarding::Forwarding,
     health::Health,
     router::Router,
+    routes::KnownRoutes,
     scripts::Scripts,
     start::RunError,
     world::{Change, World},
@@ -25,8 +31,8 @@ use crate::{
     guardian,
     health::{Checker, HealthEvent},
     net::{
-        Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, REFRESH, SysctlGuard, TagOffload,
-        VrrpSocketError,
+        Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, REFRESH, SysctlGuard,
+        TagOffload, VrrpSocketError,
     },
     protocol::{Command, Link, RouterKey},
     time::Timestamp,
@@ -93,6 +99,8 @@ pub(super) struct Edges {
     pub(super) dataplane: Box<dyn Dataplane>,
     /// Links and addresses.
     pub(super) netlink: Netlink,
+    /// The routes that this daemon makes.
+    pub(super) own_routes: OwnRoutes,
     /// Keeps next hops resolved.
     pub(super) neighbours: NeighbourKeeper,
     /// Sends gratuitous ARP and neighbour advertisements.
@@ -131,6 +139,9 @@ pub(super) struct Controller {
     pub(super) next_key: RouterKey,
     pub(super) forwarding: Forwarding,
     pub(super) addresses: Addresses,
+    pub(super) own_routes: KnownRoutes,
+    /// The interfaces of virtual MAC addresses that are there.
+    pub(super) virtual_macs: BTreeSet<String>,
     pub(super) attachments: BTreeMap<String, Attached>,
     /// What could not be done, by what it was; cleared when it works.
     pub(super) problems: BTreeMap<String, String>,
@@ -189,6 +200,8 @@ impl Controller {
             forwarding: Forwarding::new(room_for_backends(&parsed.config)),
             config: parsed.config,
             addresses: Addresses::default(),
+            own_routes: KnownRoutes::default(),
+            virtual_macs: BTreeSet::new(),
             attachments: BTreeMap::new(),
             problems: BTreeMap::new(),
             sysctls: Vec::new(),
@@ -348,6 +361,10 @@ impl Controller {
                 self.routes.stale = true;
                 return;
             }
+            Change::OwnRouteGone => {
+                self.routes.stale = true;
+                self.own_routes.look_again();
+            }
             Change::Network => self.network_changed(),
             Change::AddressGone { interface, address } => {
                 if self.addresses.forget(&(interface.clone(), address)) {
@@ -362,6 +379,8 @@ impl Controller {
 
     fn network_changed(&mut self) {
         self.routes.stale = true;
+        self.own_routes.look_again();
+        self.forget_lost_macs();
         // An interface that went, and perhaps came back under another index, lost its program and addresses.
         let gone: Vec<String> = self
             .attachments

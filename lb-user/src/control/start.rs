@@ -23,7 +23,7 @@ use crate::{
     dataplane::{Dataplane as _, DataplaneError, LoadOptions, Program, XdpDataplane, spawn_packet_log},
     guardian,
     health::Checker,
-    net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
+    net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, follow},
     node_lock::{NodeLock, NodeLockError},
     protocol::{self, Grant, Scheduling},
     track::Runner,
@@ -162,6 +162,7 @@ fn build(
         runner: Runner::new(track_sender)
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
         netlink: netlink.clone(),
+        own_routes: OwnRoutes::open()?,
         guardian: None,
         protocol: protocol::start(leases, parsed.config.daemon.realtime)
             .map_err(|source| RunError::Process { what: "starting the protocol thread", source })?,

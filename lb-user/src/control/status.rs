@@ -9,8 +9,11 @@ use super::{
     desired::service_id,
 };
 use crate::{
-    api::{BackendStatus, InterfaceStatus, RouterStatus, ScriptStatus, ServiceStatus, Status, ThreadStatus},
-    config::{Backend, Mode, Service},
+    api::{
+        BackendStatus, InterfaceStatus, RouteStatus, RouterStatus, ScriptStatus, ServiceStatus, Status,
+        ThreadStatus, VirtualMacStatus,
+    },
+    config::{Backend, Mode, Route, Service, VirtualRouter},
     protocol::{Grant, PRIORITY, Scheduling},
     time::Timestamp,
 };
@@ -47,6 +50,7 @@ impl Controller {
                 })
                 .collect(),
             services: self.config.services.iter().map(|service| self.service_status(service)).collect(),
+            routes: self.routes_status(&self.config.routes),
             verdicts,
             problems,
         }
@@ -76,12 +80,29 @@ impl Controller {
             state: router.state_name().to_owned(),
             reason: router.reason().to_owned(),
             priority: router.priority,
-            vips: router.config.vips.iter().map(ToString::to_string).collect(),
+            vips: router.config.all_vips().map(|vip| vip.to_string()).collect(),
+            virtual_mac: self.virtual_mac_status(&router.config),
+            routes: self.routes_status(&router.config.placement.routes),
             lease_ms: router.lease_ms(now),
             transitions: router.transitions(),
             counters: router.counters(),
         };
         self.routers.iter().map(status).collect()
+    }
+
+    fn virtual_mac_status(&self, router: &VirtualRouter) -> Option<VirtualMacStatus> {
+        let interface = router.placement.virtual_mac.clone()?;
+        let link = self.world.link_named(&interface);
+        let state = link.map_or("missing", |link| if link.up { "up" } else { "down" });
+        Some(VirtualMacStatus { mac: router.virtual_mac().to_string(), state: state.to_owned(), interface })
+    }
+
+    fn routes_status(&self, routes: &[Route]) -> Vec<RouteStatus> {
+        let state = |route| if self.has_route(route) { "present" } else { "absent" };
+        routes
+            .iter()
+            .map(|route| RouteStatus { route: route.to_string(), state: state(route).to_owned() })
+            .collect()
     }
 
     fn service_status(&self, service: &Service) -> ServiceStatus {
