@@ -178,13 +178,13 @@ impl Lab {
         })
     }
 
-    /// The nodes whose `eth0` carries `vip`. A frozen node keeps the address, so that this may be two; who *answers* for it
+    /// The nodes whose first interface carries `vip`. A frozen node keeps the address, so that this may be two; who *answers* for it
     /// is what [`probe::arp`] finds out.
     pub fn holders(&self, vip: impl Into<IpAddr>) -> Result<Vec<String>, LabError> {
         let vip = vip.into();
         let mut holders = Vec::new();
         for node in self.nodes() {
-            if node.has_address("eth0", vip)? {
+            if node.has_address(&node.interface(), vip)? {
                 holders.push(node.name().to_owned());
             }
         }

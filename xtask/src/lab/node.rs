@@ -48,6 +48,12 @@ impl Node {
         self.spec.links.first().map_or(Ipv4Addr::UNSPECIFIED, |link| link.address)
     }
 
+    /// The interface that its first address is on.
+    pub fn interface(&self) -> String {
+        let carrier = self.spec.links.first().map_or("lo", |link| link.interface.as_str());
+        self.spec.vlan.map_or_else(|| carrier.to_owned(), |vlan| format!("{carrier}.{vlan}"))
+    }
+
     /// The MAC address of its first interface.
     pub fn mac(&self) -> Option<MacAddress> {
         self.spec.links.first().map(Link::mac)

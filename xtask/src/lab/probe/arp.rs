@@ -39,11 +39,11 @@ impl ArpReport {
     }
 }
 
-/// Asks from `node`'s `eth0` who has `address`, again and again for `duration`.
+/// Asks from `node`'s first interface who has `address`, again and again for `duration`.
 pub fn ask(node: &Node, address: Ipv4Addr, duration: Duration) -> Result<ArpReport, LabError> {
-    let sender = node.address();
+    let (sender, interface) = (node.address(), node.interface());
     node.within(|| -> io::Result<ArpReport> {
-        let socket = PacketSocket::open("eth0", ETHERTYPE_ARP)?;
+        let socket = PacketSocket::open(&interface, ETHERTYPE_ARP)?;
         let request = request(socket.mac, sender, address);
         let (start, mut report) = (Instant::now(), ArpReport::default());
         while report.rounds.is_empty() || start.elapsed() < duration {
