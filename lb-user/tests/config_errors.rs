@@ -237,6 +237,20 @@ fn virtual_routers() {
             ("a VIP as a peer", edited("peers = [\"172.20.128.3\"]", "peers = [\"172.20.128.4\"]")),
             ("a VIP as the source", edited("source = \"172.20.128.2\"", "source = \"172.20.128.4\"")),
             ("multicast", edited("[virtual_router.unicast]\nsource", "[daemon]\nsource")),
+            ("bfd = true", edited("router_id = 33", "router_id = 33\nbfd = true")),
+            ("bfd = \"on\"", edited("router_id = 33", "router_id = 33\nbfd = \"on\"")),
+            ("bfd too fast", edited("router_id = 33", "router_id = 33\nbfd = { interval = \"5ms\" }")),
+            (
+                "bfd that one lost packet ends",
+                edited("router_id = 33", "router_id = 33\nbfd = { multiplier = 1 }"),
+            ),
+            (
+                "one session with two intervals",
+                with(
+                    &second(34, "VI_2", "172.20.128.5/24")
+                        .replace("priority = 1", "priority = 1\nbfd = { interval = \"20ms\" }"),
+                ),
+            ),
             ("an unknown track script", edited("[\"chk_nginx\"]", "[\"chk_ngnix\"]")),
             ("a track script twice", edited("[\"chk_nginx\"]", "[\"chk_nginx\", \"chk_nginx\"]")),
         ]),
