@@ -46,8 +46,10 @@ pub(super) struct RouterSpans {
     pub(super) interface: Range<usize>,
     /// That of the interface where the source is not given.
     pub(super) source: Range<usize>,
-    /// The VIPs, then the excluded ones.
+    /// Of all VIPs, in the order of `VirtualRouter::all_vips`.
     pub(super) vips: Vec<Range<usize>>,
+    /// Interfaces that VIPs name.
+    pub(super) places: BTreeMap<String, Range<usize>>,
     /// The keys adverts are signed with; the file's name where one is in a file.
     pub(super) keys: Vec<Range<usize>>,
 }
@@ -111,22 +113,34 @@ impl<'f> Host<'f> {
                     .help(format!("this node has {}; is this another node's file?", self.list_addresses())),
             );
         }
-        let Some(own) = self.interface(&router.interface) else {
+        if self.interface(&router.interface).is_none() {
             problems.push(self.no_interface(&router.interface, spans.interface.clone()));
-            return;
-        };
-        if source.is_unspecified() && router.choose_source(own.iter().map(IpNet::addr)).is_none() {
+        } else if source.is_unspecified() && !self.can_choose(router) {
             let family = if source.is_ipv4() { "IPv4" } else { "link-local IPv6" };
             problems.push(
                 Problem::at(spans.source.clone(), format!("{} has no {family} address", router.interface))
                     .help("adverts need one to come from; add it, or name another by `source`"),
             );
         }
-        for (vip, span) in router.all_vips().zip(&spans.vips) {
-            if !own.iter().any(|network| network.contains(&vip.addr())) {
-                problems.push(self.outside(vip.addr(), &router.interface, own, span, spans));
+        for (name, span) in &spans.places {
+            if self.interface(name).is_none() {
+                problems.push(self.no_interface(name, span.clone()));
             }
         }
+        for (vip, span) in router.all_vips().map(|vip| vip.addr()).zip(&spans.vips) {
+            let link = router.link_of(vip);
+            let Some(own) = self.interface(link) else { continue };
+            if !own.iter().any(|network| network.contains(&vip)) {
+                let place = spans.places.get(link).unwrap_or(&spans.interface);
+                problems.push(self.outside(vip, link, own, span, place));
+            }
+        }
+    }
+
+    /// Whether the interface has an address that adverts can come from.
+    fn can_choose(&self, router: &VirtualRouter) -> bool {
+        let own = self.interface(&router.interface).unwrap_or_default();
+        router.choose_source(own.iter().map(IpNet::addr)).is_some()
     }
 
     fn outside(
@@ -135,10 +149,10 @@ impl<'f> Host<'f> {
         interface: &str,
         own: &[IpNet],
         span: &Range<usize>,
-        spans: &RouterSpans,
+        place: &Range<usize>,
     ) -> Problem {
         let problem = Problem::at(span.clone(), format!("VIP {vip} is in no network of {interface}"))
-            .related(spans.interface.clone(), "the interface");
+            .related(place.clone(), "the interface");
         let other = self.addresses().find(|(_, network)| network.contains(&vip));
         let problem = match other {
             Some((other, network)) => problem.help(format!("{other} has {network}: is that the interface?")),

@@ -46,13 +46,17 @@ impl Controller {
         let opened = self.open_channels(&config)?;
         self.take_routers(&config, opened);
         self.configure_checks(now);
+        self.order_guardian();
         Ok(())
     }
 
     /// Fills in the sources of multicast that the configuration leaves to the interface.
     fn with_sources(&self, mut config: Config) -> Config {
-        let vips: Vec<IpAddr> =
-            config.virtual_routers.iter().flat_map(|router| router.all_vips().map(IpNet::addr)).collect();
+        let vips: Vec<IpAddr> = config
+            .virtual_routers
+            .iter()
+            .flat_map(|router| router.all_vips().map(|vip| vip.addr()))
+            .collect();
         let facts = self.world.host_facts();
         for router in &mut config.virtual_routers {
             let interface = facts.interfaces.iter().find(|interface| interface.name == router.interface);
@@ -76,6 +80,7 @@ impl Controller {
         }
         self.take_routers(&config, opened);
         self.config = config;
+        self.order_guardian();
         self.configure_checks(Timestamp::now());
         self.track();
     }

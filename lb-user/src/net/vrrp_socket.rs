@@ -16,12 +16,12 @@ use nix::{
     net::if_::if_nametoindex,
     sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, recvmsg, sendmsg},
 };
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockFilter, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
     config::{Transport, VirtualRouter},
-    vrrp::packet::{Datagram, IP_PROTOCOL, MAX_LENGTH, TTL},
+    vrrp::packet::{Acceptance, Datagram, IP_PROTOCOL, MAX_LENGTH, TTL},
 };
 
 /// DSCP CS6, network control: what routers and switches expect routing protocols to carry.
@@ -105,6 +105,12 @@ impl From<&VirtualRouter> for Listen {
             Transport::Unicast { source, .. } => Self::Unicast(source),
             Transport::Multicast { group, .. } => Self::Multicast(group),
         }
+    }
+}
+
+impl From<&Acceptance> for Listen {
+    fn from(acceptance: &Acceptance) -> Self {
+        acceptance.group.map_or(Self::Unicast(acceptance.source), Self::Multicast)
     }
 }
 
@@ -252,6 +258,17 @@ impl VrrpSocket {
             error: error.into(),
         };
         sent.map(drop).map_err(failed)
+    }
+
+    /// Has the kernel drop what arrives, so that a socket nobody reads does not fill. What has arrived stays.
+    pub fn stop_hearing(&self) -> io::Result<()> {
+        const DROP_ALL: SockFilter = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+        self.socket.get_ref().attach_filter(&[DROP_ALL])
+    }
+
+    /// Undoes [`stop_hearing`](Self::stop_hearing).
+    pub fn hear(&self) -> io::Result<()> {
+        self.socket.get_ref().detach_filter()
     }
 
     fn receive_error(&self, error: io::Error) -> VrrpSocketError {

@@ -2,8 +2,10 @@
 
 use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// A VRRPv2 simple text password (RFC 2338 §10.2): 1–8 bytes, padded with zeros. Never printed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Password(pub [u8; 8]);
 
 impl fmt::Debug for Password {
@@ -13,7 +15,7 @@ impl fmt::Debug for Password {
 }
 
 /// Keys that adverts are signed with, and how strictly.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authentication {
     /// Keys that adverts may be signed with; never empty, and their identifiers differ.
     pub keys: Vec<Key>,
@@ -26,7 +28,7 @@ pub struct Authentication {
 }
 
 /// What becomes of adverts that are not signed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuthenticationMode {
     /// They count for nothing.
     #[default]
@@ -36,7 +38,7 @@ pub enum AuthenticationMode {
 }
 
 /// A key of several nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// What adverts call it, 1–255.
     pub id: u8,
@@ -45,7 +47,7 @@ pub struct Key {
 }
 
 /// A secret of [`Secret::LENGTH`] bytes. Never printed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Secret {
     /// Its bytes.
     Known(Vec<u8>),

@@ -6,6 +6,9 @@ use std::{
 };
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::Placement;
 
 use super::{Authentication, Password};
 
@@ -38,8 +41,10 @@ pub struct VirtualRouter {
     /// The VIPs, with the prefix they carry. At least one is of the family of the adverts, which name those, in this
     /// order. Those of the other family follow the same lease without being named.
     pub vips: Vec<IpNet>,
-    /// More VIPs of either family that follow the same lease without being named.
+    /// VIPs that follow the same lease and are not named in adverts (keepalived: virtual_ipaddress_excluded), of either family.
     pub excluded_vips: Vec<IpNet>,
+    /// How the VIPs are on the node.
+    pub placement: Placement,
     /// How the other nodes' death is noticed sooner than by their adverts; `None`: it is not.
     pub bfd: Option<Bfd>,
     /// Track scripts that take part, by name, each with its effect.
@@ -73,7 +78,7 @@ impl Bfd {
 }
 
 /// The version of the protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum VrrpVersion {
     /// RFC 3768, IPv4 only.
     #[default]
@@ -104,7 +109,7 @@ pub enum Transport {
 }
 
 /// What the checksum of a version-3 advert over IPv4 covers. Both are accepted; over IPv6 there is one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChecksumForm {
     /// The message and a pseudo header, as keepalived and FRR have it.
     #[default]
@@ -141,11 +146,6 @@ impl VirtualRouter {
     pub fn advertised(&self) -> impl Iterator<Item = IpAddr> {
         let is_ipv4 = self.transport.is_ipv4();
         self.vips.iter().map(IpNet::addr).filter(move |vip| vip.is_ipv4() == is_ipv4)
-    }
-
-    /// All addresses that follow the lease: the VIPs, then the excluded ones.
-    pub fn all_vips(&self) -> impl Iterator<Item = &IpNet> {
-        self.vips.iter().chain(&self.excluded_vips)
     }
 
     /// This node's address, which its adverts come from; the unspecified one while only the interface knows it.
@@ -199,6 +199,7 @@ mod tests {
             checksum: ChecksumForm::default(),
             vips: vips.iter().map(|vip| vip.parse().expect("a VIP")).collect(),
             excluded_vips: Vec::new(),
+            placement: Placement::default(),
             bfd: None,
             track_scripts: Vec::new(),
         }

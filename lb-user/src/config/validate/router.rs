@@ -1,10 +1,15 @@
 //! Virtual routers.
 
-use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
 
 use toml::Spanned;
 
-use super::{Context, Findings, bfd, copied, transport, unique, unique_names};
+use super::{Context, Findings, bfd, copied, placement, transport, unique, unique_names};
 use crate::config::{
     host::RouterSpans,
     model::{Password, VirtualRouter, VrrpVersion},
@@ -66,6 +71,7 @@ fn virtual_router(
     let transport = transport::transport(raw, context, findings);
     let authentication = raw.authentication.as_ref().map(|raw| transport::authentication(raw, findings));
 
+    let placement = placement::placement(raw, findings);
     let (transport, source) = transport?;
     let (authentication, keys) = authentication.flatten().unzip();
     let (interface, vips) = (raw.interface.as_ref()?, raw.vips.as_ref()?.get_ref());
@@ -85,6 +91,7 @@ fn virtual_router(
         checksum: copied(raw.checksum.as_ref()).unwrap_or_default(),
         vips: vips.iter().map(|vip| *vip.get_ref()).collect(),
         excluded_vips: excluded_vips().map(|vip| *vip.get_ref()).collect(),
+        placement,
         bfd: bfd::settings(raw, advert_interval),
         track_scripts: raw
             .track_scripts
@@ -98,8 +105,15 @@ fn virtual_router(
         source: source.unwrap_or_else(|| interface.span()),
         vips: vips.iter().chain(excluded_vips()).map(Spanned::span).collect(),
         keys: keys.unwrap_or_default(),
+        places: places(raw),
     };
     Some((router, spans))
+}
+
+/// Where the interfaces of VIPs stand.
+fn places(raw: &RawRouter) -> BTreeMap<String, Range<usize>> {
+    let interfaces = raw.places.iter().filter_map(|place| place.interface.as_ref());
+    interfaces.map(|name| (name.get_ref().clone(), name.span())).collect()
 }
 
 /// What one version has and the other has not.

@@ -2,11 +2,13 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{DecodeError, checksum, v2, v3};
 use crate::config::{Authentication, ChecksumForm, Password, Transport, VirtualRouter, VrrpVersion};
 
 /// What this node says of a virtual router, and so what it accepts about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acceptance {
     /// The protocol version.
     pub version: VrrpVersion,
