@@ -186,9 +186,10 @@ fn one_socket_of_a_group_speaks_for_several_sources() {
 fn a_socket_opened_anew_joins_on_the_interface_that_came_back() {
     in_new_namespace(async || {
         for (near_address, group) in [(NEAR, GROUP), (NEAR_LOCAL, GROUP6)] {
-            drop(pair());
+            let before = pair();
             let stale = VrrpSocket::open("near0", Listen::Multicast(group)).expect("a socket");
             ip("link delete near0");
+            drop(before);
             let far = pair();
             stale.send(near_address, group, &[1]).expect_err("its interface is gone");
             let near_socket = VrrpSocket::open("near0", Listen::Multicast(group)).expect("a socket");
