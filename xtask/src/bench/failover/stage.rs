@@ -46,6 +46,8 @@ pub(super) struct Round {
     pub(super) claimants: usize,
     /// The most that answered one request.
     pub(super) most_claimants: usize,
+    /// Requests that more than one answered.
+    pub(super) claimed_twice: usize,
     /// How often another node answered first than the time before.
     pub(super) moves: usize,
     /// Nodes that answered ARP requests in the last second.
@@ -123,6 +125,7 @@ impl Stage {
             known: Seen::of(&self.known.between(start, end)),
             claimants: newcomer.claimants.len(),
             most_claimants: newcomer.most_claimants,
+            claimed_twice: newcomer.claimed_twice,
             moves: newcomer.moves,
             claimants_after: last.claimants.iter().map(|mac| self.name_of(*mac)).collect(),
             newcomer: Seen::of(&newcomer),
