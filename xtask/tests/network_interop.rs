@@ -266,9 +266,4 @@ macro_rules! dialects {
 
 dialects! {
     v2: Dialect::V2;
-    v2_multi: Dialect { multicast: true, ..Dialect::V2 };
-    v3: Dialect { version: 3, ..Dialect::V2 };
-    v3_multi: Dialect { version: 3, multicast: true, ..Dialect::V2 };
-    v3_ipv6: Dialect { version: 3, ipv6: true, ..Dialect::V2 };
-    v3_ipv6_multi: Dialect { version: 3, ipv6: true, multicast: true };
 }
