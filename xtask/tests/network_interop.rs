@@ -75,7 +75,8 @@ impl Dialect {
             _ => say("advert_int 0.1"),
         }
         if self.ipv6 {
-            say("native_ipv6");
+            // Without it keepalived's unicast over IPv6 leaves with the kernel's 64, which `lb` refuses.
+            say(if self.multicast { "native_ipv6" } else { "native_ipv6\n  unicast_ttl 255" });
         }
         if !self.multicast {
             say(&format!("unicast_src_ip {source}\n  unicast_peer {{\n    {peer}\n  }}"));
@@ -266,4 +267,9 @@ macro_rules! dialects {
 
 dialects! {
     v2: Dialect::V2;
+    v2_multi: Dialect { multicast: true, ..Dialect::V2 };
+    v3: Dialect { version: 3, ..Dialect::V2 };
+    v3_multi: Dialect { version: 3, multicast: true, ..Dialect::V2 };
+    v3_ipv6: Dialect { version: 3, ipv6: true, ..Dialect::V2 };
+    v3_ipv6_multi: Dialect { version: 3, ipv6: true, multicast: true };
 }
