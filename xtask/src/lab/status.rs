@@ -60,7 +60,7 @@ impl DaemonStatus {
     pub fn refused_adverts(&self) -> BTreeMap<String, u64> {
         let mut sum = self.advert_counters();
         // Its neighbours in that object are not refusals.
-        sum.retain(|name, _| !name.starts_with("adverts_"));
+        sum.retain(|name, _| !name.starts_with("adverts_") && !name.starts_with("checksum_"));
         sum
     }
 
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     const STATUS: &str = r#"{
-        "virtual_routers": [{"name": "VI_1", "state": "owner", "counters": {"adverts_sent": 5, "bad_ttl": 2}}],
+        "virtual_routers": [{"name": "VI_1", "state": "owner", "counters": {"adverts_sent": 5, "checksum_pseudo_header": 3, "bad_ttl": 2}}],
         "verdicts": {"steered": 7},
         "services": [{"name": "web", "backends": [{"address": "172.20.128.2", "state": "up", "port": 80}]}]
     }"#;
