@@ -259,6 +259,8 @@ fn documentation_names_every_key() {
         ("`[daemon]`", "[daemon]\nzzz = 1"),
         ("`[interface.NAME]`", "[interface.eth0]\nzzz = 1"),
         ("`[[virtual_router]]`", "[[virtual_router]]\nzzz = 1"),
+        ("`[[virtual_router.route]]`", "[[virtual_router]]\n[[virtual_router.route]]\nzzz = 1"),
+        ("`[[address]]`", "[[address]]\nzzz = 1"),
         ("`[virtual_router.unicast]`", "[[virtual_router]]\n[virtual_router.unicast]\nzzz = 1"),
         ("`[[track_script]]`", "[[track_script]]\nzzz = 1"),
         ("`[[service]]`", "[[service]]\nzzz = 1"),
