@@ -190,7 +190,10 @@ fn keys_and_types() {
             ("a word that is not one of a few", edited("protocol = \"tcp\"", "protocol = \"TCP\"")),
             ("non-ASCII before the mistake", edited("name = \"VI_1\"", "name = \"größe\"; x")),
             ("several at once", edited("router_id = 33\npriority = 200", "router_id = 0\npriority = 255")),
-            ("settings of the daemon", with("[daemon]\nruntime_dir = \"run\"\npacket_log = \"verbose\"\n")),
+            (
+                "settings of the daemon",
+                with("[daemon]\nruntime_dir = \"run\"\npacket_log = \"verbose\"\nrealtime = 1\n"),
+            ),
             ("settings of an interface", with("[interface.eth0123456789abcdef]\nxdp = \"offload\"\n")),
         ]),
     );

@@ -21,12 +21,14 @@ use super::{
     router::Router,
     routes::KnownRoutes,
     scripts::Scripts,
+    start::RunError,
     world::{Change, World},
 };
 use crate::{
     api::{Call, Request, Response},
     config::{Config, Parsed},
     dataplane::{Attachment, Dataplane, DataplaneError},
+    guardian,
     health::{Checker, HealthEvent},
     net::{
         Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, REFRESH, SysctlGuard,
@@ -107,6 +109,8 @@ pub(super) struct Edges {
     pub(super) checker: Checker,
     /// Runs track scripts.
     pub(super) runner: Runner,
+    /// Keeps the process that outlives this one; none before the start and once there is nothing left to do.
+    pub(super) guardian: Option<guardian::Keeper>,
     /// Owns the machines of the virtual routers and their leases.
     pub(super) protocol: Link,
 }
@@ -238,7 +242,12 @@ impl Controller {
     }
 
     /// Runs until `stop` says so, then hands the VIPs over and takes everything back.
-    pub(super) async fn run(&mut self, mut inputs: Inputs, mut stop: mpsc::Receiver<Signal>) {
+    pub(super) async fn run(
+        &mut self,
+        mut inputs: Inputs,
+        mut stop: mpsc::Receiver<Signal>,
+    ) -> Result<(), RunError> {
+        let mut outcome = Ok(());
         loop {
             let sleep = self.sleep();
             tokio::select! {
@@ -249,13 +258,13 @@ impl Controller {
                     },
                     Some(Signal::Stop) | None => break,
                 },
-                event = self.edges.protocol.event() => match event {
-                    Some(event) => self.protocol_event(&event),
-                    None => {
-                        error!("the protocol thread is gone");
+                event = self.edges.protocol.event() => {
+                    let Some(event) = event else {
+                        outcome = Err(RunError::ProtocolThread);
                         break;
-                    }
-                },
+                    };
+                    self.protocol_event(&event);
+                }
                 Some(event) = inputs.net.recv() => if !self.net_result(event) { break },
                 Some(event) = inputs.health.recv() => self.dirty |= self.health.event(&event),
                 Some(event) = inputs.track.recv() => {
@@ -269,6 +278,7 @@ impl Controller {
             self.turn().await;
         }
         self.stop().await;
+        outcome
     }
 
     /// Everything that is due now; the reconciler last.

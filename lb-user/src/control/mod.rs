@@ -14,6 +14,7 @@ mod desired;
 mod explain;
 mod flows;
 mod forwarding;
+mod guardian;
 mod health;
 mod identifiers;
 mod protocol;

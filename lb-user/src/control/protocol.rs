@@ -26,10 +26,8 @@ impl Controller {
                 }
             }
             Event::Trouble(trouble) => self.trouble(trouble),
-            // Dropped here, where closing may wait.
-            Event::Retired(_) => {}
-            // Asked for by who waits for it.
-            Event::Report(_) | Event::Ended { .. } => {}
+            // Channels are dropped here, where closing may wait. Who asked for the others takes them.
+            Event::Retired(_) | Event::Report(_) | Event::Ended { .. } => {}
         }
     }
 

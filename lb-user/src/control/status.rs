@@ -11,9 +11,10 @@ use super::{
 use crate::{
     api::{
         BackendStatus, InterfaceStatus, RouteStatus, RouterStatus, ScriptStatus, ServiceStatus, Status,
-        VirtualMacStatus,
+        ThreadStatus, VirtualMacStatus,
     },
     config::{Backend, Mode, Route, Service, VirtualRouter},
+    protocol::{Grant, PRIORITY, Scheduling},
     time::Timestamp,
 };
 
@@ -35,6 +36,8 @@ impl Controller {
             pid: std::process::id(),
             config: self.config_path.display().to_string(),
             uptime_seconds: now.since(self.started).as_secs(),
+            protocol_thread: thread_status(self.edges.protocol.scheduling()),
+            guardian: self.guardian_status(),
             interfaces: self.interfaces_status(),
             virtual_routers: self.routers_status(now),
             track_scripts: self
@@ -144,5 +147,18 @@ impl Controller {
             next_hop,
             traffic: traffic.into(),
         }
+    }
+}
+
+fn thread_status(Scheduling { realtime, memory }: &Scheduling) -> ThreadStatus {
+    let is_realtime = *realtime == Grant::Given;
+    let note = |what, grant: &Grant| match grant {
+        Grant::Refused(why) => Some(format!("{what}: {why}")),
+        Grant::Given | Grant::NotWanted => None,
+    };
+    ThreadStatus {
+        scheduling: if is_realtime { format!("SCHED_RR {PRIORITY}") } else { "SCHED_OTHER".to_owned() },
+        memory_locked: *memory == Grant::Given,
+        notes: note("no real-time class", realtime).into_iter().chain(note("memory", memory)).collect(),
     }
 }

@@ -34,6 +34,7 @@ impl Controller {
             }
         }
         self.restore_settings();
+        self.dismiss_guardian().await;
     }
 
     fn restore_settings(&mut self) {

@@ -40,6 +40,8 @@ pub struct Daemon {
     pub pin_dir: PathBuf,
     /// Packet-level debugging in the XDP program; off costs nothing. Default off.
     pub packet_log: PacketLog,
+    /// Whether the protocol thread asks for a real-time class and for memory that is never on disk. Default true.
+    pub realtime: bool,
 }
 
 /// The level of aya-log in the XDP program, in the order of verbosity.

@@ -3,6 +3,7 @@
 use std::{fmt, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::Placement;
 
@@ -67,7 +68,7 @@ impl Bfd {
 }
 
 /// The version of the protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum VrrpVersion {
     /// RFC 3768, IPv4 only.
     #[default]
@@ -89,7 +90,7 @@ pub enum Transport {
 }
 
 /// A VRRPv2 simple text password (RFC 2338 §10.2): 1–8 bytes, padded with zeros. Never printed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Password(pub [u8; 8]);
 
 impl fmt::Debug for Password {

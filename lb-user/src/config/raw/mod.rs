@@ -42,6 +42,7 @@ pub(super) struct RawDaemon {
     pub(super) runtime_dir: Option<Spanned<PathBuf>>,
     pub(super) pin_dir: Option<Spanned<PathBuf>>,
     pub(super) packet_log: Option<Spanned<PacketLog>>,
+    pub(super) realtime: Option<Spanned<bool>>,
 }
 
 pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>) -> RawConfig {
@@ -70,5 +71,6 @@ fn daemon(table: &mut Reader<'_, '_>) -> RawDaemon {
         runtime_dir: table.optional("runtime_dir", value::folder),
         pin_dir: table.optional("pin_dir", value::folder),
         packet_log: table.optional("packet_log", value::choice(&levels)),
+        realtime: table.optional("realtime", value::boolean),
     }
 }

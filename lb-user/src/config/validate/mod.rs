@@ -105,6 +105,7 @@ fn daemon(raw: &RawDaemon) -> Daemon {
         runtime_dir: folder(&raw.runtime_dir, "/run/lb"),
         pin_dir: folder(&raw.pin_dir, "/sys/fs/bpf/lb"),
         packet_log: copied(raw.packet_log.as_ref()).unwrap_or_default(),
+        realtime: copied(raw.realtime.as_ref()).unwrap_or(true),
     }
 }
 
