@@ -261,6 +261,8 @@ fn documentation_names_every_key() {
         ("`[daemon]`", "[daemon]\nzzz = 1"),
         ("`[interface.NAME]`", "[interface.eth0]\nzzz = 1"),
         ("`[[virtual_router]]`", "[[virtual_router]]\nzzz = 1"),
+        ("`[[virtual_router.route]]`", "[[virtual_router]]\n[[virtual_router.route]]\nzzz = 1"),
+        ("`[[address]]`", "[[address]]\nzzz = 1"),
         ("`[virtual_router.unicast]`", "[[virtual_router]]\n[virtual_router.unicast]\nzzz = 1"),
         ("`[virtual_router.multicast]`", "[[virtual_router]]\n[virtual_router.multicast]\nzzz = 1"),
         ("`[virtual_router.authentication]`", "[[virtual_router]]\n[virtual_router.authentication]\nzzz = 1"),

@@ -64,7 +64,7 @@ fn orders() -> Vec<RouterOrders> {
         lease: LEASE,
         interface: "near0".to_owned(),
         acceptance: acceptance(NEAR, FAR),
-        vips: vec!["172.20.128.4/16".parse().expect("a network")],
+        vips: vec![("near0".to_owned(), "172.20.128.4/16".parse().expect("a network"))],
         patience: WAIT,
     }]
 }

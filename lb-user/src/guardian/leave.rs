@@ -89,15 +89,13 @@ async fn remove_vips(routers: &[Router]) -> (Vec<String>, Vec<String>) {
         Ok(netlink) => netlink,
         Err(error) => return (removed, vec![error.to_string()]),
     };
-    for RouterOrders { interface, vips, .. } in routers.iter().map(|router| &router.orders) {
-        // They went with their interface.
+    for (interface, vip) in routers.iter().flat_map(|router| &router.orders.vips) {
+        // It went with its interface.
         let Ok(index) = if_nametoindex(interface.as_str()) else { continue };
-        for vip in vips {
-            match netlink.delete_address(index, *vip).await {
-                Ok(true) => removed.push(format!("{vip} from {interface}")),
-                Ok(false) => {}
-                Err(error) => failed.push(error.to_string()),
-            }
+        match netlink.delete_address(index, *vip).await {
+            Ok(true) => removed.push(format!("{vip} from {interface}")),
+            Ok(false) => {}
+            Err(error) => failed.push(error.to_string()),
         }
     }
     (removed, failed)
