@@ -1,6 +1,11 @@
 //! Configurations that hold: the ready ones, defaults, files, the documentation.
 
-use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
 
 use lb::config::{
     self, Check, CheckKind, Config, HostFacts, HostInterface, MAX_FILE_BYTES, Mode, PacketLog, Parsed, Ports,
@@ -127,8 +132,8 @@ fn every_mode_and_family_reaches_the_model() {
     let ipip = ready("ipip.toml").config;
     let vips: Vec<String> = ipip.virtual_routers[0].vips.iter().map(ToString::to_string).collect();
     assert_eq!(vips, ["192.0.2.100/24", "2001:db8::100/64"]);
-    let advertised: Vec<Ipv4Addr> = ipip.virtual_routers[0].advertised().collect();
-    assert_eq!(advertised, [Ipv4Addr::new(192, 0, 2, 100)]);
+    let advertised: Vec<IpAddr> = ipip.virtual_routers[0].advertised().collect();
+    assert_eq!(advertised, [IpAddr::from([192, 0, 2, 100])]);
     for (service, v4) in ipip.services.iter().zip([true, false]) {
         assert_eq!(service.vip.is_ipv4(), v4);
         let families: Vec<bool> = service.backends.iter().map(|backend| backend.address.is_ipv4()).collect();
@@ -182,12 +187,13 @@ fn commands_are_split_as_a_shell_would() {
 #[test]
 fn settings_of_daemon_and_interfaces_reach_the_model() {
     let text = fs::read_to_string(folder("configs/tutorial-a.toml")).unwrap();
-    let settings = "[daemon]\nruntime_dir = \"/run/a\"\npin_dir = \"/sys/fs/bpf/a\"\npacket_log = \"warn\"\n\
+    let settings = "[daemon]\nruntime_dir = \"/run/a\"\npin_dir = \"/sys/fs/bpf/a\"\npacket_log = \"warn\"\nrealtime = false\n\
                     [interface.eth1]\nxdp = \"native\"\n[interface.eth2]\n";
     let config = Config::parse("test", &(text + settings)).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.daemon.runtime_dir, Path::new("/run/a"));
     assert_eq!(config.daemon.pin_dir, Path::new("/sys/fs/bpf/a"));
     assert_eq!(config.daemon.packet_log, PacketLog::Warn);
+    assert!(!config.daemon.realtime);
     assert_eq!(config.interfaces["eth1"].xdp, XdpMode::Native);
     assert_eq!(config.interfaces["eth2"].xdp, XdpMode::Auto);
     assert_eq!(config.attached_interfaces(), ["eth0", "eth1", "eth2"]);
@@ -230,7 +236,7 @@ fn errors_are_there_for_scripts_too() {
         "column": 1,
         "message": "unknown key `run_dir`",
         "expected": null,
-        "help": "did you mean `runtime_dir`? known in [daemon]: `packet_log`, `pin_dir`, `runtime_dir`",
+        "help": "did you mean `runtime_dir`? known in [daemon]: `packet_log`, `pin_dir`, `realtime`, `runtime_dir`",
         "related": [],
     }]);
     assert_eq!(json, expected);

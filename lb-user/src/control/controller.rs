@@ -1,6 +1,11 @@
 //! The control task: events in, desired state out.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use lb_common::{LEASE_BACKUP, LEASE_FOREVER, limits};
 use tokio::sync::mpsc;
@@ -9,30 +14,36 @@ use tracing::{debug, error, info, warn};
 use super::{
     addresses::Addresses,
     apply::ROUTES_REFRESH,
-    channel::{Channel, readable},
-    desired::{BACKEND_LEASE, STANDALONE_LEASE, lease_of_router},
+    channels::OpenChannel,
+    desired::{BACKEND_LEASE, STANDALONE_LEASE},
     forwarding::Forwarding,
     health::Health,
     router::Router,
+    routes::KnownRoutes,
     scripts::Scripts,
+    start::RunError,
     world::{Change, World},
 };
 use crate::{
     api::{Call, Request, Response},
     config::{Config, Parsed},
     dataplane::{Attachment, Dataplane, DataplaneError},
+    guardian,
     health::{Checker, HealthEvent},
     net::{
-        Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, REFRESH, SysctlGuard, TagOffload,
-        VrrpSocketError,
+        Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, REFRESH, SysctlGuard,
+        TagOffload, VrrpSocketError,
     },
+    protocol::{Command, Link, RouterKey},
     time::Timestamp,
     track::{Runner, TrackEvent},
-    vrrp::Input,
 };
 
 /// When something could not be applied, it is tried again after this long.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+/// How often the protocol thread is told that the control task is alive.
+const ALIVE: Duration = Duration::from_secs(1);
 
 /// How long a starting daemon waits for what it must know before it takes packets: a backend or a peer that is
 /// away never answers.
@@ -88,6 +99,8 @@ pub(super) struct Edges {
     pub(super) dataplane: Box<dyn Dataplane>,
     /// Links and addresses.
     pub(super) netlink: Netlink,
+    /// The routes that this daemon makes.
+    pub(super) own_routes: OwnRoutes,
     /// Keeps next hops resolved.
     pub(super) neighbours: NeighbourKeeper,
     /// Sends gratuitous ARP and neighbour advertisements.
@@ -96,6 +109,10 @@ pub(super) struct Edges {
     pub(super) checker: Checker,
     /// Runs track scripts.
     pub(super) runner: Runner,
+    /// Keeps the process that outlives this one; none before the start and once there is nothing left to do.
+    pub(super) guardian: Option<guardian::Keeper>,
+    /// Owns the machines of the virtual routers and their leases.
+    pub(super) protocol: Link,
 }
 
 /// An interface the program is attached to.
@@ -116,9 +133,15 @@ pub(super) struct Controller {
     pub(super) health: Health,
     pub(super) scripts: Scripts,
     pub(super) routers: Vec<Router>,
-    pub(super) channels: Vec<Channel>,
+    /// What the protocol thread has open.
+    pub(super) channels: Vec<OpenChannel>,
+    /// Of the virtual router that was configured last.
+    pub(super) next_key: RouterKey,
     pub(super) forwarding: Forwarding,
     pub(super) addresses: Addresses,
+    pub(super) own_routes: KnownRoutes,
+    /// The interfaces of virtual MAC addresses that are there.
+    pub(super) virtual_macs: BTreeSet<String>,
     pub(super) attachments: BTreeMap<String, Attached>,
     /// What could not be done, by what it was; cleared when it works.
     pub(super) problems: BTreeMap<String, String>,
@@ -128,7 +151,10 @@ pub(super) struct Controller {
     /// How far asking for routes is.
     pub(super) routes: RouteRound,
     pub(super) dirty: bool,
+    /// Somebody took an address away that this daemon put there.
+    pub(super) taken: bool,
     pub(super) retry_at: Option<Timestamp>,
+    alive_at: Timestamp,
     refresh_at: Timestamp,
     routes_at: Timestamp,
 }
@@ -170,16 +196,21 @@ impl Controller {
             scripts: Scripts::default(),
             routers: Vec::new(),
             channels: Vec::new(),
+            next_key: RouterKey(0),
             forwarding: Forwarding::new(room_for_backends(&parsed.config)),
             config: parsed.config,
             addresses: Addresses::default(),
+            own_routes: KnownRoutes::default(),
+            virtual_macs: BTreeSet::new(),
             attachments: BTreeMap::new(),
             problems: BTreeMap::new(),
             sysctls: Vec::new(),
             tagged: BTreeMap::new(),
             routes: RouteRound::default(),
             dirty: true,
+            taken: false,
             retry_at: None,
+            alive_at: Timestamp::now(),
             refresh_at: Timestamp::now() + REFRESH,
             routes_at: Timestamp::now() + ROUTES_REFRESH,
         };
@@ -196,11 +227,9 @@ impl Controller {
     /// cannot do what the configuration says; nothing has been claimed yet.
     pub(super) async fn start(&mut self, inputs: &mut Inputs) -> Result<(), StartError> {
         let now = Timestamp::now();
-        self.edges.dataplane.set_lease(STANDALONE_LEASE, LEASE_FOREVER)?;
-        self.edges.dataplane.set_lease(BACKEND_LEASE, LEASE_BACKUP)?;
-        for index in 0..self.config.virtual_routers.len() {
-            self.edges.dataplane.set_lease(lease_of_router(index), LEASE_BACKUP)?;
-        }
+        let leases = self.edges.dataplane.leases();
+        leases.set(STANDALONE_LEASE, LEASE_FOREVER)?;
+        leases.set(BACKEND_LEASE, LEASE_BACKUP)?;
         self.configure(now)?;
         self.learn(inputs).await;
         // The maps are filled and the guard is in place before any address that it guards is added.
@@ -213,7 +242,12 @@ impl Controller {
     }
 
     /// Runs until `stop` says so, then hands the VIPs over and takes everything back.
-    pub(super) async fn run(&mut self, mut inputs: Inputs, mut stop: mpsc::Receiver<Signal>) {
+    pub(super) async fn run(
+        &mut self,
+        mut inputs: Inputs,
+        mut stop: mpsc::Receiver<Signal>,
+    ) -> Result<(), RunError> {
+        let mut outcome = Ok(());
         loop {
             let sleep = self.sleep();
             tokio::select! {
@@ -224,7 +258,13 @@ impl Controller {
                     },
                     Some(Signal::Stop) | None => break,
                 },
-                () = readable(&self.channels) => {}
+                event = self.edges.protocol.event() => {
+                    let Some(event) = event else {
+                        outcome = Err(RunError::ProtocolThread);
+                        break;
+                    };
+                    self.protocol_event(&event);
+                }
                 Some(event) = inputs.net.recv() => if !self.net_result(event) { break },
                 Some(event) = inputs.health.recv() => self.dirty |= self.health.event(&event),
                 Some(event) = inputs.track.recv() => {
@@ -238,19 +278,20 @@ impl Controller {
             self.turn().await;
         }
         self.stop().await;
+        outcome
     }
 
-    /// Everything that is due now: packets, then timeouts, then the reconciler.
+    /// Everything that is due now; the reconciler last.
     async fn turn(&mut self) {
-        self.receive();
         let now = Timestamp::now();
+        if self.alive_at <= now {
+            self.alive_at = now + ALIVE;
+            self.edges.protocol.send(Command::Alive);
+        }
         for index in 0..self.routers.len() {
-            let router = &self.routers[index];
-            if router.started && router.machine.next_timeout().is_some_and(|at| at <= now) {
-                self.input(index, Input::Timeout);
-            }
             self.announce(index, now);
         }
+        self.put_back().await;
         if self.refresh_at <= now {
             self.refresh_at = now + REFRESH;
             self.refresh().await;
@@ -320,10 +361,15 @@ impl Controller {
                 self.routes.stale = true;
                 return;
             }
+            Change::OwnRouteGone => {
+                self.routes.stale = true;
+                self.own_routes.look_again();
+            }
             Change::Network => self.network_changed(),
             Change::AddressGone { interface, address } => {
                 if self.addresses.forget(&(interface.clone(), address)) {
                     warn!(%interface, %address, "somebody removed a VIP; it comes back if this node owns it");
+                    self.address_taken(address.addr());
                 }
                 self.network_changed();
             }
@@ -333,6 +379,8 @@ impl Controller {
 
     fn network_changed(&mut self) {
         self.routes.stale = true;
+        self.own_routes.look_again();
+        self.forget_lost_macs();
         // An interface that went, and perhaps came back under another index, lost its program and addresses.
         let gone: Vec<String> = self
             .attachments
@@ -352,6 +400,9 @@ impl Controller {
     }
 
     async fn answer(&mut self, call: Call) {
+        if matches!(call.request, Request::Status | Request::Explain(_)) {
+            self.inquire().await;
+        }
         let response = match call.request {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Explain(packet) => match self.explain(&packet) {
@@ -377,10 +428,10 @@ impl Controller {
         let due = self
             .routers
             .iter()
-            .filter_map(Router::next_timeout)
+            .filter_map(Router::next_announcement)
             .chain(self.retry_at)
             .chain(self.forwarding.next_settling());
-        // Invariant: the refresh makes it never empty.
-        due.chain([self.refresh_at]).min().map_or(Duration::ZERO, |at| at.since(now))
+        // Invariant: the last two make it never empty.
+        due.chain([self.refresh_at, self.alive_at]).min().map_or(Duration::ZERO, |at| at.since(now))
     }
 }

@@ -8,24 +8,27 @@
 
 mod addresses;
 mod apply;
-mod channel;
+mod channels;
 mod controller;
 mod desired;
 mod explain;
 mod flows;
 mod forwarding;
+mod guardian;
 mod health;
 mod identifiers;
 mod protocol;
 mod reload;
 mod rings;
 mod router;
+mod routes;
 #[cfg(feature = "bench")]
 pub(crate) mod scale;
 mod scripts;
 mod start;
 mod status;
 mod stop;
+mod virtual_mac;
 mod world;
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::{
     borrow::Borrow,
     fmt, io,
-    os::fd::{AsFd as _, AsRawFd as _},
-    sync::atomic::Ordering,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use aya::{
@@ -17,13 +17,14 @@ use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Device, FragmentKey, FragmentState, Interface, Lease, NatReply,
     NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Settings, SlotPair, Trace, Vip,
-    VlanKey, names,
+    VirtualMac, VlanKey, names,
 };
 
 use super::{
     DataplaneError,
     batch::{self, Batch},
     flows::Flows,
+    leases::Leases,
     mapped::Mapped,
 };
 
@@ -45,10 +46,11 @@ pub(super) struct Maps {
     pub(super) egress: DevMap<MapData>,
     pub(super) devices: Array<MapData, Device>,
     pub(super) vlans: Hash<VlanKey, u32>,
+    pub(super) virtual_macs: Hash<VirtualMac, u32>,
     pub(super) fragments: Hash<FragmentKey, FragmentState>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) backends: Words,
-    pub(super) leases: Words,
+    pub(super) leases: Leases,
     pub(super) answers: PerCpuArray<MapData, u64>,
     pub(super) verdicts: PerCpuArray<MapData, u64>,
     pub(super) backend_counters: PerCpuArray<MapData, BackendCounters>,
@@ -77,10 +79,11 @@ impl Maps {
             egress: take(ebpf, names::EGRESS)?,
             devices: take(ebpf, names::DEVICES)?,
             vlans: Hash::take(ebpf, names::VLANS)?,
+            virtual_macs: Hash::take(ebpf, names::VIRTUAL_MACS)?,
             fragments: Hash::take(ebpf, names::FRAGMENTS)?,
             settings: take(ebpf, names::SETTINGS)?,
             backends: Words::take::<Backend>(ebpf, names::BACKENDS)?,
-            leases: Words::take::<Lease>(ebpf, names::LEASES)?,
+            leases: Words::take::<Lease>(ebpf, names::LEASES)?.into(),
             answers: take(ebpf, names::ANSWERS)?,
             verdicts: take(ebpf, names::VERDICTS)?,
             backend_counters: take(ebpf, names::BACKEND_COUNTERS)?,
@@ -213,7 +216,7 @@ pub(super) struct Words {
     stride: usize,
     memory: Mapped,
     /// Its descriptor stands in programs that are not loaded yet.
-    _map: MapData,
+    map: MapData,
 }
 
 impl Words {
@@ -223,7 +226,7 @@ impl Words {
         let elements = data.info().map_err(failed(name, "inspect", ""))?.max_entries();
         let memory =
             Mapped::new(data.fd().as_fd(), elements, size_of::<T>()).map_err(failed(name, "map", ""))?;
-        Ok(Self { name, stride: size_of::<T>().div_ceil(size_of::<u64>()), memory, _map: data })
+        Ok(Self { name, stride: size_of::<T>().div_ceil(size_of::<u64>()), memory, map: data })
     }
 
     /// Writes one byte of one element in one store.
@@ -247,6 +250,16 @@ impl Words {
 }
 
 impl Words {
+    /// A descriptor of the map, for somebody else to map it by.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.map.fd().as_fd().try_clone_to_owned()
+    }
+
+    /// The elements, one after the other.
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        self.memory.words()
+    }
+
     /// Fills the map with zeros.
     pub(super) fn clear(&self) {
         self.memory.words().iter().for_each(|word| word.store(0, Ordering::Release));

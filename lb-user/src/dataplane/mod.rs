@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use lb_common::{
     Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
-    NextHop, RangeKey, Service, ServiceKey6, Vip,
+    NextHop, RangeKey, Service, ServiceKey6, Vip, VirtualMac,
 };
 use serde::Serialize;
 
@@ -17,6 +17,7 @@ mod bench;
 mod driver;
 mod explain;
 mod flows;
+mod leases;
 mod link;
 mod loading;
 mod log;
@@ -32,6 +33,7 @@ mod xdp;
 pub use attach::Program;
 pub use explain::Explained;
 pub use flows::FlowCursor;
+pub use leases::Leases;
 pub use link::LinkState;
 pub use log::spawn_packet_log;
 pub use memory::MemoryDataplane;
@@ -72,14 +74,18 @@ pub trait Dataplane: Send {
     fn set_backend_flags(&mut self, id: u32, flags: u8) -> Result<(), DataplaneError>;
     /// Replaces the next hop of a backend in one store.
     fn set_next_hop(&mut self, id: u32, next_hop: NextHop) -> Result<(), DataplaneError>;
-    /// Sets a lease's expiry (nanoseconds of CLOCK_MONOTONIC, `LEASE_BACKUP` or `LEASE_FOREVER`) in one store.
-    fn set_lease(&mut self, lease: u32, expiry: u64) -> Result<(), DataplaneError>;
+    /// The leases, which others than the reconciler write.
+    fn leases(&self) -> Leases;
     /// Describes the interface behind a slot.
     fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError>;
     /// Describes one of the node's own devices, in place of any other that has the same [`Device::place`].
     fn put_device(&mut self, device: Device) -> Result<(), DataplaneError>;
     /// Forgets it.
     fn delete_device(&mut self, device: Device) -> Result<(), DataplaneError>;
+    /// Has a device take frames for a virtual router's MAC address while this node owns a lease.
+    fn put_virtual_mac(&mut self, mac: VirtualMac, lease: u32) -> Result<(), DataplaneError>;
+    /// Forgets it.
+    fn delete_virtual_mac(&mut self, mac: VirtualMac) -> Result<(), DataplaneError>;
     /// Notes the MAC address of another director.
     fn put_director(&mut self, mac: Mac) -> Result<(), DataplaneError>;
     /// Forgets it.

@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use aya::{Ebpf, EbpfLoader};
 use lb_common::{
-    Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Lease, Mac, NatReply,
-    NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, Settings, Tag, Verdict, Vip, limits, names,
+    Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
+    NextHop, RangeKey, Service, ServiceKey6, Settings, Tag, Verdict, Vip, VirtualMac, limits, names,
 };
 
 use super::{
-    Attachment, Dataplane, DataplaneError, Explained, FlowCursor, attach,
+    Attachment, Dataplane, DataplaneError, Explained, FlowCursor, Leases, attach,
     attach::Program,
     link::LinkState,
     loading,
@@ -238,9 +238,8 @@ impl Dataplane for XdpDataplane {
         self.maps.backends.store(id, 0, &[next_hop.0])
     }
 
-    fn set_lease(&mut self, lease: u32, expiry: u64) -> Result<(), DataplaneError> {
-        let Lease { expiry, owner_in } = Lease { expiry, owner_in: 0 };
-        self.maps.leases.store(lease, 0, &[expiry, owner_in])
+    fn leases(&self) -> Leases {
+        self.maps.leases.clone()
     }
 
     fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError> {
@@ -280,6 +279,14 @@ impl Dataplane for XdpDataplane {
             "delete",
             device.ifindex,
         ))
+    }
+
+    fn put_virtual_mac(&mut self, mac: VirtualMac, lease: u32) -> Result<(), DataplaneError> {
+        self.maps.virtual_macs.put(mac, lease)
+    }
+
+    fn delete_virtual_mac(&mut self, mac: VirtualMac) -> Result<(), DataplaneError> {
+        self.maps.virtual_macs.delete(mac)
     }
 
     fn put_director(&mut self, mac: Mac) -> Result<(), DataplaneError> {

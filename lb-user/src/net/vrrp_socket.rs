@@ -4,10 +4,11 @@ use std::{
     io,
     mem::MaybeUninit,
     net::{IpAddr, SocketAddr},
+    task::{Context, Poll},
 };
 
 use etherparse::Ipv4HeaderSlice;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::vrrp::packet::{Datagram, IP_PROTOCOL, TTL};
@@ -128,6 +129,12 @@ impl VrrpSocket {
         Ok(())
     }
 
+    /// [`readable`](Self::readable) for whoever waits for several at once. It wakes the task that asked last.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        // An error is there to be met by `try_recv`.
+        self.socket.poll_read_ready(context).map(|ready| drop(ready.map(|mut ready| ready.retain_ready())))
+    }
+
     /// A packet that has already arrived, if there is one. A node drains the socket by it before it lets a
     /// timeout decide anything.
     pub fn try_recv(&self) -> Result<Option<Datagram>, VrrpSocketError> {
@@ -159,6 +166,17 @@ impl VrrpSocket {
             Ok(_) => Ok(()),
             Err(error) => Err(VrrpSocketError::Send { interface: self.interface.clone(), peer, error }),
         }
+    }
+
+    /// Has the kernel drop what arrives, so that a socket nobody reads does not fill. What has arrived stays.
+    pub fn stop_hearing(&self) -> io::Result<()> {
+        const DROP_ALL: SockFilter = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+        self.socket.get_ref().attach_filter(&[DROP_ALL])
+    }
+
+    /// Undoes [`stop_hearing`](Self::stop_hearing).
+    pub fn hear(&self) -> io::Result<()> {
+        self.socket.get_ref().detach_filter()
     }
 
     fn receive_error(&self, error: io::Error) -> VrrpSocketError {

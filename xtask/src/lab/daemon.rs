@@ -52,6 +52,8 @@ pub(crate) fn start(folder: &Path, init: Pid, node: &NodeSpec) -> Result<(), Lab
         Daemon::Keepalived { config } => {
             let mut command = Command::new("keepalived");
             command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file", KEEPALIVED_CONFIG]);
+            // Where it writes what it is asked for by SIGUSR1 and SIGUSR2: a place of the node's own.
+            command.env("TMPDIR", "/run/lab");
             (command, KEEPALIVED_CONFIG, config)
         }
     };
@@ -64,6 +66,15 @@ pub(crate) fn start_web(folder: &Path, init: Pid, node: &NodeSpec) -> Result<(),
     let Some(web) = &node.web else { return Ok(()) };
     web::install(&root(init), &node.name, web)?;
     background(init, &node.name, web::command(), &folder.join(format!("{}.nginx.log", node.name)))
+}
+
+/// Starts what answers UDP datagrams, if the node has it.
+pub(crate) fn start_echo(folder: &Path, init: Pid, node: &NodeSpec) -> Result<(), LabError> {
+    let Some(at) = node.echo else { return Ok(()) };
+    let xtask = std::env::current_exe().map_err(LabError::io("finding this program"))?;
+    let mut command = Command::new(xtask);
+    command.args(["lab", "echo", &at.to_string()]);
+    background(init, &node.name, command, &folder.join(format!("{}.echo.log", node.name)))
 }
 
 /// Writes a configuration file of a node.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -46,6 +46,12 @@ impl Node {
     /// Its first address.
     pub fn address(&self) -> Ipv4Addr {
         self.spec.links.first().map_or(Ipv4Addr::UNSPECIFIED, |link| link.address)
+    }
+
+    /// The interface that its first address is on.
+    pub fn interface(&self) -> String {
+        let carrier = self.spec.links.first().map_or("lo", |link| link.interface.as_str());
+        self.spec.vlan.map_or_else(|| carrier.to_owned(), |vlan| format!("{carrier}.{vlan}"))
     }
 
     /// The MAC address of its first interface.
@@ -105,8 +111,9 @@ impl Node {
     }
 
     /// Whether `interface` carries `address`. The kernel is asked, which answers for a frozen node too.
-    pub fn has_address(&self, interface: &str, address: Ipv4Addr) -> Result<bool, LabError> {
-        let text = self.run(&["ip", "-4", "-oneline", "address", "show", "dev", interface])?;
+    pub fn has_address(&self, interface: &str, address: impl Into<IpAddr>) -> Result<bool, LabError> {
+        let address: IpAddr = address.into();
+        let text = self.run(&["ip", "-oneline", "address", "show", "dev", interface])?;
         Ok(text
             .split_ascii_whitespace()
             .any(|word| word.split_once('/').is_some_and(|(host, _)| host.parse() == Ok(address))))
@@ -177,10 +184,14 @@ impl Node {
         daemon::start(&self.folder, self.init, &self.spec)
     }
 
+    /// The processes of its daemon, as the host numbers them.
+    pub fn daemon_processes(&self) -> Vec<i32> {
+        daemon::process_name(&self.spec.daemon).map(|name| self.processes(&name)).unwrap_or_default()
+    }
+
     /// Whether its daemon runs.
     pub fn has_daemon(&self) -> bool {
-        let processes = daemon::process_name(&self.spec.daemon).map(|name| self.processes(&name));
-        processes.is_some_and(|pids| pids.into_iter().any(|pid| processes::is_running(Pid::from_raw(pid))))
+        self.daemon_processes().into_iter().any(|pid| processes::is_running(Pid::from_raw(pid)))
     }
 
     /// Sends a signal to the daemon and waits until it has ended.

@@ -1,12 +1,11 @@
 //! Virtual routers.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr},
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::Placement;
 
 /// A VRRP instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +31,10 @@ pub struct VirtualRouter {
     /// The VIPs, with the prefix they carry. At least one is IPv4: adverts name those, in this order. IPv6 VIPs
     /// follow the same lease without being named.
     pub vips: Vec<IpNet>,
+    /// VIPs that follow the same lease and are not named in adverts (keepalived: virtual_ipaddress_excluded), of either family.
+    pub excluded_vips: Vec<IpNet>,
+    /// How the VIPs are on the node.
+    pub placement: Placement,
     /// How the other nodes' death is noticed sooner than by their adverts; `None`: it is not.
     pub bfd: Option<Bfd>,
     /// Track scripts that take part, by name, each with its effect.
@@ -65,11 +68,13 @@ impl Bfd {
 }
 
 /// The version of the protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum VrrpVersion {
-    /// RFC 3768.
+    /// RFC 3768, IPv4 only.
     #[default]
     V2,
+    /// RFC 9568 (which replaced RFC 5798), IPv4 and IPv6.
+    V3,
 }
 
 /// How adverts travel.
@@ -85,7 +90,7 @@ pub enum Transport {
 }
 
 /// A VRRPv2 simple text password (RFC 2338 §10.2): 1–8 bytes, padded with zeros. Never printed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Password(pub [u8; 8]);
 
 impl fmt::Debug for Password {
@@ -96,11 +101,9 @@ impl fmt::Debug for Password {
 
 impl VirtualRouter {
     /// The VIPs that adverts name, in their order.
-    pub fn advertised(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.vips.iter().filter_map(|vip| match vip {
-            IpNet::V4(vip) => Some(vip.addr()),
-            IpNet::V6(_) => None,
-        })
+    pub fn advertised(&self) -> impl Iterator<Item = IpAddr> {
+        let is_ipv4 = self.source().is_ipv4();
+        self.vips.iter().map(IpNet::addr).filter(move |vip| vip.is_ipv4() == is_ipv4)
     }
 
     /// This node's address, which its adverts come from.
