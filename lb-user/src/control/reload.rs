@@ -97,6 +97,7 @@ impl Controller {
         }
         let opened = self.note_channels(opened, config);
         self.tell_configuration(opened);
+        self.open_detectors();
     }
 
     fn new_router(&mut self, config: &VirtualRouter) -> Router {

@@ -12,6 +12,7 @@ use lb_common::LEASE_BACKUP;
 
 use super::{
     channel::{Channel, Received},
+    detector::Detector,
     messages::{Command, Event, FaultCause, Plan, Report, RouterKey, Trouble},
     queue::Sender,
     router::Router,
@@ -43,6 +44,9 @@ pub(super) struct Engine {
     events: Sender<Event>,
     routers: Vec<Router>,
     channels: Vec<Channel>,
+    detectors: Vec<Detector>,
+    /// How many there were since the start.
+    sessions_begun: u64,
     /// When the control task last said that it is alive, if it ever has.
     alive: Option<Timestamp>,
     /// It has said nothing for too long, and the virtual routers are in fault for that.
@@ -67,6 +71,8 @@ impl Engine {
             events,
             routers: Vec::new(),
             channels: Vec::new(),
+            detectors: Vec::new(),
+            sessions_begun: 0,
             alive: None,
             unattended: false,
             leaving: None,
@@ -77,8 +83,9 @@ impl Engine {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             // What is left to do is to hand over.
-            Command::Configure { .. } | Command::Tell(..) if self.leaving.is_some() => {}
+            Command::Configure { .. } | Command::Detect(_) | Command::Tell(..) if self.leaving.is_some() => {}
             Command::Configure { routers, opened } => self.configure(routers, opened),
+            Command::Detect(opened) => self.detect(opened),
             Command::Tell(key, input) => self.told(key, input),
             Command::Report => self.report(),
             Command::Alive => {
@@ -92,6 +99,9 @@ impl Engine {
     /// Everything that is due now: packets, then timeouts.
     pub(super) fn turn(&mut self) {
         self.receive();
+        self.receive_bfd();
+        // A lease is renewed before anybody looks at it.
+        self.time_out_sessions();
         let now = (self.clock)();
         for index in 0..self.routers.len() {
             if self.routers[index].next_timeout().is_some_and(|at| at <= now) {
@@ -107,7 +117,8 @@ impl Engine {
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         let leaving = self.leaving.as_ref().map(|leaving| leaving.deadline);
         let routers = self.routers.iter().filter_map(Router::next_timeout);
-        routers.chain(self.unattended_at()).chain(leaving).min()
+        let sessions = detection::next_timeout(&self.detectors);
+        routers.chain(sessions).chain(self.unattended_at()).chain(leaving).min()
     }
 
     /// Whether everything is handed over, or as good as. To be asked after each turn; it says so once.
@@ -128,8 +139,10 @@ impl Engine {
     /// Ready when a packet may wait.
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         // Each is asked, so that each wakes.
-        let ready = self.channels.iter().filter(|channel| channel.wire.poll_readable(context).is_ready());
-        if ready.count() > 0 { Poll::Ready(()) } else { Poll::Pending }
+        let channels = self.channels.iter().filter(|channel| channel.wire.poll_readable(context).is_ready());
+        let channels = channels.count();
+        let detectors = self.detectors.iter().filter(|place| place.wire.poll_readable(context).is_ready());
+        if channels + detectors.count() > 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -154,6 +167,7 @@ impl Engine {
             write_lease(&self.leases, &self.events, router, router.machine.lease_expiry());
         }
         self.exchange_channels(opened);
+        self.choose_sessions();
     }
 
     fn exchange_channels(&mut self, opened: Vec<Channel>) {
@@ -194,7 +208,9 @@ impl Engine {
         let none = crate::vrrp::DecodeCounters::default();
         let report = |router: &Router| {
             let channel = self.channels.iter().find(|channel| channel.serves(&router.config));
-            router.report(channel.map_or(none, |channel| channel.unattributed))
+            let detector = self.detectors.iter().find(|detector| detector.serves(&router.config));
+            let sessions = detector.map(|detector| detector.report(router.config.peers()));
+            router.report(channel.map_or(none, |channel| channel.unattributed), sessions.unwrap_or_default())
         };
         self.events.send(Event::Report(Report { routers: self.routers.iter().map(report).collect() }));
     }
@@ -226,6 +242,7 @@ impl Engine {
         for index in 0..self.routers.len() {
             self.input(index, Input::Stop);
         }
+        self.stop_sessions();
         let deadline = (self.clock)() + HANDOVER;
         for router in self.routers.iter().filter(|router| owned.contains(&router.key)) {
             write_lease(&self.leases, &self.events, router, deadline.0);
@@ -352,5 +369,6 @@ fn write_lease(leases: &Leases, events: &Sender<Event>, router: &Router, expiry:
     }
 }
 
+mod detection;
 #[cfg(test)]
 pub(super) mod tests;

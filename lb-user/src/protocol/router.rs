@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::messages::{OwnerReason, Plan, RouterKey, RouterReport};
+use super::messages::{OwnerReason, Plan, RouterKey, RouterReport, SessionReport};
 use crate::{
     config::VirtualRouter,
     time::Timestamp,
@@ -47,6 +47,10 @@ pub(super) struct Router {
     pub(super) adverts_received: u64,
     /// The advert that was accepted last.
     pub(super) heard: Option<Heard>,
+    /// Who fell silent for BFD last, and when.
+    pub(super) silent: Option<(IpAddr, Timestamp)>,
+    /// What BFD lets the lease run to, as the machine was told.
+    pub(super) lease_cap: Option<Timestamp>,
 }
 
 impl Router {
@@ -66,6 +70,8 @@ impl Router {
             send_errors: 0,
             adverts_received: 0,
             heard: None,
+            silent: None,
+            lease_cap: None,
         }
     }
 
@@ -79,7 +85,9 @@ impl Router {
         let Some(Heard { source, priority, at }) = self.heard else { return OwnerReason::Alone };
         if priority == 0 {
             OwnerReason::Farewell(source)
-        } else if now.since(at) > self.config.advert_interval * 2 {
+        } else if self.silent.is_some_and(|(peer, since)| peer == source && since > at)
+            || now.since(at) > self.config.advert_interval * 2
+        {
             // A living owner of lower priority, about to be preempted, was heard less than two intervals ago.
             OwnerReason::Silence(source)
         } else {
@@ -88,7 +96,7 @@ impl Router {
     }
 
     /// What the control task tells the operator.
-    pub(super) fn report(&self, unattributed: DecodeCounters) -> RouterReport {
+    pub(super) fn report(&self, unattributed: DecodeCounters, sessions: Vec<SessionReport>) -> RouterReport {
         RouterReport {
             router: self.key,
             state: self.machine.state(),
@@ -100,6 +108,7 @@ impl Router {
             rejected: self.rejected,
             observed: *self.endpoint.observed(),
             unattributed,
+            sessions,
         }
     }
 }

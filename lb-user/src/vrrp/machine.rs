@@ -82,6 +82,21 @@ pub enum Input {
     FaultCleared,
     /// The priority after tracking; kept within [`PRIORITY_MIN`] and [`PRIORITY_MAX`].
     PriorityChanged(u8),
+    /// BFD has heard nothing of `source` for `detection_time`, although it had: claim without waiting for more adverts
+    /// to be missed, if that is whom this node believes to be owner, and says nothing within `delay` either.
+    OwnerLost {
+        /// The silent peer.
+        source: IpAddr,
+        /// How long it has been silent.
+        detection_time: Duration,
+        /// How long to wait for its advert, by the priority of this node
+        /// ([`bfd::timers::claim_delay`](crate::bfd::timers::claim_delay)).
+        delay: Duration,
+    },
+    /// A peer says that it has lost sight of this node: an owner lets it know at once that it is one.
+    PeerDoubts,
+    /// The lease must not run past this, because a peer may take this node for dead; `None`: adverts alone bound it.
+    LeaseCap(Option<Timestamp>),
     /// Take part no more.
     Stop,
 }
@@ -148,6 +163,8 @@ pub struct Machine {
     /// The priority after tracking.
     priority: u8,
     faulty: bool,
+    /// What BFD lets the lease run to.
+    lease_cap: Option<Timestamp>,
     role: Role,
 }
 
@@ -166,6 +183,8 @@ struct Backup {
     since: Timestamp,
     /// The owner has said farewell: wait for the skew only.
     farewell: bool,
+    /// The owner is silent for BFD too: when to claim for that.
+    lost: Option<Timestamp>,
     /// Whose adverts were heard, whether they counted or not.
     heard: Owners,
     /// The claim on its way, if any.
@@ -214,7 +233,7 @@ impl Machine {
     /// A machine that waits for [`Input::Start`].
     pub fn new(settings: Settings) -> Self {
         let priority = settings.priority.clamp(PRIORITY_MIN, PRIORITY_MAX);
-        Self { settings, priority, faulty: false, role: Role::Stopped }
+        Self { settings, priority, faulty: false, lease_cap: None, role: Role::Stopped }
     }
 
     /// Takes an input and returns what must be done, in order.
@@ -231,6 +250,11 @@ impl Machine {
             Input::FaultSet => self.fault_set(&mut actions),
             Input::FaultCleared => self.fault_cleared(now, &mut actions),
             Input::PriorityChanged(priority) => self.priority_changed(now, priority, &mut actions),
+            Input::OwnerLost { source, detection_time, delay } => {
+                self.owner_lost(now, source, detection_time, delay);
+            }
+            Input::PeerDoubts => self.doubted(now, &mut actions),
+            Input::LeaseCap(cap) => self.lease_cap = cap,
             Input::Stop => self.stop(&mut actions),
         }
         actions
@@ -244,7 +268,7 @@ impl Machine {
                 Some(backup.claim.map_or_else(|| self.down_at(backup), |claim| claim.retry))
             }
             Role::Owner(owner) => {
-                let next = owner.next_advert.min(owner.lease);
+                let next = owner.next_advert.min(self.capped(owner.lease));
                 Some(if owner.announce { next.min(owner.next_announcement) } else { next })
             }
         }
@@ -264,7 +288,7 @@ impl Machine {
     /// What the map must say: nanoseconds of CLOCK_MONOTONIC, or [`LEASE_BACKUP`].
     pub fn lease_expiry(&self) -> u64 {
         match self.role {
-            Role::Owner(owner) => owner.lease.0,
+            Role::Owner(owner) => self.capped(owner.lease).0,
             Role::Stopped | Role::Fault | Role::Backup(_) => LEASE_BACKUP,
         }
     }
@@ -283,9 +307,15 @@ impl Machine {
 impl Machine {
     fn check_lease(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         if let Role::Owner(owner) = self.role
-            && now >= owner.lease
+            && now >= self.capped(owner.lease)
         {
+            let capped = self.lease_cap.is_some_and(|cap| now >= cap);
             self.become_backup(now, BackupReason::LeaseExpired, actions);
+            if capped {
+                // BFD may go on as if nothing had happened, and adverts be missed for long.
+                let not_after = now + self.settings.advert_interval * timers::CLAIM_TENTHS / 10;
+                actions.push(Action::SendAdvert { priority: 0, not_after });
+            }
         }
     }
 
@@ -316,7 +346,10 @@ impl Machine {
                     let interval = self.settings.advert_interval;
                     let due = owner.next_advert + interval;
                     owner.next_advert = if due > now { due } else { now + interval };
-                    actions.push(Action::SendAdvert { priority: self.priority, not_after: owner.lease });
+                    actions.push(Action::SendAdvert {
+                        priority: self.priority,
+                        not_after: self.capped(owner.lease),
+                    });
                 }
                 owner.announce_when_allowed(now, actions);
                 self.role = Role::Owner(owner);
@@ -413,13 +446,37 @@ impl Machine {
         }
     }
 
+    /// The owner's silence counts as a farewell does: only if nobody else may have the VIPs. An advert is as good as a
+    /// packet of BFD.
+    fn owner_lost(&mut self, now: Timestamp, source: IpAddr, detection_time: Duration, delay: Duration) {
+        let interval = self.settings.advert_interval;
+        if let Role::Backup(mut backup) = self.role
+            && let Some(heard) = backup.heard.last
+            && backup.heard.only(source, now, interval * timers::DOWN_INTERVALS)
+        {
+            backup.lost = Some(now.max(heard.at + detection_time) + delay);
+            self.role = Role::Backup(backup);
+        }
+    }
+
+    fn doubted(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if let Role::Owner(mut owner) = self.role {
+            self.answer(now, &mut owner, actions);
+            self.role = Role::Owner(owner);
+        }
+    }
+
+    fn capped(&self, lease: Timestamp) -> Timestamp {
+        self.lease_cap.into_iter().fold(lease, Timestamp::min)
+    }
+
     /// Sends an advert at once, or as soon as the last one of this kind is long enough ago.
     fn answer(&self, now: Timestamp, owner: &mut Owner, actions: &mut Vec<Action>) {
         let interval = self.settings.advert_interval;
         if now >= owner.next_answer {
             owner.next_answer = now + interval * timers::ANSWER_TENTHS / 10;
             owner.next_advert = now + interval;
-            actions.push(Action::SendAdvert { priority: self.priority, not_after: owner.lease });
+            actions.push(Action::SendAdvert { priority: self.priority, not_after: self.capped(owner.lease) });
         } else {
             owner.next_advert = owner.next_advert.min(owner.next_answer);
         }
@@ -452,7 +509,7 @@ impl Machine {
     /// Priority 0, when others may think that this node is owner: it is, or some of them heard its claim.
     fn farewell(&self, actions: &mut Vec<Action>) {
         let not_after = match self.role {
-            Role::Owner(owner) => owner.lease,
+            Role::Owner(owner) => self.capped(owner.lease),
             Role::Backup(Backup { claim: Some(claim), .. }) => claim.not_after,
             Role::Stopped | Role::Fault | Role::Backup(_) => return,
         };
@@ -493,18 +550,18 @@ impl Machine {
     /// When this backup's patience ends.
     fn down_at(&self, backup: Backup) -> Timestamp {
         let Settings { version, advert_interval, .. } = self.settings;
-        backup.since
-            + if backup.farewell {
-                timers::skew(version, self.priority)
-            } else {
-                timers::master_down(version, self.priority, advert_interval)
-            }
+        let wait = if backup.farewell {
+            timers::skew(version, self.priority)
+        } else {
+            timers::master_down(version, self.priority, advert_interval)
+        };
+        backup.lost.into_iter().fold(backup.since + wait, Timestamp::min)
     }
 }
 
 impl Backup {
     fn new(since: Timestamp, heard: Owners) -> Self {
-        Self { since, farewell: false, heard, claim: None }
+        Self { since, farewell: false, lost: None, heard, claim: None }
     }
 }
 

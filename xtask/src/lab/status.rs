@@ -78,6 +78,19 @@ impl DaemonStatus {
         (guardian["pid"].as_u64(), guardian["lost"].as_u64().unwrap_or_default())
     }
 
+    /// The states of its BFD sessions by peer: "up", "init", "down" or "admin_down".
+    pub fn bfd_sessions(&self) -> BTreeMap<&str, &str> {
+        items(&self.json, "virtual_routers")
+            .flat_map(|router| items(router, "bfd"))
+            .filter_map(|session| Some((session["peer"].as_str()?, session["state"].as_str()?)))
+            .collect()
+    }
+
+    /// How often its virtual routers became owner or ceased to be.
+    pub fn transitions(&self) -> u64 {
+        items(&self.json, "virtual_routers").filter_map(|router| router["transitions"].as_u64()).sum()
+    }
+
     /// Packets by verdict.
     pub fn verdicts(&self) -> BTreeMap<String, u64> {
         let mut sum = BTreeMap::new();

@@ -3,6 +3,8 @@ use std::{net::Ipv4Addr, time::Duration};
 use super::*;
 use crate::config::VrrpVersion;
 
+mod bfd;
+
 const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 const LOWER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const HIGHER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
