@@ -16,6 +16,7 @@ pub mod net;
 mod node_lock;
 mod pidfd;
 pub mod protocol;
+mod rights;
 pub mod time;
 pub mod track;
 pub mod vrrp;

@@ -21,12 +21,14 @@ mod protocol;
 mod reload;
 mod rings;
 mod router;
+mod routes;
 #[cfg(feature = "bench")]
 pub(crate) mod scale;
 mod scripts;
 mod start;
 mod status;
 mod stop;
+mod virtual_mac;
 mod world;
 
 #[cfg(test)]

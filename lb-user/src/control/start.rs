@@ -23,9 +23,9 @@ use crate::{
     dataplane::{Dataplane as _, DataplaneError, LoadOptions, Program, XdpDataplane, spawn_packet_log},
     guardian,
     health::Checker,
-    net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
+    net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, follow},
     node_lock::{NodeLock, NodeLockError},
-    protocol,
+    protocol::{self, Grant, Scheduling},
     track::Runner,
 };
 
@@ -50,6 +50,9 @@ pub enum RunError {
     /// The data plane or a socket refuses.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The thread that keeps the leases has ended, by a fault of lb.
+    #[error("the protocol thread has ended unexpectedly")]
+    ProtocolThread,
     /// The control socket cannot be made.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -118,8 +121,7 @@ pub async fn run(config_path: &Path, json_log: bool) -> Result<(), RunError> {
         return Err(error.into());
     }
     info!(config = %config_path.display(), "running");
-    controller.run(inputs, signals).await;
-    Ok(())
+    controller.run(inputs, signals).await
 }
 
 fn load(parsed: &Parsed, world: &World) -> Result<XdpDataplane, RunError> {
@@ -160,13 +162,25 @@ fn build(
         runner: Runner::new(track_sender)
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
         netlink: netlink.clone(),
+        own_routes: OwnRoutes::open()?,
         guardian: None,
-        protocol: protocol::start(leases)
+        protocol: protocol::start(leases, parsed.config.daemon.realtime)
             .map_err(|source| RunError::Process { what: "starting the protocol thread", source })?,
     };
+    report(edges.protocol.scheduling());
     // A socket of its own: the kernel lists one thing at a time on each, and a resync may come at any moment.
     let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, calls };
     Ok((Controller::new(config_path, parsed, edges, world), inputs))
+}
+
+fn report(scheduling: &Scheduling) {
+    let refused = |what, grant: &Grant| {
+        if let Grant::Refused(why) = grant {
+            warn!("{what} was refused, so adverts may be late on a busy machine: {why}");
+        }
+    };
+    refused("the real-time class of the protocol thread", &scheduling.realtime);
+    refused("locking memory", &scheduling.memory);
 }
 
 fn signals() -> Result<mpsc::Receiver<Signal>, RunError> {

@@ -10,7 +10,7 @@ use tokio::{
     net::UnixStream,
 };
 
-use crate::vrrp::Acceptance;
+use crate::{net::OwnRoute, vrrp::Acceptance};
 
 /// What is to be done about a virtual router once the daemon is dead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,12 +19,16 @@ pub struct RouterOrders {
     pub name: String,
     /// The number of its lease, which says whether this node is owner.
     pub lease: u32,
-    /// The interface of its adverts and VIPs.
+    /// The interface of its adverts.
     pub interface: String,
     /// How the farewell is said, and who is believed to come after this node.
     pub acceptance: Acceptance,
-    /// What the daemon puts on the interface of an owner.
-    pub vips: Vec<IpNet>,
+    /// The VIPs, each with the interface that the daemon of an owner puts it on.
+    pub vips: Vec<(String, IpNet)>,
+    /// The interface that has the virtual router's own MAC address, if there is one; it is up on the owner only.
+    pub virtual_mac: Option<String>,
+    /// The routes of the owner, by the names of their interfaces, whose numbers are not known before they are needed.
+    pub routes: Vec<(Option<String>, OwnRoute)>,
     /// How long to wait for another owner.
     pub patience: Duration,
 }
@@ -74,6 +78,9 @@ mod tests {
     use crate::config::{Password, VrrpVersion};
 
     fn orders() -> RouterOrders {
+        let to = "192.0.2.0/24".parse().unwrap();
+        let via = Some([172, 20, 0, 1].into());
+        let route = OwnRoute { to, via, source: None, index: None, table: 254, metric: 7, scope: 0 };
         RouterOrders {
             name: "VI_1\n".to_owned(),
             lease: 1,
@@ -87,7 +94,11 @@ mod tests {
                 advert_interval: Duration::from_secs(1),
                 addresses: vec![[172, 20, 128, 4].into()],
             },
-            vips: vec!["172.20.128.4/24".parse().unwrap(), "2001:db8::4/64".parse().unwrap()],
+            vips: ["172.20.128.4/24", "2001:db8::4/64"]
+                .map(|vip| ("eth0".into(), vip.parse().unwrap()))
+                .into(),
+            virtual_mac: Some("vrrp.33".to_owned()),
+            routes: vec![(Some("eth0".to_owned()), route)],
             patience: Duration::from_millis(1_200),
         }
     }

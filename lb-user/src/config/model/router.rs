@@ -5,6 +5,8 @@ use std::{fmt, net::IpAddr, time::Duration};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::Placement;
+
 /// A VRRP instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualRouter {
@@ -29,6 +31,10 @@ pub struct VirtualRouter {
     /// The VIPs, with the prefix they carry. At least one is IPv4: adverts name those, in this order. IPv6 VIPs
     /// follow the same lease without being named.
     pub vips: Vec<IpNet>,
+    /// VIPs that follow the same lease and are not named in adverts (keepalived: virtual_ipaddress_excluded), of either family.
+    pub excluded_vips: Vec<IpNet>,
+    /// How the VIPs are on the node.
+    pub placement: Placement,
     /// How the other nodes' death is noticed sooner than by their adverts; `None`: it is not.
     pub bfd: Option<Bfd>,
     /// Track scripts that take part, by name, each with its effect.
