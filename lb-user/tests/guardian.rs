@@ -19,7 +19,7 @@ use std::{
 use lb::{
     config::{ChecksumForm, VrrpVersion},
     guardian::RouterOrders,
-    net::{Listen, Netlink, VrrpSocket},
+    net::{Listen, Netlink, OwnRoute, OwnRoutes, VrrpSocket},
     time::{Timestamp, UnixTime},
     vrrp::{Acceptance, Endpoint, packet},
 };
@@ -65,8 +65,16 @@ fn orders() -> Vec<RouterOrders> {
         interface: "near0".to_owned(),
         acceptance: acceptance(NEAR, FAR),
         vips: vec![("near0".to_owned(), "172.20.128.4/16".parse().expect("a network"))],
+        virtual_mac: Some("vmac0".to_owned()),
+        routes: vec![(Some("near0".to_owned()), route())],
         patience: WAIT,
     }]
+}
+
+/// A route that follows the VIP.
+fn route() -> OwnRoute {
+    let to = "192.0.2.0/24".parse().expect("a network");
+    OwnRoute { to, via: Some(FAR), source: None, index: None, table: 254, metric: 0, scope: 0 }
 }
 
 /// A shell whose child the guardian is, the other end of the guardian's socket and its leases.
@@ -84,6 +92,11 @@ impl Daemon {
             let index = index_of(&netlink, interface).await;
             netlink.add_address(index, address.parse().expect("a network")).await.expect("added");
         }
+        ip("link add vmac0 link near0 type macvlan mode private");
+        ip("link set vmac0 up");
+        let index = Some(index_of(&netlink, "near0").await);
+        let routes = OwnRoutes::open().expect("rtnetlink");
+        routes.add(&OwnRoute { index, ..route() }).await.expect("added");
         let leases = File::from(memfd_create(c"leases", MFdFlags::empty()).expect("shared memory"));
         leases.set_len(u64::from(limits::LEASES) * STRIDE).expect("it can grow");
         let (near, far) = UnixStream::pair().expect("sockets");
@@ -204,6 +217,8 @@ fn a_dead_owner_says_farewell_and_answers_until_another_has_claimed() {
         until("the lease is given up", || daemon.lease() == LEASE_BACKUP).await;
         until_the_guardian_has_ended().await;
         assert!(!has_vip("near0"));
+        assert!(!ip("route show").contains("192.0.2.0/24"));
+        assert!(ip("-o link show vmac0").contains("state DOWN"));
         assert!(has_vip("lo"), "the new owner may steer to this node's backend");
     });
 }

@@ -22,6 +22,9 @@ const TAKEOVER: Duration = Duration::from_millis(1_000);
 /// A backup that hears no farewell waits for 3 adverts and its skew, 3.6 s; the last advert may be just out.
 const PATIENCE: Duration = Duration::from_millis(4_500);
 
+/// The verifier takes seconds for the programs, and many of them on a machine that is busy.
+const STARTED: Duration = Duration::from_secs(60);
+
 /// What a dead owner's node must not be any more.
 fn assert_moved_to_b(pair: &Pair) {
     pair.wait("the VIP is gone from node-a's interface", || pair.holders() == ["node-b"]);
@@ -29,6 +32,11 @@ fn assert_moved_to_b(pair: &Pair) {
     let mac = pair.b.mac().expect("it has an interface");
     let report = arp::ask(&pair.client, VIP, Duration::from_secs(2)).expect("the client can ask");
     assert!(report.always_only(mac), "{report:?}");
+}
+
+/// Waits until the daemon on node-a, which has the higher priority, has started and owns the VIP.
+fn wait_for_first(pair: &Pair) {
+    pair.wait_for("node-a owns the VIP", STARTED, || pair.a.status().is_ok_and(|s| s.is_owner()));
 }
 
 fn kill_now(pids: &[i32]) {
@@ -71,11 +79,10 @@ fn a_killed_daemon_hands_over_and_no_request_is_lost() {
     let served = prober.since(killed);
     assert_eq!(served.failures(), 0, "{served:?}\n{}", pair.lab.log_tails(30));
     assert!(served.share("node-a") > 0.4, "{served:?}");
-    eprintln!("kill -9: node-b is owner after {after:?}; longest gap {:?}", served.longest_gap);
 
     let restarted = Instant::now();
     pair.a.start_daemon().expect("it starts");
-    pair.wait_for_owner(&pair.a);
+    wait_for_first(&pair);
     assert_eq!(pair.settle().name(), "node-a");
     wait_for_guardian(&pair, &pair.a, 0);
     pair.wait("node-a alone has the VIP", || pair.holders() == ["node-a"]);
@@ -93,9 +100,7 @@ fn a_daemon_that_is_restarted_at_once_lets_the_guardian_finish() {
     let killed = Instant::now();
     pair.a.stop_daemon(Signal::SIGKILL, SOON).expect("it ends");
     pair.a.start_daemon().expect("it starts");
-    pair.wait("node-a has a new daemon, which is owner", || {
-        pair.a.status().is_ok_and(|status| status.is_owner())
-    });
+    wait_for_first(&pair);
     assert_eq!(pair.settle().name(), "node-a");
     pair.wait("node-a alone has the VIP", || pair.holders() == ["node-a"]);
     wait_for_guardian(&pair, &pair.a, 0);
@@ -183,7 +188,7 @@ fn keepalived_takes_over_from_a_killed_lb() {
     let lb = lb_with(shipped("tutorial-a.toml"));
     let keepalived = keepalived_with(include_str!("fixtures/keepalived-slave.conf"));
     let pair = Pair::of(start(&LabSpec::pair(&common::named("guardian-ka"), lb, keepalived)));
-    pair.wait_for_owner(&pair.a);
+    wait_for_first(&pair);
     pair.wait("node-a alone has the VIP", || pair.holders() == ["node-a"]);
     wait_for_guardian(&pair, &pair.a, 0);
     let killed = Instant::now();

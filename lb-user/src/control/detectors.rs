@@ -9,7 +9,7 @@ use super::controller::Controller;
 use crate::{
     api::BfdStatus,
     bfd::DownReason,
-    net::BfdSocket,
+    net::{BfdSocket, Listen},
     protocol::{Command, Detector, RouterReport, SessionChange, SessionReport, place},
 };
 
@@ -22,7 +22,8 @@ impl Controller {
     pub(super) fn open_detectors(&mut self) {
         let mut wanted = OpenDetectors::new();
         for router in self.routers.iter().filter(|router| router.config.bfd.is_some()) {
-            let (interface, source) = place(&router.config);
+            // Whom a group reaches is not known beforehand.
+            let (interface, Listen::Unicast(source)) = place(&router.config) else { continue };
             let Some(link) = self.world.link_named(interface) else { continue };
             let detector = wanted.entry((interface.to_owned(), source)).or_insert((link.index, Vec::new()));
             let unknown = router.config.peers().iter().filter(|peer| !detector.1.contains(peer));

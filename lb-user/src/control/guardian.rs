@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::{controller::Controller, desired::lease_of_router};
+use super::{controller::Controller, desired::lease_of_router, routes::own_route};
 use crate::{
     api::GuardianStatus,
-    config::{Config, VirtualRouter, VrrpVersion},
+    config::{Config, Route, VirtualRouter, VrrpVersion},
     guardian::RouterOrders,
+    net::OwnRoute,
     vrrp::Acceptance,
 };
 
@@ -46,9 +47,15 @@ fn orders(config: &Config) -> Vec<RouterOrders> {
             interface: router.interface.clone(),
             acceptance: Acceptance::from(router),
             vips: router.all_vips().map(|vip| (router.interface_of(vip.addr()).to_owned(), vip)).collect(),
+            virtual_mac: router.placement.virtual_mac.clone(),
+            routes: router.placement.routes.iter().map(numbered_later).collect(),
             patience: patience(router),
         })
         .collect()
+}
+
+fn numbered_later(route: &Route) -> (Option<String>, OwnRoute) {
+    (route.interface.clone(), own_route(route, None))
 }
 
 /// How long it takes at most until a backup that heard the farewell has claimed.

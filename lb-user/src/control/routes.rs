@@ -121,7 +121,7 @@ impl Controller {
 }
 
 /// A route as the kernel has it.
-fn own_route(route: &Route, index: Option<u32>) -> OwnRoute {
+pub(super) fn own_route(route: &Route, index: Option<u32>) -> OwnRoute {
     let usual = if route.via.is_some() { Scope::Global } else { Scope::Link };
     let scope = if route.to.addr().is_ipv4() { route.scope.unwrap_or(usual).number() } else { 0 };
     OwnRoute {

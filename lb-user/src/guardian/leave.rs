@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     dataplane::Leases,
-    net::{Listen, Netlink, VrrpSocket},
+    net::{Listen, Netlink, OwnRoute, OwnRoutes, VrrpSocket},
     time::{Timestamp, UnixTime},
     vrrp::{Datagram, Endpoint, packet},
 };
@@ -36,7 +36,7 @@ pub(super) async fn leave(daemon: u32, mut routers: Vec<Router>, leases: &Leases
         info!("removed {}", removed.join(", "));
     }
     for error in failed {
-        error!("a VIP may be left on the node: {error}");
+        error!("something of an owner may be left on the node: {error}");
     }
 }
 
@@ -81,24 +81,40 @@ async fn hand_over(begun: Timestamp, routers: &mut [Router], leases: &Leases) ->
     ends
 }
 
-/// Takes the VIPs off the interfaces, whoever owns them now; what was removed, and what went wrong. What the node serves as
-/// a backend (on the loopback) stays, and so does the XDP program: the new owner steers here as before.
+/// Takes what an owner has off the node, whoever owns the VIPs now; the VIPs that were removed, and what went wrong. What the
+/// node serves as a backend (on the loopback) stays, and so does the XDP program: the new owner steers here as before.
 async fn remove_vips(routers: &[Router]) -> (Vec<String>, Vec<String>) {
     let (mut removed, mut failed) = (Vec::new(), Vec::new());
-    let netlink = match Netlink::open() {
-        Ok(netlink) => netlink,
+    let sockets = Netlink::open().and_then(|netlink| Ok((netlink, OwnRoutes::open()?)));
+    let (netlink, own_routes) = match sockets {
+        Ok(sockets) => sockets,
         Err(error) => return (removed, vec![error.to_string()]),
     };
-    for (interface, vip) in routers.iter().flat_map(|router| &router.orders.vips) {
-        // It went with its interface.
-        let Ok(index) = if_nametoindex(interface.as_str()) else { continue };
-        match netlink.delete_address(index, *vip).await {
-            Ok(true) => removed.push(format!("{vip} from {interface}")),
-            Ok(false) => {}
-            Err(error) => failed.push(error.to_string()),
+    for RouterOrders { vips, virtual_mac, routes, .. } in routers.iter().map(|router| &router.orders) {
+        for (interface, route) in routes {
+            let index = interface.as_ref().and_then(index_of).or(route.index);
+            let deleted = own_routes.delete(&OwnRoute { index, ..*route }).await;
+            failed.extend(deleted.err().map(|error| error.to_string()));
+        }
+        for (interface, vip) in vips {
+            // It went with its interface.
+            let Some(index) = index_of(interface) else { continue };
+            match netlink.delete_address(index, *vip).await {
+                Ok(true) => removed.push(format!("{vip} from {interface}")),
+                Ok(false) => {}
+                Err(error) => failed.push(error.to_string()),
+            }
+        }
+        if let Some(index) = virtual_mac.as_ref().and_then(index_of) {
+            let switched = netlink.switch_link(index, false).await;
+            failed.extend(switched.err().map(|error| error.to_string()));
         }
     }
     (removed, failed)
+}
+
+fn index_of(interface: impl AsRef<str>) -> Option<u32> {
+    if_nametoindex(interface.as_ref()).ok()
 }
 
 /// Resolves when a packet waits for one of them; never, where none has a socket.

@@ -10,7 +10,7 @@ use tokio::{
     net::UnixStream,
 };
 
-use crate::vrrp::Acceptance;
+use crate::{net::OwnRoute, vrrp::Acceptance};
 
 /// What is to be done about a virtual router once the daemon is dead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +23,12 @@ pub struct RouterOrders {
     pub interface: String,
     /// How the farewell is said, and who is believed to come after this node.
     pub acceptance: Acceptance,
-    /// What the daemon puts on the interfaces of an owner.
+    /// The VIPs, each with the interface that the daemon of an owner puts it on.
     pub vips: Vec<(String, IpNet)>,
+    /// The interface that has the virtual router's own MAC address, if there is one; it is up on the owner only.
+    pub virtual_mac: Option<String>,
+    /// The routes of the owner, by the names of their interfaces, whose numbers are not known before they are needed.
+    pub routes: Vec<(Option<String>, OwnRoute)>,
     /// How long to wait for another owner.
     pub patience: Duration,
 }
@@ -74,6 +78,9 @@ mod tests {
     use crate::config::{ChecksumForm, Password, VrrpVersion};
 
     fn orders() -> RouterOrders {
+        let to = "192.0.2.0/24".parse().unwrap();
+        let via = Some([172, 20, 0, 1].into());
+        let route = OwnRoute { to, via, source: None, index: None, table: 254, metric: 7, scope: 0 };
         RouterOrders {
             name: "VI_1\n".to_owned(),
             lease: 1,
@@ -92,8 +99,10 @@ mod tests {
                 addresses: vec![[172, 20, 128, 4].into()],
             },
             vips: ["172.20.128.4/24", "2001:db8::4/64"]
-                .map(|vip| ("eth0".to_owned(), vip.parse().unwrap()))
+                .map(|vip| ("eth0".into(), vip.parse().unwrap()))
                 .into(),
+            virtual_mac: Some("vrrp.33".to_owned()),
+            routes: vec![(Some("eth0".to_owned()), route)],
             patience: Duration::from_millis(1_200),
         }
     }

@@ -11,6 +11,7 @@ use rtnetlink::{
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
     },
 };
+use serde::{Deserialize, Serialize};
 
 use super::netlink::{Netlink, NetlinkError, family, ip_address};
 
@@ -22,7 +23,7 @@ pub const ROUTE_PROTOCOL: u8 = 112;
 const METRIC_V6: u32 = 1_024;
 
 /// A route as the kernel has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OwnRoute {
     /// Where it leads.
     pub to: IpNet,

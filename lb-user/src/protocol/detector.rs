@@ -11,7 +11,7 @@ use super::messages::{SessionReport, Trouble};
 use crate::{
     bfd::{Counters, Datagram, Input, Packet, Rejection, Role, Session, Settings, packet},
     config::{Bfd, VirtualRouter},
-    net::{BfdSocket, BfdSocketError},
+    net::{BfdSocket, BfdSocketError, Listen},
     time::Timestamp,
 };
 
@@ -100,7 +100,7 @@ impl Detector {
 
     /// Whether this virtual router is of its interface and source address.
     pub(super) fn serves(&self, router: &VirtualRouter) -> bool {
-        super::place(router) == (self.interface.as_str(), self.source)
+        super::place(router) == (self.interface.as_str(), Listen::Unicast(self.source))
     }
 
     /// Begins to watch a peer. `seed` makes it a session of its own.
