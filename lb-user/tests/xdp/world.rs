@@ -33,8 +33,8 @@ pub(crate) const VIP_EXPIRED: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 6);
 /// Its lease does not exist: a fault of lb.
 pub(crate) const VIP_NO_LEASE: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 7);
 /// Its owner takes nothing for itself.
-pub(crate) const VIP_REFUSING: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 8);
-pub(crate) const VIP6_REFUSING: Ipv6Addr = ipv6(8);
+pub(crate) const VIP_REFUSING: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 64);
+pub(crate) const VIP6_REFUSING: Ipv6Addr = ipv6(0x64);
 /// The same of IPv6.
 pub(crate) const VIP6: Ipv6Addr = ipv6(4);
 pub(crate) const VIP6_BACKUP: Ipv6Addr = ipv6(5);
