@@ -152,7 +152,7 @@ mod tests {
             let text = system.lb(&tutorial);
             assert!(text.contains(&format!("advert_interval = \"{advert}\"\nversion = 3\n")), "{text}");
             assert!(text.contains(&format!("\ninterval = \"{script}\"\n")), "{text}");
-            assert!(!text.contains("password"), "{text}");
+            assert!(!text.contains("\npassword"), "{text}");
         }
     }
 }
