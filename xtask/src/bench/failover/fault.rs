@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,13 @@ const LONG_FREEZE: Duration = Duration::from_secs(6);
 
 /// As systemd's `RestartSec` is by default.
 const RESTART_AFTER: Duration = Duration::from_millis(100);
+
+/// How long a node is kept busy.
+const STRAIN: Duration = Duration::from_secs(5);
+/// Busy loops at a time.
+const LOOPS: usize = 2;
+/// Packets a second.
+const FLOOD_RATE: u32 = 100_000;
 
 /// Something that happens to the owner, node-a.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -64,6 +72,10 @@ pub(crate) enum Fault {
     DeleteVip,
     /// The daemon reads the same configuration again
     Reload,
+    /// Two busy loops on the node for 5 s
+    Busy,
+    /// 100,000 packets a second arrive at the interface for 5 s
+    Flood,
 }
 
 /// What tells how bad a fault is.
@@ -103,6 +115,8 @@ impl Fault {
             Self::FreezeNginx => "nginx frozen",
             Self::DeleteVip => "VIP deleted by somebody else",
             Self::Reload => "reload, same config",
+            Self::Busy => "two busy loops on the node, 5 s",
+            Self::Flood => "100,000 packets a second, 5 s",
         }
     }
 
@@ -183,6 +197,8 @@ impl Fault {
                 owner.run(&["ip", "address", "delete", &format!("{VIP}/24"), "dev", "eth0"]).map(drop)
             }
             Self::Reload => stage.reload(),
+            Self::Busy => busy(stage),
+            Self::Flood => stage.flood(FLOOD_RATE, STRAIN),
         }
     }
 
@@ -210,9 +226,25 @@ impl Fault {
             | Self::Stall50ms
             | Self::Repair
             | Self::DeleteVip
-            | Self::Reload => Ok(()),
+            | Self::Reload
+            | Self::Busy
+            | Self::Flood => Ok(()),
         }
     }
+}
+
+fn busy(stage: &Stage) -> Result<(), LabError> {
+    let mut loops = Vec::new();
+    for _ in 0..LOOPS {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "while :; do :; done"]);
+        loops.push(stage.owner.spawn(shell)?);
+    }
+    let outcome = pause(STRAIN);
+    for mut child in loops {
+        child.kill().and_then(|()| child.wait()).map_err(LabError::io("ending a busy loop"))?;
+    }
+    outcome
 }
 
 fn kill_process(what: &str, find: impl FnMut() -> Option<i32>) -> Result<(), LabError> {

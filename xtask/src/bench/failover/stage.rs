@@ -20,6 +20,7 @@ use crate::lab::{
     Daemon, Lab, LabError, MacAddress, Node, VIP, pause,
     probe::{
         echo::{Asker, EchoProber, EchoReport},
+        flood,
         load::LoadProber,
     },
     wait_until,
@@ -34,6 +35,8 @@ const ON_THE_WAY: Duration = Duration::from_millis(200);
 /// How long everything may take to be as it was.
 const SETTLE_WITHIN: Duration = Duration::from_mins(1);
 
+/// This part of a flood must have been sent for it to be one.
+const LEAST_FLOOD: u128 = 2;
 /// The process of `lb` that outlives a dead daemon.
 const GUARDIAN: &str = "lb-guardian";
 
@@ -235,6 +238,17 @@ impl Stage {
                 Ok(()) | Err(Errno::ESRCH) => (),
                 Err(errno) => return Err(LabError::sys(format!("sending {signal} to process {pid}"))(errno)),
             }
+        }
+        Ok(())
+    }
+
+    /// Sends datagrams that nobody waits for to the owner; fails if they were far fewer than asked for.
+    pub(super) fn flood(&self, rate: u32, duration: Duration) -> Result<(), LabError> {
+        let sent = flood::flood(&self.client, &self.owner, rate, duration)?;
+        let wanted = duration.as_micros() * u128::from(rate) / 1_000_000;
+        if sent < wanted / LEAST_FLOOD {
+            let detail = format!("{sent} packets of {wanted} were sent, the machine is too slow or too busy");
+            return Err(LabError::Unexpected { what: "the flood".to_owned(), detail });
         }
         Ok(())
     }

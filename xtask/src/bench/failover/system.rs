@@ -32,6 +32,12 @@ pub(crate) enum System {
     /// lb with the tutorial's configuration: VRRPv2, adverts every second
     #[value(name = "lb-1s")]
     Lb1s,
+    /// lb, VRRPv3, adverts every 0.1 s
+    #[value(name = "lb-100ms")]
+    Lb100ms,
+    /// lb, VRRPv3, adverts every 0.01 s
+    #[value(name = "lb-10ms")]
+    Lb10ms,
 }
 
 impl Serialize for System {
@@ -53,20 +59,22 @@ impl System {
             Self::Keepalived100ms => "keepalived, v3, 0.1 s",
             Self::Keepalived10ms => "keepalived, v3, 0.01 s",
             Self::Lb1s => "`lb`, tutorial's, v2, 1 s",
+            Self::Lb100ms => "`lb`, v3, 0.1 s",
+            Self::Lb10ms => "`lb`, v3, 0.01 s",
         }
     }
 
     /// Whether it is this project's.
     pub(super) fn is_lb(self) -> bool {
-        matches!(self, Self::Lb1s)
+        matches!(self, Self::Lb1s | Self::Lb100ms | Self::Lb10ms)
     }
 
     /// Time between two adverts.
     pub(super) fn interval(self) -> Duration {
         match self {
             Self::Keepalived1s | Self::Lb1s => Duration::from_secs(1),
-            Self::Keepalived100ms => Duration::from_millis(100),
-            Self::Keepalived10ms => Duration::from_millis(10),
+            Self::Keepalived100ms | Self::Lb100ms => Duration::from_millis(100),
+            Self::Keepalived10ms | Self::Lb10ms => Duration::from_millis(10),
         }
     }
 
@@ -75,7 +83,7 @@ impl System {
         let (a, b) = match lb {
             Some(binary) if self.is_lb() => {
                 let daemon = |file| -> Result<Daemon, LabError> {
-                    Ok(Daemon::Lb { binary: binary.to_owned(), config: shipped_config(file)? })
+                    Ok(Daemon::Lb { binary: binary.to_owned(), config: self.lb(&shipped_config(file)?) })
                 };
                 (daemon("tutorial-a.toml")?, daemon("tutorial-b.toml")?)
             }
@@ -94,13 +102,26 @@ impl System {
         Ok(spec)
     }
 
+    /// The tutorial's configuration, or the same with VRRPv3, which has no passwords.
+    fn lb(self, tutorial: &str) -> String {
+        let (advert, script) = match self {
+            Self::Lb100ms => ("100ms", "500ms"),
+            Self::Lb10ms => ("10ms", "100ms"),
+            _ => return tutorial.to_owned(),
+        };
+        tutorial
+            .replace("advert_interval = \"1s\"\n", &format!("advert_interval = \"{advert}\"\nversion = 3\n"))
+            .replace("interval = \"2s\"\n", &format!("interval = \"{script}\"\n"))
+            .replace("password = \"letmein\"\n", "")
+    }
+
     /// The tutorial's keepalived.conf, or the same with VRRPv3.
     ///
     /// keepalived 2.2.7 would run `pidof` as the program that the symbolic link names, which is another one: hence `env`.
     fn keepalived(self, state: &str, priority: u8, source: Ipv4Addr, peer: Ipv4Addr) -> String {
         let (version, interval, script, password) = match self {
-            Self::Keepalived100ms => (3, "0.1", "0.5", None),
-            Self::Keepalived10ms => (3, "0.01", "0.1", None),
+            Self::Keepalived100ms | Self::Lb100ms => (3, "0.1", "0.5", None),
+            Self::Keepalived10ms | Self::Lb10ms => (3, "0.01", "0.1", None),
             Self::Keepalived1s | Self::Lb1s => (2, "1", "2", Some("letmein")),
         };
         let mut text = format!(
@@ -114,5 +135,24 @@ impl System {
             let _ = writeln!(text, "  authentication {{\n    auth_type PASS\n    auth_pass {password}\n  }}");
         }
         text + "}\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_faster_configurations_differ_from_the_tutorials_in_their_times() {
+        let tutorial = shipped_config("tutorial-a.toml").expect("it is in the repository");
+        assert_eq!(System::Lb1s.lb(&tutorial), tutorial);
+        for (system, advert, script) in
+            [(System::Lb100ms, "100ms", "500ms"), (System::Lb10ms, "10ms", "100ms")]
+        {
+            let text = system.lb(&tutorial);
+            assert!(text.contains(&format!("advert_interval = \"{advert}\"\nversion = 3\n")), "{text}");
+            assert!(text.contains(&format!("\ninterval = \"{script}\"\n")), "{text}");
+            assert!(!text.contains("\npassword"), "{text}");
+        }
     }
 }

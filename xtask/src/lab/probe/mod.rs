@@ -2,6 +2,7 @@
 
 pub mod arp;
 pub mod echo;
+pub mod flood;
 pub mod http;
 pub mod live;
 pub mod load;
