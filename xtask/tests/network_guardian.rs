@@ -17,13 +17,13 @@ use xtask::lab::{LabSpec, Node, VIP, probe::arp, probe::load::LoadProber};
 const GUARDIAN: &str = "lb-guardian";
 
 /// The guardian has 100 ms, node-b waits for its skew (0.61 s) and asking it for its state takes a while.
-const TAKEOVER: Duration = Duration::from_millis(1_000);
+const TAKEOVER: Duration = Duration::from_secs(1);
 
 /// A backup that hears no farewell waits for 3 adverts and its skew, 3.6 s; the last advert may be just out.
 const PATIENCE: Duration = Duration::from_millis(4_500);
 
 /// The verifier takes seconds for the programs, and many of them on a machine that is busy.
-const STARTED: Duration = Duration::from_secs(60);
+const STARTED: Duration = Duration::from_mins(1);
 
 /// What a dead owner's node must not be any more.
 fn assert_moved_to_b(pair: &Pair) {
