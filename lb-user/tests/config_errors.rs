@@ -314,6 +314,13 @@ fn virtual_routers() {
             ("a VIP as the source", edited("source = \"172.20.128.2\"", "source = \"172.20.128.4\"")),
             ("bfd = true", edited("router_id = 33", "router_id = 33\nbfd = true")),
             ("bfd = \"on\"", edited("router_id = 33", "router_id = 33\nbfd = \"on\"")),
+            (
+                "bfd with a group",
+                edited(
+                    "[virtual_router.unicast]\nsource = \"172.20.128.2\"\npeers = [\"172.20.128.3\"]",
+                    "[virtual_router.multicast]\n[virtual_router.bfd]",
+                ),
+            ),
             ("bfd too fast", edited("router_id = 33", "router_id = 33\nbfd = { interval = \"5ms\" }")),
             (
                 "bfd that one lost packet ends",

@@ -11,8 +11,9 @@ use crate::config::{
     report::Problem,
 };
 
-/// What a virtual router says, or what it gets if it says nothing.
+/// What a virtual router says, or what it gets if it says nothing. Who sends to a group does not know whom to watch.
 pub(super) fn settings(raw: &RawRouter, advert_interval: Duration) -> Option<Bfd> {
+    raw.unicast.as_ref()?;
     let default = Bfd::default();
     match raw.bfd.as_ref().map(Spanned::get_ref) {
         Some(RawBfd::Off) => None,
@@ -28,6 +29,16 @@ pub(super) fn settings(raw: &RawRouter, advert_interval: Duration) -> Option<Bfd
 pub(super) fn check_shared_sessions(raw: &RawConfig, findings: &mut Findings<'_>) {
     let mut sessions = BTreeMap::new();
     for router in &raw.virtual_routers {
+        if let (Some(bfd), Some(multicast)) = (&router.get_ref().bfd, &router.get_ref().multicast)
+            && matches!(bfd.get_ref(), RawBfd::On { .. })
+        {
+            findings.problems.push(
+                Problem::at(bfd.span(), "BFD in a virtual router that speaks to a group")
+                    .expected("unicast peers")
+                    .related(multicast.span(), "the group")
+                    .help("BFD needs the addresses of the other nodes: write [virtual_router.unicast], or leave it out"),
+            );
+        }
         let span = router.get_ref().bfd.as_ref().map_or(router.span(), Spanned::span);
         let router = router.get_ref();
         let advert_interval = copied(router.advert_interval.as_ref()).unwrap_or(Duration::from_secs(1));
