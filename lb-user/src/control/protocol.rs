@@ -155,11 +155,11 @@ impl Controller {
                 // A virtual router that must not own starts in fault, not as a backup that then leaves.
                 if !faults.is_empty() {
                     self.routers[index].set_reason(faults.join("; "));
-                    self.input(index, Input::FaultSet);
+                    self.input(index, Input::FaultSet { hand_over: false });
                 }
                 self.input(index, Input::Start);
             }
-            if self.routers[index].machine.priority() != effects.priority {
+            if self.routers[index].machine.tracked_priority() != effects.priority {
                 self.input(index, Input::PriorityChanged(effects.priority));
             }
             let faulty = self.routers[index].machine.state() == State::Fault;
@@ -170,7 +170,7 @@ impl Controller {
             } else {
                 self.routers[index].set_reason(faults.join("; "));
                 if !faulty {
-                    self.input(index, Input::FaultSet);
+                    self.input(index, Input::FaultSet { hand_over: false });
                 }
             }
         }

@@ -86,6 +86,8 @@ impl Controller {
             if !keeps(&old[index]) {
                 std::mem::swap(&mut self.routers, &mut old);
                 self.input(index, Input::Stop);
+                // Its successor on this node needs the addresses: no hand-over.
+                self.input(index, Input::FaultSet { hand_over: false });
                 std::mem::swap(&mut self.routers, &mut old);
             }
         }

@@ -9,7 +9,7 @@ use crate::{
     config::VirtualRouter,
     net::AnnounceSchedule,
     time::Timestamp,
-    vrrp::{Acceptance, Action, BackupReason, DecodeCounters, Machine, Settings, State},
+    vrrp::{Acceptance, Action, BackupReason, DecodeCounters, Machine, Settings},
 };
 
 /// An advert that was accepted.
@@ -74,9 +74,9 @@ impl Router {
         }
     }
 
-    /// Whether this node owns the VIPs.
+    /// Whether this node owns the VIPs, also while it hands them over.
     pub(super) fn is_owner(&self) -> bool {
-        self.machine.state() == State::Owner
+        self.machine.state().has_vips()
     }
 
     /// The state's name for `lb status`: one that waits for its first track results is in `init`.
@@ -101,6 +101,26 @@ impl Router {
             Action::SendAdvert { .. } => return false,
             Action::AnnounceAddresses => {
                 self.announcements.begin(now);
+                return false;
+            }
+            Action::RefreshAddresses => {
+                self.announcements.refresh(now);
+                return false;
+            }
+            Action::HandOver => {
+                info!(%router, "handing the VIPs over");
+                return false;
+            }
+            Action::HandedOver { successor } => {
+                if let Some(source) = successor {
+                    info!(%router, %source, "handed over");
+                } else {
+                    warn!(%router, "no other node took the VIPs over");
+                }
+                return false;
+            }
+            Action::StayOwner => {
+                warn!(%router, "still owner of the VIPs: no other node took them over");
                 return false;
             }
             Action::BecomeOwner => {
@@ -191,5 +211,8 @@ fn backup_reason(reason: BackupReason) -> String {
         BackupReason::LeaseExpired => {
             "the lease ran out before it was renewed (frozen, starved or unable to send)".to_owned()
         }
+        BackupReason::Released => "released by the operator".to_owned(),
+        BackupReason::Group => "another virtual router of its group became backup".to_owned(),
+        BackupReason::Isolated => "neither a peer nor the witness can be reached".to_owned(),
     }
 }
