@@ -4,6 +4,7 @@ pub mod api;
 pub mod balance;
 #[cfg(feature = "bench")]
 pub mod bench;
+pub mod bfd;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -12,6 +13,7 @@ pub mod health;
 mod logging;
 pub mod net;
 mod node_lock;
+pub mod protocol;
 pub mod time;
 pub mod track;
 pub mod vrrp;

@@ -189,7 +189,7 @@ fn keys_and_types() {
             ("no duration at all", edited("interval = \"2s\"", "interval = \"0s\"")),
             ("a word that is not one of a few", edited("protocol = \"tcp\"", "protocol = \"TCP\"")),
             ("non-ASCII before the mistake", edited("name = \"VI_1\"", "name = \"größe\"; x")),
-            ("several at once", edited("router_id = 33\npriority = 200", "router_id = 0\npriority = 255")),
+            ("several at once", edited("router_id = 33\npriority = 200", "router_id = 0\npriority = 256")),
             ("settings of the daemon", with("[daemon]\nruntime_dir = \"run\"\npacket_log = \"verbose\"\n")),
             ("settings of an interface", with("[interface.eth0123456789abcdef]\nxdp = \"offload\"\n")),
         ]),
@@ -209,7 +209,9 @@ fn virtual_routers() {
         &all_refused(&[
             ("router_id 0", edited("router_id = 33", "router_id = 0")),
             ("router_id 256", edited("router_id = 33", "router_id = 256")),
-            ("priority 255", edited("priority = 200", "priority = 255")),
+            ("priority 0", edited("priority = 200", "priority = 0")),
+            ("a delay beyond reason", edited("priority = 200", "priority = 200\npreempt_delay = \"1h\"")),
+            ("a refresh without a unit", edited("priority = 200", "priority = 200\nannounce_refresh = 1")),
             (
                 "half a second in version 2",
                 edited("advert_interval = \"1s\"", "advert_interval = \"1500ms\""),
@@ -237,6 +239,20 @@ fn virtual_routers() {
             ("a VIP as a peer", edited("peers = [\"172.20.128.3\"]", "peers = [\"172.20.128.4\"]")),
             ("a VIP as the source", edited("source = \"172.20.128.2\"", "source = \"172.20.128.4\"")),
             ("multicast", edited("[virtual_router.unicast]\nsource", "[daemon]\nsource")),
+            ("bfd = true", edited("router_id = 33", "router_id = 33\nbfd = true")),
+            ("bfd = \"on\"", edited("router_id = 33", "router_id = 33\nbfd = \"on\"")),
+            ("bfd too fast", edited("router_id = 33", "router_id = 33\nbfd = { interval = \"5ms\" }")),
+            (
+                "bfd that one lost packet ends",
+                edited("router_id = 33", "router_id = 33\nbfd = { multiplier = 1 }"),
+            ),
+            (
+                "one session with two intervals",
+                with(
+                    &second(34, "VI_2", "172.20.128.5/24")
+                        .replace("priority = 1", "priority = 1\nbfd = { interval = \"20ms\" }"),
+                ),
+            ),
             ("an unknown track script", edited("[\"chk_nginx\"]", "[\"chk_ngnix\"]")),
             ("a track script twice", edited("[\"chk_nginx\"]", "[\"chk_nginx\", \"chk_nginx\"]")),
         ]),

@@ -4,22 +4,24 @@ use std::collections::BTreeSet;
 
 use tracing::{info, warn};
 
-use super::{channel, controller::Controller, router::Router};
-use crate::{
-    time::Timestamp,
-    vrrp::{Input, State},
-};
+use super::controller::Controller;
+use crate::protocol::{Command, Event};
 
 impl Controller {
     /// Hands over and cleans up.
     pub(super) async fn stop(&mut self) {
         info!("stopping");
-        for index in 0..self.routers.len() {
-            if self.routers[index].started {
-                self.input(index, Input::Stop);
+        self.edges.protocol.send(Command::Stop);
+        // It ends by itself after a second or so.
+        while let Some(event) = self.edges.protocol.event().await {
+            if let Event::Ended { alone } = &event {
+                for router in self.routers.iter().filter(|router| alone.contains(&router.key)) {
+                    warn!(router = %router.config.name, "no other node took the VIPs over");
+                }
+                break;
             }
+            self.protocol_event(&event);
         }
-        self.hand_over().await;
         self.withdraw().await;
         info!("stopped");
     }
@@ -45,28 +47,6 @@ impl Controller {
         for guard in std::mem::take(&mut self.tagged).into_values().flatten() {
             if let Err(error) = guard.restore() {
                 warn!(%error, "setting not restored");
-            }
-        }
-    }
-
-    /// Make before break: the machines that leave answer for their VIPs until another does, or a bound passes.
-    async fn hand_over(&mut self) {
-        let leaving = |router: &Router| router.machine.state() == State::Leaving;
-        while let Some(next) = self
-            .routers
-            .iter()
-            .filter(|router| leaving(router))
-            .filter_map(|router| router.machine.next_timeout())
-            .min()
-        {
-            let left = next.since(Timestamp::now());
-            // Too early does no harm: packets are read in either case, before timeouts.
-            tokio::time::timeout(left, channel::readable(&self.channels)).await.ok();
-            self.receive();
-            for index in 0..self.routers.len() {
-                if leaving(&self.routers[index]) {
-                    self.input(index, Input::Timeout);
-                }
             }
         }
     }

@@ -33,8 +33,36 @@ pub struct VirtualRouter {
     /// The VIPs, with the prefix they carry. At least one is IPv4: adverts name those, in this order. IPv6 VIPs
     /// follow the same lease without being named.
     pub vips: Vec<IpNet>,
+    /// How the other nodes' death is noticed sooner than by their adverts; `None`: it is not.
+    pub bfd: Option<Bfd>,
     /// Track scripts that take part, by name, each with its effect.
     pub track_scripts: Vec<String>,
+}
+
+/// Bidirectional forwarding detection with each peer. The same for all virtual routers of an interface and source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bfd {
+    /// Time between packets, 10 ms–1 s. Default 50 ms.
+    pub interval: Duration,
+    /// Of how many packets in a row the loss means that the sender is gone, 2–50. Default 3.
+    pub multiplier: u8,
+}
+
+impl Default for Bfd {
+    fn default() -> Self {
+        Self { interval: Duration::from_millis(50), multiplier: 3 }
+    }
+}
+
+impl Bfd {
+    /// The shortest advert interval whose own patience is worth shortening: with faster adverts there is no BFD unless
+    /// it is asked for.
+    pub const WORTHWHILE: Duration = Duration::from_millis(200);
+
+    /// After how long without a packet a node that agrees on the interval counts as gone.
+    pub fn detection_time(&self) -> Duration {
+        self.interval * u32::from(self.multiplier)
+    }
 }
 
 /// The version of the protocol.

@@ -2,6 +2,7 @@
 //!
 //! A value that is missing here, although it must be there, has been reported.
 
+mod bfd;
 mod router;
 mod service;
 mod track;
@@ -10,6 +11,7 @@ use std::{path::PathBuf, time::Duration};
 
 use toml::{Spanned, de::DeTable};
 
+pub(super) use bfd::RawBfd;
 pub(super) use router::{RawRouter, RawUnicast};
 pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawService};
 pub(super) use track::{RawTiming, RawTrackScript};

@@ -5,6 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::bfd::{self, RawBfd};
 use crate::config::{read::Reader, report::Problem, value};
 
 /// As much as keepalived takes.
@@ -23,6 +24,7 @@ pub(in crate::config) struct RawRouter {
     pub(in crate::config) password: Option<Spanned<[u8; 8]>>,
     pub(in crate::config) unicast: Option<Spanned<RawUnicast>>,
     pub(in crate::config) vips: Option<Spanned<Vec<Spanned<IpNet>>>>,
+    pub(in crate::config) bfd: Option<Spanned<RawBfd>>,
     pub(in crate::config) track_scripts: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
@@ -79,6 +81,7 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         password: table.optional("password", value::password),
         unicast,
         vips: table.required_list("vips", "vips = [\"192.0.2.4/24\"]", value::vip),
+        bfd: bfd::bfd(table),
         track_scripts: table.list("track_scripts", value::string),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 use toml::Spanned;
 
-use super::{Context, Findings, copied, unique, unique_names};
+use super::{Context, Findings, bfd, copied, unique, unique_names};
 use crate::config::{
     host::RouterSpans,
     model::{Password, Transport, VirtualRouter, VrrpVersion},
@@ -48,6 +48,8 @@ pub(super) fn virtual_routers(
             .help("a VIP belongs to one virtual router; remove it here or there")
     });
 
+    bfd::check_shared_sessions(raw, findings);
+
     routers().filter_map(|router| virtual_router(router, context, findings)).unzip()
 }
 
@@ -66,6 +68,7 @@ fn virtual_router(
     let unicast = raw.unicast.as_ref()?.get_ref();
     let (source, interface, vips) =
         (unicast.source.as_ref()?, raw.interface.as_ref()?, raw.vips.as_ref()?.get_ref());
+    let advert_interval = copied(raw.advert_interval.as_ref()).unwrap_or(Duration::from_secs(1));
     let router = VirtualRouter {
         name: raw.name.as_ref()?.get_ref().clone(),
         interface: interface.get_ref().clone(),
@@ -73,7 +76,7 @@ fn virtual_router(
         priority: copied(raw.priority.as_ref())?,
         preempt: copied(raw.preempt.as_ref()).unwrap_or(true),
         preempt_delay: copied(raw.preempt_delay.as_ref()).unwrap_or_default(),
-        advert_interval: copied(raw.advert_interval.as_ref()).unwrap_or(Duration::from_secs(1)),
+        advert_interval,
         announce_refresh: Some(copied(raw.announce_refresh.as_ref()).unwrap_or(Duration::from_secs(1)))
             .filter(|refresh| !refresh.is_zero()),
         version: VrrpVersion::V2,
@@ -83,6 +86,7 @@ fn virtual_router(
         },
         authentication: copied(raw.password.as_ref()).map(Password),
         vips: vips.iter().map(|vip| *vip.get_ref()).collect(),
+        bfd: bfd::settings(raw, advert_interval),
         track_scripts: raw
             .track_scripts
             .iter()

@@ -452,17 +452,18 @@ impl World {
         );
         let rank = |node: &Node| (!node.leaving, node.advertised, node.address());
         let (loser, winner) = if rank(earlier) < rank(later) { (earlier, later) } else { (later, earlier) };
-        let bound = later.claimed.max(self.repriced) + self.hand_over();
-        let stalls = |node: &Node| node.dead || node.behind.is_some_and(|since| since <= bound);
         // Whoever lost by a change of priority, or claimed without having listened, yields to what the winner says, who
         // must be able to speak, and whose words take their time.
+        let awaited = repriced || ordered || newcomer || loser.leaving;
+        let soon = later.claimed.max(self.repriced) + self.hand_over();
+        let stalls = |node: &Node, by| node.dead || node.behind.is_some_and(|since| since <= by);
         let (since, caught_up) = winner.was_behind;
-        let late = stalls(winner) || since <= bound && until <= caught_up + self.hand_over();
-        let unheard = (repriced || ordered || newcomer || loser.leaving) && late;
+        let late = awaited && since <= soon && soon < caught_up + self.hand_over();
+        let bound = if late { caught_up + self.hand_over() } else { soon };
         let step = timers::leaving_lease(loser.machine.settings().advert_interval);
         let end = if loser.leaving { bound + nanoseconds(step) * 102 / 100 } else { Moment::MAX };
         assert!(
-            until <= bound || stalls(loser) && until <= end || unheard,
+            until <= bound || stalls(loser, bound) && until <= end || awaited && stalls(winner, soon),
             "at {until}: {} still has a lease though {} claimed at {}: {:#?}",
             loser.number,
             later.number,
