@@ -19,7 +19,8 @@ pub use explain::{
 };
 pub use server::{Call, Server, ServerError};
 pub use status::{
-    BackendStatus, InterfaceStatus, RouterStatus, ScriptStatus, ServiceStatus, Status, Traffic,
+    BackendStatus, GuardianStatus, InterfaceStatus, RouteStatus, RouterStatus, ScriptStatus, ServiceStatus,
+    Status, ThreadStatus, Traffic, VirtualMacStatus,
 };
 
 /// The file name of the socket in the runtime folder.

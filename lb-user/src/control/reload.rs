@@ -41,6 +41,7 @@ impl Controller {
         let opened = self.open_channels(&config)?;
         self.take_routers(&config, opened);
         self.configure_checks(now);
+        self.order_guardian();
         Ok(())
     }
 
@@ -55,6 +56,7 @@ impl Controller {
         }
         self.take_routers(&config, opened);
         self.config = config;
+        self.order_guardian();
         self.configure_checks(Timestamp::now());
         self.track();
     }

@@ -1,10 +1,8 @@
 //! Leaving: the VIPs are handed over, then everything that was put on the node is taken back.
 
-use std::collections::BTreeSet;
-
 use tracing::{info, warn};
 
-use super::controller::Controller;
+use super::{controller::Controller, desired::Desired};
 use crate::protocol::{Command, Event};
 
 impl Controller {
@@ -28,7 +26,7 @@ impl Controller {
 
     /// Takes back what was put on the node: addresses first, then the guard.
     pub(super) async fn withdraw(&mut self) {
-        self.apply_addresses(&BTreeSet::new()).await;
+        self.apply_node(&Desired::default()).await;
         let attached: Vec<String> = self.attachments.keys().cloned().collect();
         for interface in attached {
             if let Err(error) = self.edges.dataplane.detach(&interface) {
@@ -36,6 +34,7 @@ impl Controller {
             }
         }
         self.restore_settings();
+        self.dismiss_guardian().await;
     }
 
     fn restore_settings(&mut self) {

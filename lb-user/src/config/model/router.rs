@@ -3,6 +3,9 @@
 use std::{fmt, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::Placement;
 
 /// A VRRP instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +36,10 @@ pub struct VirtualRouter {
     /// The VIPs, with the prefix they carry. At least one is IPv4: adverts name those, in this order. IPv6 VIPs
     /// follow the same lease without being named.
     pub vips: Vec<IpNet>,
+    /// VIPs that follow the same lease and are not named in adverts (keepalived: virtual_ipaddress_excluded), of either family.
+    pub excluded_vips: Vec<IpNet>,
+    /// How the VIPs are on the node.
+    pub placement: Placement,
     /// How the other nodes' death is noticed sooner than by their adverts; `None`: it is not.
     pub bfd: Option<Bfd>,
     /// Track scripts that take part, by name, each with its effect.
@@ -66,7 +73,7 @@ impl Bfd {
 }
 
 /// The version of the protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum VrrpVersion {
     /// RFC 3768, IPv4 only.
     #[default]
@@ -88,7 +95,7 @@ pub enum Transport {
 }
 
 /// A VRRPv2 simple text password (RFC 2338 §10.2): 1–8 bytes, padded with zeros. Never printed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Password(pub [u8; 8]);
 
 impl fmt::Debug for Password {

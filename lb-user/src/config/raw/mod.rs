@@ -3,6 +3,7 @@
 //! A value that is missing here, although it must be there, has been reported.
 
 mod bfd;
+mod placement;
 mod router;
 mod service;
 mod track;
@@ -12,6 +13,7 @@ use std::{path::PathBuf, time::Duration};
 use toml::{Spanned, de::DeTable};
 
 pub(super) use bfd::RawBfd;
+pub(super) use placement::{RawNodeAddress, RawPlace, RawRoute, RawVirtualMac};
 pub(super) use router::{RawRouter, RawUnicast};
 pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawService};
 pub(super) use track::{RawTiming, RawTrackScript};
@@ -31,6 +33,8 @@ pub(super) struct RawConfig {
     pub(super) virtual_routers: Vec<Spanned<RawRouter>>,
     pub(super) track_scripts: Vec<Spanned<RawTrackScript>>,
     pub(super) services: Vec<Spanned<RawService>>,
+    pub(super) addresses: Vec<Spanned<RawNodeAddress>>,
+    pub(super) routes: Vec<Spanned<RawRoute>>,
 }
 
 #[derive(Default)]
@@ -38,6 +42,7 @@ pub(super) struct RawDaemon {
     pub(super) runtime_dir: Option<Spanned<PathBuf>>,
     pub(super) pin_dir: Option<Spanned<PathBuf>>,
     pub(super) packet_log: Option<Spanned<PacketLog>>,
+    pub(super) realtime: Option<Spanned<bool>>,
 }
 
 pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>) -> RawConfig {
@@ -50,6 +55,8 @@ pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>)
         virtual_routers: top.tables("virtual_router", "[[virtual_router]]", router::router),
         track_scripts: top.tables("track_script", "[[track_script]]", track::track_script),
         services: top.tables("service", "[[service]]", service::service),
+        addresses: top.tables("address", "[[address]]", placement::node_address),
+        routes: top.tables("route", "[[route]]", placement::route),
     })
 }
 
@@ -64,5 +71,6 @@ fn daemon(table: &mut Reader<'_, '_>) -> RawDaemon {
         runtime_dir: table.optional("runtime_dir", value::folder),
         pin_dir: table.optional("pin_dir", value::folder),
         packet_log: table.optional("packet_log", value::choice(&levels)),
+        realtime: table.optional("realtime", value::boolean),
     }
 }

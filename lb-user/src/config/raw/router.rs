@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::bfd::{self, RawBfd};
+use super::placement::{self, RawPlace, RawRoute, RawVirtualMac};
 use crate::config::{read::Reader, report::Problem, value};
 
 /// As much as keepalived takes.
@@ -24,6 +25,12 @@ pub(in crate::config) struct RawRouter {
     pub(in crate::config) password: Option<Spanned<[u8; 8]>>,
     pub(in crate::config) unicast: Option<Spanned<RawUnicast>>,
     pub(in crate::config) vips: Option<Spanned<Vec<Spanned<IpNet>>>>,
+    pub(in crate::config) excluded_vips: Option<Spanned<Vec<Spanned<IpNet>>>>,
+    /// Of VIPs that are tables, by address.
+    pub(in crate::config) places: Vec<RawPlace>,
+    pub(in crate::config) virtual_mac: Option<Spanned<RawVirtualMac>>,
+    pub(in crate::config) accept: Option<Spanned<bool>>,
+    pub(in crate::config) routes: Vec<Spanned<RawRoute>>,
     pub(in crate::config) bfd: Option<Spanned<RawBfd>>,
     pub(in crate::config) track_scripts: Option<Spanned<Vec<Spanned<String>>>>,
 }
@@ -81,6 +88,11 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         password: table.optional("password", value::password),
         unicast,
         vips: table.required_list("vips", "vips = [\"192.0.2.4/24\"]", value::vip),
+        excluded_vips: table.list("excluded_vips", value::vip),
+        places: placement::places(table),
+        virtual_mac: table.optional("virtual_mac", placement::virtual_mac),
+        accept: table.optional("accept", value::boolean),
+        routes: table.tables("route", "[[virtual_router.route]]", placement::route),
         bfd: bfd::bfd(table),
         track_scripts: table.list("track_scripts", value::string),
     }
