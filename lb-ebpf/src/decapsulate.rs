@@ -40,7 +40,7 @@ pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet) -> Verdict {
         Ipv6::ETHERTYPE
     };
     let Some(frame) = packet.header().map(Ethernet) else { return Verdict::Internal };
-    if let Err(verdict) = guard::mac(kernel, frame) {
+    if let Err(verdict) = guard::mac_in_stage(kernel, frame) {
         return verdict;
     }
     // Where the kernel does not forward it does not tell, and what is not for this node would be dropped anyway.

@@ -26,10 +26,21 @@ use crate::{
 pub(crate) fn run<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<Decision, Verdict> {
     let ethernet = Ethernet(packet.header().ok_or(Verdict::Internal)?);
     match ethernet.kind() {
-        ETHERTYPE_IPV4 => Piece::<Ipv4>::read(packet, ethernet)?.decide::<K, GENERIC>(kernel, packet),
-        ETHERTYPE_IPV6 => Piece::<Ipv6>::read(packet, ethernet)?.decide::<K, GENERIC>(kernel, packet),
+        ETHERTYPE_IPV4 => decide::<K, Ipv4, GENERIC>(kernel, packet, ethernet),
+        ETHERTYPE_IPV6 => decide::<K, Ipv6, GENERIC>(kernel, packet, ethernet),
         _ => Err(Verdict::Internal),
     }
+}
+
+#[inline(always)]
+fn decide<K: Kernel, I: Pieces, const GENERIC: bool>(
+    kernel: &K,
+    packet: Packet,
+    ethernet: Ethernet,
+) -> Result<Decision, Verdict> {
+    // Not a `Result`: a verdict in the place of a pointer is something that the verifier does not follow.
+    let Some(piece) = Piece::<I>::read(packet, ethernet) else { return Err(Verdict::Internal) };
+    piece.decide::<K, GENERIC>(kernel, packet)
 }
 
 /// Where a piece belongs.
@@ -90,15 +101,15 @@ struct Piece<I> {
 
 impl<I: Pieces> Piece<I> {
     #[inline(always)]
-    fn read(packet: Packet, ethernet: Ethernet) -> Result<Self, Verdict> {
-        let ip = I::new(packet).ok_or(Verdict::Internal)?;
+    fn read(packet: Packet, ethernet: Ethernet) -> Option<Self> {
+        let ip = I::new(packet)?;
         let payload = ip.payload(packet);
         if payload.kind != Kind::Fragment {
-            return Err(Verdict::Internal);
+            return None;
         }
         let (start, length) = (payload.segment.offset, payload.segment.length);
-        let place = ip.place(packet, start).ok_or(Verdict::Internal)?;
-        Ok(Self { ethernet, ip, start, length, place })
+        let place = ip.place(packet, start)?;
+        Some(Self { ethernet, ip, start, length, place })
     }
 
     #[inline(always)]
@@ -120,11 +131,11 @@ impl<I: Pieces> Piece<I> {
         packet: Packet,
         vip: Vip,
     ) -> Result<Decision, Verdict> {
-        guard::mac(kernel, self.ethernet)?;
+        guard::mac_in_stage(kernel, self.ethernet)?;
         if self.is_malformed() {
             return Err(Verdict::Malformed);
         }
-        let stack = || guard::vip(kernel, vip, Kind::Fragment, self.ethernet);
+        let stack = || guard::addressed_vip(kernel, vip, Kind::Fragment);
         if self.place.offset != 0 {
             let Some(known) = self.recall(kernel) else { return Err(self.unknown(kernel, vip)) };
             if known.kind != FRAGMENT_TO_BACKEND {
@@ -144,7 +155,7 @@ impl<I: Pieces> Piece<I> {
             self.remember(kernel, FRAGMENT_TO_STACK, 0, 0, Address::default());
             return Err(stack());
         };
-        service::admit(kernel, &service, self.ethernet)?;
+        service::admit_addressed(kernel, &service, self.ethernet)?;
         let flow = segment.flow();
         let hash = flow.hash();
         let opens = segment.opens_connection();
@@ -236,7 +247,7 @@ impl<I: Pieces> Piece<I> {
         if self.is_malformed() {
             return Err(Verdict::NotOurs);
         }
-        guard::mac(kernel, self.ethernet)?;
+        guard::mac_in_stage(kernel, self.ethernet)?;
         question.destination = self.ip.destination();
         question.protocol = self.place.protocol;
         question.traffic_class = self.ip.traffic_class();

@@ -40,11 +40,30 @@ pub(crate) fn mac<K: Kernel>(kernel: &K, ethernet: Ethernet) -> Result<(), Verdi
 /// goes on to where leases are asked about.
 #[inline(always)]
 fn virtual_mac<K: Kernel>(kernel: &K, ifindex: u32, ethernet: Ethernet) -> Result<(), Verdict> {
-    let Some(end) = ethernet.virtual_mac_end() else { return Err(Verdict::OtherMac) };
-    match router_of(kernel, ifindex, u16::from_ne_bytes(end)) {
-        NOBODYS => Err(Verdict::OtherMac),
+    match router_of(kernel, ifindex, ethernet.destination_key()) {
+        OWN => Ok(()),
         ANOTHERS => Err(Verdict::VirtualMacNotOwner),
-        _ => Ok(()),
+        _ => Err(Verdict::OtherMac),
+    }
+}
+
+/// As [`mac`], for the rare stages: one call on all ways, since the verifier follows no value that has a meaning on some of
+/// them only.
+#[inline(always)]
+pub(crate) fn mac_in_stage<K: Kernel>(kernel: &K, ethernet: Ethernet) -> Result<(), Verdict> {
+    match whose(kernel, ethernet.destination_key()) {
+        OWN => Ok(()),
+        ANOTHERS => Err(Verdict::VirtualMacNotOwner),
+        _ => Err(Verdict::OtherMac),
+    }
+}
+
+/// Whose a MAC address is: this interface's, or a virtual router's.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn whose<K: Kernel>(kernel: &K, mac_key: u64) -> u32 {
+    match kernel.device(kernel.logical_ingress()) {
+        Some(device) if device.mac.key() != mac_key => router_of(kernel, device.ifindex, mac_key),
+        _ => OWN,
     }
 }
 
@@ -55,11 +74,15 @@ const ANOTHERS: u32 = 1;
 /// This node owns them, or did until the lease ran out.
 const OWN: u32 = 2;
 
-/// Whose a virtual MAC address is. A function of its own, so that the way of frames for the interface's address has
-/// nothing of it.
+/// Whose a MAC address is, if it is a virtual one. A function of its own, so that the way of frames for the interface's
+/// address has nothing of it.
 #[cfg_attr(target_arch = "bpf", inline(never))]
-fn router_of<K: Kernel>(kernel: &K, ifindex: u32, end: u16) -> u32 {
-    let key = VirtualMac { ifindex, end: end.to_ne_bytes(), reserved: 0 };
+fn router_of<K: Kernel>(kernel: &K, ifindex: u32, mac_key: u64) -> u32 {
+    let [a, b, c, d, family, number, ..] = mac_key.to_ne_bytes();
+    if [a, b, c, d] != VirtualMac::PREFIX {
+        return NOBODYS;
+    }
+    let key = VirtualMac { ifindex, end: [family, number], reserved: 0 };
     let Some(lease) = kernel.virtual_mac(&key) else { return NOBODYS };
     match kernel.ownership(lease) {
         Some(Ownership::Owner | Ownership::Expired) => OWN,
@@ -88,9 +111,15 @@ fn asked_for<K: Kernel>(kernel: &K, vip: Vip, ethernet: Ethernet) -> Verdict {
 /// Decides about an IP packet to a VIP that no service takes.
 #[inline(always)]
 pub(crate) fn vip<K: Kernel>(kernel: &K, vip: Vip, payload: Kind, ethernet: Ethernet) -> Verdict {
-    if let Err(verdict) = mac(kernel, ethernet) {
-        return verdict;
+    match mac(kernel, ethernet) {
+        Ok(()) => addressed_vip(kernel, vip, payload),
+        Err(verdict) => verdict,
     }
+}
+
+/// The same of a packet in a frame that is for this node.
+#[inline(always)]
+pub(crate) fn addressed_vip<K: Kernel>(kernel: &K, vip: Vip, payload: Kind) -> Verdict {
     let state = match owner(kernel, vip.lease) {
         Ok(state) => state,
         Err(verdict) => return verdict,

@@ -81,7 +81,8 @@ impl<I: Quoted> Error<I> {
     ) -> Result<Decision, Verdict> {
         let flow = quote.reversed();
         let service = service::look_up::<K, I>(kernel, &flow, self.ethernet)?.ok_or(Verdict::NotOurs)?;
-        service::admit(kernel, &service, self.ethernet)?;
+        guard::mac_in_stage(kernel, self.ethernet)?;
+        service::admit_addressed(kernel, &service, self.ethernet)?;
         let hash = flow.hash();
         let (id, backend) = service::backend_untraced(kernel, &service, &flow, hash, false)?;
         let ip = self.message.ip;
@@ -124,7 +125,7 @@ impl<I: Quoted> Error<I> {
         let ip = self.message.ip;
         let flow = quote.reversed();
         let reply = I::nat_reply(kernel, &flow).ok_or(Verdict::NotOurs)?;
-        guard::mac(kernel, self.ethernet)?;
+        guard::mac_in_stage(kernel, self.ethernet)?;
         let is_backends_own = ip.source() == flow.source;
         // Errors about this node's own probes are for this node: untouched, like the answers to them.
         let question = Question {

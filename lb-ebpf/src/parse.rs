@@ -1,6 +1,6 @@
 //! What the packet is: Ethernet, IP and the transport header behind it.
 
-use lb_common::{Address, Be16, Be32, Flow, Mac, VirtualMac};
+use lb_common::{Address, Be16, Be32, Flow, Mac};
 
 use crate::{
     extension::{self, Found},
@@ -40,11 +40,10 @@ impl Ethernet {
             && self.0.read::<u16, 4>() == u16::from_ne_bytes([m[4], m[5]])
     }
 
-    /// The end of the address it is for, if that is one of a virtual router.
+    /// The address it is for as `Mac::key` has it.
     #[inline(always)]
-    pub fn virtual_mac_end(self) -> Option<[u8; 2]> {
-        let is_one = self.0.read::<u32, 0>() == u32::from_ne_bytes(VirtualMac::PREFIX);
-        is_one.then(|| self.0.read::<u16, 4>().to_ne_bytes())
+    pub fn destination_key(self) -> u64 {
+        u64::from(self.0.read::<u32, 0>()) | u64::from(self.0.read::<u16, 4>()) << 32
     }
 
     /// Whether it is for several machines: multicast or broadcast.

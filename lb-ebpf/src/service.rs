@@ -39,8 +39,18 @@ pub(crate) fn of_vip<K: Kernel, I: Ip>(kernel: &K, vip: Vip, flow: &Flow) -> Opt
 
 /// Whether a packet to a service may be steered; `Err` with what happens to it instead.
 #[inline(always)]
-pub(crate) fn admit<K: Kernel>(kernel: &K, service: &Service, ethernet: Ethernet) -> Result<(), Verdict> {
+fn admit<K: Kernel>(kernel: &K, service: &Service, ethernet: Ethernet) -> Result<(), Verdict> {
     guard::mac(kernel, ethernet)?;
+    admit_addressed(kernel, service, ethernet)
+}
+
+/// The same of a packet in a frame that is for this node.
+#[inline(always)]
+pub(crate) fn admit_addressed<K: Kernel>(
+    kernel: &K,
+    service: &Service,
+    ethernet: Ethernet,
+) -> Result<(), Verdict> {
     // What another director sent here it has steered here: steering it again could send it round in circles.
     if service.flags & Service::HAS_LOCAL != 0 && kernel.is_director(ethernet.source_key()) {
         return Err(Verdict::Delivered);

@@ -1,8 +1,8 @@
-//! The one clock of the control plane.
+//! The one clock of the control plane, and the calendar.
 
 use std::{
     ops::{Add, Sub},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use nix::time::{ClockId, clock_gettime};
@@ -26,6 +26,19 @@ impl Timestamp {
     /// How long ago `earlier` was; zero if it is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A moment by the calendar, in nanoseconds since 1970: what other nodes can compare with their own clock. Nothing is
+/// timed by it, since it may jump.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixTime(pub u64);
+
+impl UnixTime {
+    /// Reads the clock; 1970 if it is set to a time before.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 

@@ -65,10 +65,11 @@ fn tutorial_says_what_its_keepalived_conf_says() {
     let config = ready("tutorial-a.toml").config;
     let router = &config.virtual_routers[0];
     assert_eq!((router.router_id, router.priority, router.preempt), (33, 200, true));
-    assert_eq!(router.authentication.expect("a password").0, *b"letmein\0");
+    assert_eq!(router.password.expect("a password").0, *b"letmein\0");
     assert_eq!(router.vips, ["172.20.128.4/24".parse().unwrap()]);
     let (source, peer) = (Ipv4Addr::new(172, 20, 128, 2), Ipv4Addr::new(172, 20, 128, 3));
-    assert_eq!(router.transport, Transport::Unicast { source: source.into(), peers: vec![peer.into()] });
+    let transport = Transport::Unicast { source: source.into(), peers: vec![peer.into()], min_ttl: 255 };
+    assert_eq!(router.transport, transport);
 
     let script = &config.track_scripts[0];
     assert_eq!(script.command, ["pidof", "nginx"]);
@@ -260,7 +261,11 @@ fn documentation_names_every_key() {
         ("`[daemon]`", "[daemon]\nzzz = 1"),
         ("`[interface.NAME]`", "[interface.eth0]\nzzz = 1"),
         ("`[[virtual_router]]`", "[[virtual_router]]\nzzz = 1"),
+        ("`[[virtual_router.route]]`", "[[virtual_router]]\n[[virtual_router.route]]\nzzz = 1"),
+        ("`[[address]]`", "[[address]]\nzzz = 1"),
         ("`[virtual_router.unicast]`", "[[virtual_router]]\n[virtual_router.unicast]\nzzz = 1"),
+        ("`[virtual_router.multicast]`", "[[virtual_router]]\n[virtual_router.multicast]\nzzz = 1"),
+        ("`[virtual_router.authentication]`", "[[virtual_router]]\n[virtual_router.authentication]\nzzz = 1"),
         ("`[[track_script]]`", "[[track_script]]\nzzz = 1"),
         ("`[[service]]`", "[[service]]\nzzz = 1"),
         ("`[[service.backend]]`", "[[service]]\n[[service.backend]]\nzzz = 1"),

@@ -136,6 +136,11 @@ fn modes_families_and_ports() {
                 edited("vips = [\"172.20.128.4/24\"]", "vips = [\"2001:db8::4/64\"]"),
             ),
             ("an IPv6 peer", edited("peers = [\"172.20.128.3\"]", "peers = [\"2001:db8::3\"]")),
+            (
+                "version 2 over IPv6",
+                edited("router_id = 33", "router_id = 33\nversion = 2")
+                    .replace("172.20.128.2\"", "2001:db8::2\""),
+            ),
         ]),
     );
 }
@@ -242,6 +247,12 @@ fn virtual_routers() {
              vips = [\"{vip}\"]\n[virtual_router.unicast]\nsource = \"172.20.128.2\"\npeers = [\"172.20.128.3\"]\n"
         )
     };
+    let keys =
+        |keys: &str, rest: &str| with(&format!("[virtual_router.authentication]\nkeys = {keys}\n{rest}\n"));
+    let multicast = |lines: &str| {
+        let unicast = "[virtual_router.unicast]\nsource = \"172.20.128.2\"\npeers = [\"172.20.128.3\"]";
+        edited(unicast, &format!("[virtual_router.multicast]\n{lines}"))
+    };
     snapshot(
         "virtual_routers",
         &all_refused(&[
@@ -258,7 +269,34 @@ fn virtual_routers() {
                 "an interval that fits no byte",
                 edited("advert_interval = \"1s\"", "advert_interval = \"5min\""),
             ),
-            ("version 3", edited("router_id = 33", "router_id = 33\nversion = 3")),
+            ("version 4", edited("router_id = 33", "router_id = 33\nversion = 4")),
+            ("a password in version 3", edited("router_id = 33", "router_id = 33\nversion = 3")),
+            ("a checksum in version 2", edited("router_id = 33", "router_id = 33\nchecksum = \"rfc9568\"")),
+            (
+                "five milliseconds in version 3",
+                edited("advert_interval = \"1s\"", "advert_interval = \"5ms\"\nversion = 3")
+                    .replace("password = \"letmein\"\n", ""),
+            ),
+            (
+                "a VIP that is excluded too",
+                edited("router_id = 33", "router_id = 33\nexcluded_vips = [\"172.20.128.4\"]"),
+            ),
+            ("unicast and multicast", with("[virtual_router.multicast]\n")),
+            ("a group of wider scope", multicast("group = \"ff05::12\"")),
+            ("a group of the other family", multicast("source = \"172.20.128.2\"\ngroup = \"ff02::12\"")),
+            ("no keys", with("[virtual_router.authentication]\n")),
+            ("an array of no keys", keys("[]", "")),
+            ("a secret instead of a key", keys("[\"open sesame, open\"]", "")),
+            ("a short secret", keys("[{ id = 1, secret = \"open sesame\" }]", "")),
+            ("a key without a secret", keys("[{ id = 1 }]", "")),
+            ("a key with two", keys("[{ id = 1, secret = \"open sesame, open\", file = \"/etc/key\" }]", "")),
+            (
+                "two keys of one id, and another to send with",
+                keys(
+                    "[{ id = 1, secret = \"open sesame, open\" }, { id = 1, secret = \"open sesame, again\" }]",
+                    "send = 2",
+                ),
+            ),
             ("a long password", edited("\"letmein\"", "\"letmein123\"")),
             ("an empty password", edited("\"letmein\"", "\"\"")),
             ("no VIP", edited("vips = [\"172.20.128.4/24\"]", "vips = []")),
@@ -276,7 +314,6 @@ fn virtual_routers() {
             ),
             ("a VIP as a peer", edited("peers = [\"172.20.128.3\"]", "peers = [\"172.20.128.4\"]")),
             ("a VIP as the source", edited("source = \"172.20.128.2\"", "source = \"172.20.128.4\"")),
-            ("multicast", edited("[virtual_router.unicast]\nsource", "[daemon]\nsource")),
             ("bfd = true", edited("router_id = 33", "router_id = 33\nbfd = true")),
             ("bfd = \"on\"", edited("router_id = 33", "router_id = 33\nbfd = \"on\"")),
             ("bfd too fast", edited("router_id = 33", "router_id = 33\nbfd = { interval = \"5ms\" }")),

@@ -17,11 +17,11 @@ use std::{
 };
 
 use lb::{
-    config::VrrpVersion,
+    config::{ChecksumForm, VrrpVersion},
     guardian::RouterOrders,
-    net::{Netlink, VrrpSocket},
-    time::Timestamp,
-    vrrp::{Acceptance, packet},
+    net::{Listen, Netlink, VrrpSocket},
+    time::{Timestamp, UnixTime},
+    vrrp::{Acceptance, Endpoint, packet},
 };
 use lb_common::{LEASE_BACKUP, limits};
 use net_support::{
@@ -48,7 +48,11 @@ fn acceptance(source: IpAddr, peer: IpAddr) -> Acceptance {
         router_id: 33,
         source,
         peers: vec![peer],
+        group: None,
+        min_ttl: 255,
+        password: None,
         authentication: None,
+        checksum: ChecksumForm::default(),
         advert_interval: Duration::from_secs(1),
         addresses: vec![VIP],
     }
@@ -60,7 +64,7 @@ fn orders() -> Vec<RouterOrders> {
         lease: LEASE,
         interface: "near0".to_owned(),
         acceptance: acceptance(NEAR, FAR),
-        vips: vec!["172.20.128.4/16".parse().expect("a network")],
+        vips: vec![("near0".to_owned(), "172.20.128.4/16".parse().expect("a network"))],
         patience: WAIT,
     }]
 }
@@ -153,8 +157,8 @@ fn has_vip(interface: &str) -> bool {
 /// The priority of the next advert that arrives.
 async fn next_priority(socket: &VrrpSocket) -> u8 {
     let datagram = timeout(PATIENCE, socket.recv()).await.expect("an advert comes").expect("received");
-    let acceptance = acceptance(FAR, NEAR);
-    packet::decode(&datagram, |_| Some(&acceptance)).expect("it is accepted").priority
+    let mut endpoint = Endpoint::new(acceptance(FAR, NEAR));
+    packet::decode(&datagram, UnixTime::now(), |_| Some(&mut endpoint)).expect("it is accepted").priority
 }
 
 #[test]
@@ -176,7 +180,7 @@ fn after_a_clean_stop_nothing_is_left_to_do() {
 fn a_dead_owner_says_farewell_and_answers_until_another_has_claimed() {
     in_new_namespace(async || {
         let far = pair();
-        let peer = far.enter(|| VrrpSocket::open("far0", FAR).expect("a raw socket"));
+        let peer = far.enter(|| VrrpSocket::open("far0", Listen::Unicast(FAR)).expect("a raw socket"));
         let mut daemon = Daemon::start().await;
         daemon.own_for(PATIENCE);
         let killed = Timestamp::now();
@@ -194,8 +198,9 @@ fn a_dead_owner_says_farewell_and_answers_until_another_has_claimed() {
             sleep(Duration::from_millis(1)).await;
         }
         assert!(has_vip("near0"));
-        let claim = acceptance(FAR, NEAR).encode(100).expect("an advert");
-        peer.send(NEAR, &claim).expect("sent");
+        let mut endpoint = Endpoint::new(acceptance(FAR, NEAR));
+        let claim = endpoint.encode(100, NEAR, UnixTime::now()).expect("an advert");
+        peer.send(FAR, NEAR, &claim).expect("sent");
         until("the lease is given up", || daemon.lease() == LEASE_BACKUP).await;
         until_the_guardian_has_ended().await;
         assert!(!has_vip("near0"));
@@ -208,15 +213,16 @@ fn a_dead_owner_says_farewell_and_answers_until_another_has_claimed() {
 fn the_farewell_of_another_and_a_foreign_advert_are_no_claim() {
     in_new_namespace(async || {
         let far = pair();
-        let peer = far.enter(|| VrrpSocket::open("far0", FAR).expect("a raw socket"));
+        let peer = far.enter(|| VrrpSocket::open("far0", Listen::Unicast(FAR)).expect("a raw socket"));
         let mut daemon = Daemon::start().await;
         daemon.own_for(PATIENCE);
         daemon.kill();
         assert_eq!(next_priority(&peer).await, 0);
         let asked = Timestamp::now();
         let other_id = Acceptance { router_id: 34, ..acceptance(FAR, NEAR) };
-        for advert in [acceptance(FAR, NEAR).encode(0), other_id.encode(200)] {
-            peer.send(NEAR, &advert.expect("an advert")).expect("sent");
+        for (acceptance, priority) in [(acceptance(FAR, NEAR), 0), (other_id, 200)] {
+            let advert = Endpoint::new(acceptance).encode(priority, NEAR, UnixTime::now());
+            peer.send(FAR, NEAR, &advert.expect("an advert")).expect("sent");
         }
         until("it gives up by itself", || daemon.lease() == LEASE_BACKUP).await;
         let waited = Timestamp::now().since(asked);
@@ -232,7 +238,7 @@ fn an_owner_whose_lease_is_over_and_a_backup_tell_nobody() {
     for lease in [1, LEASE_BACKUP] {
         in_new_namespace(async move || {
             let far = pair();
-            let peer = far.enter(|| VrrpSocket::open("far0", FAR).expect("a raw socket"));
+            let peer = far.enter(|| VrrpSocket::open("far0", Listen::Unicast(FAR)).expect("a raw socket"));
             let mut daemon = Daemon::start().await;
             daemon.set_lease(lease);
             daemon.kill();
@@ -269,7 +275,7 @@ fn a_peer_that_cannot_be_told_is_left_its_patience() {
 fn a_guardian_that_a_living_daemon_lets_go_of_leaves_everything_alone() {
     in_new_namespace(async || {
         let far = pair();
-        let peer = far.enter(|| VrrpSocket::open("far0", FAR).expect("a raw socket"));
+        let peer = far.enter(|| VrrpSocket::open("far0", Listen::Unicast(FAR)).expect("a raw socket"));
         let daemon = Daemon::start().await;
         let lease = daemon.own_for(PATIENCE);
         daemon.socket.shutdown(std::net::Shutdown::Both).expect("it can be closed");

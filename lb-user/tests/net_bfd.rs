@@ -111,7 +111,7 @@ fn each_peer_has_a_source_port_of_its_own_in_the_range_of_the_rfc() {
 fn a_port_that_is_taken_and_an_interface_that_is_not_there_are_named() {
     in_new_namespace(async || {
         let _far = pair();
-        let _first = BfdSocket::open("near0", NEAR, &[FAR]).expect("opened");
+        let _other = UdpSocket::bind((NEAR_V4, 3784)).expect("bound");
         let error = BfdSocket::open("near0", NEAR, &[FAR]).expect_err("taken").to_string();
         assert!(error.contains("near0") && error.contains("3784"), "{error}");
         let error = BfdSocket::open("gone0", NEAR, &[FAR]).expect_err("no interface");

@@ -8,19 +8,13 @@ use std::{
 };
 
 use ipnet::IpNet;
-use lb::{
-    net::{
-        Announcer, InterfaceSysctl, Neighbour, NeighbourKeeper, NetEvent, Netlink, NextHop, Path, Route,
-        VrrpSocket, VrrpSocketError, follow,
-    },
-    vrrp::Datagram,
+use lb::net::{
+    Announcer, InterfaceSysctl, Neighbour, NeighbourKeeper, NetEvent, Netlink, NextHop, Path, Route, follow,
 };
 use lb_common::Mac;
 use net_support::{
-    FAR as FAR_V4, FAR_MAC, NEAR as NEAR_V4, PATIENCE, VIP as VIP_V4, in_new_namespace, index_of, ip, pair,
-    wait_for,
+    FAR as FAR_V4, FAR_MAC, NEAR as NEAR_V4, VIP as VIP_V4, in_new_namespace, index_of, ip, pair, wait_for,
 };
-use tokio::time::timeout;
 
 const NEAR: IpAddr = IpAddr::V4(NEAR_V4);
 const FAR: IpAddr = IpAddr::V4(FAR_V4);
@@ -264,75 +258,6 @@ fn gratuitous_arp_moves_an_address_in_the_other_ends_cache() {
 
         let error = announcer.announce(9999, mac, VIP).expect_err("no such interface");
         assert!(error.to_string().contains("172.20.128.4"), "{error}");
-    });
-}
-
-#[test]
-#[ignore = "needs root and network namespaces: cargo xtask test"]
-fn adverts_cross_with_ttl_255_and_come_from_the_source_address() {
-    in_new_namespace(async || {
-        let far = pair();
-        let near_socket = VrrpSocket::open("near0", NEAR).expect("a socket");
-        let far_socket = far.enter(|| VrrpSocket::open("far0", FAR)).expect("a socket");
-        // A second address must not be taken as source.
-        ip("address add 172.20.128.1/16 dev near0");
-
-        assert_eq!(far_socket.try_recv().expect("readable"), None);
-        let message = b"an odd number of bytes!".to_vec();
-        near_socket.send(FAR, &message).expect("sent");
-        let received = timeout(PATIENCE, far_socket.recv()).await.expect("in time").expect("received");
-        assert_eq!(received, Datagram { source: NEAR, ttl: 255, payload: message.clone() });
-
-        far_socket.send(NEAR, &message).expect("sent");
-        timeout(PATIENCE, near_socket.recv()).await.expect("in time").expect("received");
-        // Neither has heard itself.
-        assert_eq!(near_socket.try_recv().expect("readable"), None);
-        assert_eq!(far_socket.try_recv().expect("readable"), None);
-        // A peer that does not exist is no reason to fail: nobody can tell it from one that is off.
-        for _ in 0..200 {
-            near_socket.send(NOBODY, &message).expect("the kernel takes it");
-        }
-    });
-}
-
-#[test]
-#[ignore = "needs root and network namespaces: cargo xtask test"]
-fn a_drained_socket_gives_every_packet_in_order() {
-    in_new_namespace(async || {
-        let far = pair();
-        let near_socket = VrrpSocket::open("near0", NEAR).expect("a socket");
-        let far_socket = far.enter(|| VrrpSocket::open("far0", FAR)).expect("a socket");
-        near_socket.send(FAR, &[0]).expect("sent");
-        timeout(PATIENCE, far_socket.recv()).await.expect("in time").expect("received");
-        // The neighbour is resolved now: what is sent is there when `send` returns.
-        for number in 1..=20 {
-            near_socket.send(FAR, &[number]).expect("sent");
-        }
-        let mut numbers = Vec::new();
-        while let Some(datagram) = far_socket.try_recv().expect("readable") {
-            numbers.extend(datagram.payload);
-        }
-        assert_eq!(numbers, (1..=20).collect::<Vec<u8>>());
-    });
-}
-
-#[test]
-#[ignore = "needs root and network namespaces: cargo xtask test"]
-fn a_source_or_interface_that_is_not_there_is_refused_with_a_remedy() {
-    in_new_namespace(async || {
-        let _far = pair();
-        for (interface, source, call, remedy) in
-            [("near0", VIP, "bind", "unicast.source"), ("eth7", NEAR, "SO_BINDTODEVICE", "ip link")]
-        {
-            let error = VrrpSocket::open(interface, source).expect_err("not there");
-            let text = error.to_string();
-            assert!(matches!(error, VrrpSocketError::Open { call: at, .. } if at == call), "{text}");
-            assert!(text.contains(interface) && text.contains(remedy), "{text}");
-        }
-        let socket = VrrpSocket::open("near0", NEAR).expect("a socket");
-        ip("link set near0 down");
-        let error = socket.send(FAR, &[1]).expect_err("the interface is down");
-        assert!(error.to_string().contains("172.20.128.3"), "{error}");
     });
 }
 

@@ -5,10 +5,10 @@ use std::{net::IpAddr, time::Duration};
 
 use lb::{
     config,
-    time::Timestamp,
+    time::{Timestamp, UnixTime},
     vrrp::{
         machine::{Action, Input, Machine, State},
-        packet::{Acceptance, Datagram, decode},
+        packet::{Acceptance, Datagram, Endpoint, decode},
         settings::Settings,
     },
 };
@@ -28,10 +28,11 @@ fn sent_by(text: &str, source: IpAddr) -> Vec<Recorded> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let packets = lines.map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [at, source, _destination, ttl, bytes] = words[..] else { panic!("five words: {line}") };
+        let [at, source, destination, ttl, bytes] = words[..] else { panic!("five words: {line}") };
         let byte = |at| u8::from_str_radix(&bytes[at..at + 2], 16).expect("it is hexadecimal");
         let datagram = Datagram {
             source: source.parse().expect("an address"),
+            destination: destination.parse().expect("an address"),
             ttl: ttl.parse().expect("a number"),
             payload: (0..bytes.len()).step_by(2).map(byte).collect(),
         };
@@ -43,7 +44,7 @@ fn sent_by(text: &str, source: IpAddr) -> Vec<Recorded> {
 /// One of ours in the place of one of the two.
 struct Stand {
     machine: Machine,
-    acceptance: Acceptance,
+    endpoint: Endpoint,
     /// Moment and priority of what it said, in milliseconds as in the recording.
     said: Vec<(f64, u8)>,
 }
@@ -71,7 +72,7 @@ impl Stand {
         let router = &parsed.config.virtual_routers[0];
         let mut stand = Self {
             machine: Machine::new(Settings::from(router)),
-            acceptance: Acceptance::from(router),
+            endpoint: Endpoint::new(Acceptance::from(router)),
             said: Vec::new(),
         };
         stand.input(at, Input::Start);
@@ -98,8 +99,9 @@ impl Stand {
     fn hear(&mut self, packets: &[Recorded], from: f64, to: f64) {
         for packet in packets.iter().filter(|packet| (from..to).contains(&packet.at)) {
             self.until(packet.at);
-            let router_id = self.acceptance.router_id;
-            let advert = decode(&packet.datagram, |id| (id == router_id).then_some(&self.acceptance))
+            let router_id = self.endpoint.acceptance().router_id;
+            let now = UnixTime::default();
+            let advert = decode(&packet.datagram, now, |id| (id == router_id).then_some(&mut self.endpoint))
                 .unwrap_or_else(|error| panic!("{error}: {:?}", packet.datagram));
             self.input(packet.at, Input::AdvertReceived { advert, source: packet.datagram.source });
         }
@@ -177,16 +179,18 @@ fn in_the_place_of_the_one_who_comes_back_v2() {
 #[test]
 fn a_recorded_packet_with_any_byte_changed_is_refused() {
     let master = sent_by(V2, "192.0.2.1".parse().expect("valid"));
-    let node = Stand::started(0.0, 100, "192.0.2.2", "192.0.2.1");
+    let mut node = Stand::started(0.0, 100, "192.0.2.2", "192.0.2.1");
     let Recorded { datagram, .. } = &master[0];
     for at in 0..datagram.payload.len() {
         for flip in [0x01, 0x80, 0xff] {
             let mut changed = datagram.clone();
             changed.payload[at] ^= flip;
-            let outcome = decode(&changed, |id| (id == 51).then_some(&node.acceptance));
+            let outcome =
+                decode(&changed, UnixTime::default(), |id| (id == 51).then_some(&mut node.endpoint));
             assert!(outcome.is_err(), "byte {at}: {outcome:?}");
         }
     }
-    let whole = decode(datagram, |id| (id == 51).then_some(&node.acceptance)).expect("it is as it was sent");
+    let whole = decode(datagram, UnixTime::default(), |id| (id == 51).then_some(&mut node.endpoint))
+        .expect("it is as it was sent");
     assert_eq!((whole.priority, whole.advert_interval), (200, Duration::from_secs(1)));
 }

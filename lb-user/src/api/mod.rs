@@ -19,8 +19,8 @@ pub use explain::{
 };
 pub use server::{Call, Server, ServerError};
 pub use status::{
-    BackendStatus, GuardianStatus, InterfaceStatus, RouteStatus, RouterStatus, ScriptStatus, ServiceStatus,
-    Status, ThreadStatus, Traffic, VirtualMacStatus,
+    BackendStatus, BfdStatus, GuardianStatus, InterfaceStatus, RouteStatus, RouterStatus, ScriptStatus,
+    ServiceStatus, Status, ThreadStatus, Traffic, VirtualMacStatus,
 };
 
 /// The file name of the socket in the runtime folder.

@@ -103,7 +103,29 @@ pub struct RouterStatus {
     pub lease_ms: Option<u64>,
     /// How often it changed between owner and not owner since the daemon started.
     pub transitions: u64,
+    /// The BFD sessions with its peers.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub bfd: Vec<BfdStatus>,
     /// `adverts_sent`, `adverts_received` and, by reason, the adverts that were rejected.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// A BFD session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BfdStatus {
+    /// With whom.
+    pub peer: IpAddr,
+    /// `admin_down`, `down`, `init` or `up`.
+    pub state: String,
+    /// The state that the peer named last.
+    pub remote_state: String,
+    /// Why it last went down, RFC 5880's number: 1 nothing was received, 3 the peer said so.
+    pub diagnostic: u8,
+    /// Whether it is held down for a minute because it failed too often.
+    pub damped: bool,
+    /// After how many milliseconds without a packet the peer counts as gone.
+    pub detection_ms: u64,
+    /// `sent`, `received`, `send_errors`, `downs` and, by reason, the packets that were rejected.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -328,10 +350,24 @@ impl fmt::Display for RouterStatus {
         if let Some(lease) = self.lease_ms {
             writeln!(f, "  lease ends in {lease} ms unless renewed")?;
         }
+        self.bfd.iter().try_for_each(|session| session.fmt(f))?;
         for (name, count) in self.counters.iter().filter(|(_, count)| **count > 0) {
             writeln!(f, "  {name:<18} {count:>12}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for BfdStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let damped = if self.damped { ", held down because it failed too often" } else { "" };
+        write!(f, "  BFD with {} · {} (peer {}{damped})", self.peer, self.state, self.remote_state)?;
+        if self.state == "up" {
+            write!(f, " · gone after {} ms of silence", self.detection_ms)?;
+        }
+        let counters = self.counters.iter().filter(|(_, count)| **count > 0);
+        let counters: Vec<String> = counters.map(|(name, count)| format!("{name} {count}")).collect();
+        writeln!(f, " · {}", counters.join(", "))
     }
 }
 

@@ -12,6 +12,8 @@ pub mod session;
 pub mod timers;
 
 #[cfg(test)]
+mod ownership;
+#[cfg(test)]
 mod simulation;
 
 pub use packet::{Counters, Datagram, Diagnostic, Packet, Rejection, SessionState};

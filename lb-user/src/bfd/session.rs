@@ -9,7 +9,7 @@
 //! 2. **Received packets before timeouts**, as in [`vrrp::machine`](crate::vrrp::machine): of BFD and of VRRP alike.
 //! 3. [`Action::Send`]: read the clock, send; if that succeeded hand over [`Input::Sent`] with that moment. If it
 //!    failed, count it and do no more.
-//! 4. [`Action::PeerSilent`] and [`Action::PeerHeard`] go to every virtual router with this peer.
+//! 4. [`Action::PeerSilent`] and [`Action::PeerDoubts`] go to every virtual router with this peer.
 //! 5. Call again at [`Session::next_timeout`].
 //!
 //! **The lease.** The peer may take this node for dead, and claim, only if its session is up, and it can be up only
@@ -20,8 +20,10 @@
 //! So the death of a *peer* costs the owner nothing: it sends on and on, renews the cap with every packet, says Down
 //! when its own detection time is over, and from then on only adverts bound its lease.
 //!
-//! **The question.** A session whose peer fell silent says Down at once. A peer that is alive answers at once (Init),
-//! which [`Action::PeerHeard`] reports, before a claim is due ([`timers::claim_delay`]): the claim is off.
+//! **The question.** A session whose peer fell silent says Down at once, with the diagnostic that its detection time is
+//! over. A peer that is alive hears that it is doubted ([`Action::PeerDoubts`]), and if it is owner it sends an advert
+//! before a claim is due ([`timers::claim_delay`]): the claim is off. One that is alive and no longer owner, because it
+//! was frozen for a moment longer than its lease, says nothing, and the claim goes on.
 //!
 //! **A late reader.** If the end of the detection time is noticed late by more than an interval, this node itself
 //! stood still, perhaps with its network card. Then it waits for one more detection time before it believes it.
@@ -69,8 +71,8 @@ pub enum Input {
     Sent {
         /// The clock before.
         sent: Timestamp,
-        /// The state it named.
-        state: SessionState,
+        /// The packet.
+        packet: Packet,
     },
     /// End the session: the peer is told that this is no failure.
     Stop,
@@ -87,8 +89,8 @@ pub enum Action {
     Down(DownReason),
     /// The peer was up and nothing came from it for the detection time: it may be dead.
     PeerSilent,
-    /// The peer is alive, although it had been silent.
-    PeerHeard,
+    /// The peer is alive, and heard nothing of this node for its own detection time.
+    PeerDoubts,
 }
 
 /// Why a session is no longer up.
@@ -139,8 +141,8 @@ pub struct Session {
     /// The peer fell silent and has not been heard since.
     silent: bool,
     next_packet: Timestamp,
-    /// The last packet to a peer that may be up, or the decision to send the first.
-    exposed: Option<Timestamp>,
+    /// How long the peer is patient at least, if it may be up.
+    cap: Option<Timestamp>,
     /// When the session failed of late.
     failures: VecDeque<Timestamp>,
     /// Until when it is held down.
@@ -186,7 +188,7 @@ impl Session {
             spared: false,
             silent: false,
             next_packet: now,
-            exposed: None,
+            cap: None,
             failures: VecDeque::new(),
             held: None,
             stopped: false,
@@ -201,7 +203,7 @@ impl Session {
             _ if self.stopped && !matches!(input, Input::Sent { .. }) => {}
             Input::Timeout => self.timeout(now, &mut actions),
             Input::Received(packet) => self.received(now, &packet, &mut actions),
-            Input::Sent { sent, state } => self.sent(sent.min(now), state),
+            Input::Sent { sent, packet } => self.sent(sent.min(now), &packet),
             Input::Stop => {
                 self.stopped = true;
                 self.leave_up(DownReason::Stopped, &mut actions);
@@ -223,12 +225,7 @@ impl Session {
     /// No lease of a virtual router with this peer may run past this; `None`: the peer does not claim by BFD.
     pub fn lease_cap(&self) -> Option<Timestamp> {
         // A peer that wants no periodic packets does not measure their absence.
-        if self.remote.demand || self.remote.required_min_rx.is_zero() {
-            return None;
-        }
-        let agreed = self.settings.interval.max(self.remote.required_min_rx);
-        let patience = agreed * u32::from(self.settings.multiplier);
-        self.exposed.map(|sent| sent + timers::lease_term(patience))
+        self.cap.filter(|_| !self.remote.demand && !self.remote.required_min_rx.is_zero())
     }
 
     /// The state of this end.
@@ -249,6 +246,11 @@ impl Session {
     /// Whether it failed so often that it is held down for a while.
     pub fn is_damped(&self) -> bool {
         self.held.is_some()
+    }
+
+    /// Whether the peer was up, fell silent, and has not been heard since.
+    pub fn is_peer_lost(&self) -> bool {
+        self.silent
     }
 
     /// After how long without a packet the peer counts as gone (§6.8.4).
@@ -314,8 +316,15 @@ impl Session {
         if packet.final_ {
             self.polling = false;
         }
-        if std::mem::take(&mut self.silent) {
-            actions.push(Action::PeerHeard);
+        self.silent = false;
+        let asks = match packet.state {
+            SessionState::Down => true,
+            // One that is held down repeats it every second.
+            SessionState::AdminDown => self.state == SessionState::Up,
+            SessionState::Init | SessionState::Up => false,
+        };
+        if asks && packet.diagnostic == Diagnostic::DETECTION_TIME_EXPIRED {
+            actions.push(Action::PeerDoubts);
         }
         if self.state == SessionState::AdminDown {
             return;
@@ -413,17 +422,25 @@ impl Session {
     /// From the decision on: the packet may be sent, and this node be frozen, before anything else happens here.
     fn note_exposure(&mut self, now: Timestamp) {
         if matches!(self.state, SessionState::Init | SessionState::Up) {
-            self.exposed.get_or_insert(now);
+            let cap = now + self.term(self.desired_min_tx());
+            self.cap = Some(self.cap.map_or(cap, |before| before.min(cap)));
         }
     }
 
-    fn sent(&mut self, sent: Timestamp, state: SessionState) {
+    fn sent(&mut self, sent: Timestamp, packet: &Packet) {
         let down = |state| matches!(state, SessionState::Down | SessionState::AdminDown);
-        if !down(state) {
-            self.exposed = self.exposed.map(|before| before.max(sent));
+        if !down(packet.state) {
+            // Unless Down went out since, as an answer to a packet that was read meanwhile.
+            self.cap = self.cap.map(|_| sent + self.term(packet.desired_min_tx));
         } else if down(self.state) {
-            self.exposed = None;
+            self.cap = None;
         }
+    }
+
+    /// How long a packet that names this interval keeps the lease (§6.8.4, as the peer reckons it).
+    fn term(&self, desired_min_tx: Duration) -> Duration {
+        let agreed = desired_min_tx.max(self.remote.required_min_rx);
+        timers::lease_term(agreed * u32::from(self.settings.multiplier))
     }
 
     fn packet(&self) -> Packet {

@@ -99,11 +99,10 @@ impl Link {
                         self.sent += 1;
                         self.flight.insert((self.arrival[to], self.sent), (to, packet.encode().to_vec()));
                     }
-                    self.sessions[number]
-                        .handle(self.now, Input::Sent { sent: self.now, state: packet.state });
+                    self.sessions[number].handle(self.now, Input::Sent { sent: self.now, packet });
                 }
                 Action::Down(_) => self.downs += 1,
-                Action::Up | Action::PeerSilent | Action::PeerHeard => {}
+                Action::Up | Action::PeerSilent | Action::PeerDoubts => {}
             }
         }
     }

@@ -44,11 +44,14 @@ pub(super) struct Spans {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RouterSpans {
     pub(super) interface: Range<usize>,
+    /// That of the interface where the source is not given.
     pub(super) source: Range<usize>,
     /// Of all VIPs, in the order of `VirtualRouter::all_vips`.
     pub(super) vips: Vec<Range<usize>>,
     /// Interfaces that VIPs name.
     pub(super) places: BTreeMap<String, Range<usize>>,
+    /// The keys adverts are signed with; the file's name where one is in a file.
+    pub(super) keys: Vec<Range<usize>>,
 }
 
 pub(super) fn check(parsed: &Parsed, facts: &HostFacts) -> Result<(), ConfigErrors> {
@@ -104,7 +107,7 @@ impl<'f> Host<'f> {
 
     fn check_router(&self, router: &VirtualRouter, spans: &RouterSpans, problems: &mut Vec<Problem>) {
         let source = router.source();
-        if !self.has(source) {
+        if !source.is_unspecified() && !self.has(source) {
             problems.push(
                 Problem::at(spans.source.clone(), format!("{source} is not an address of this node"))
                     .help(format!("this node has {}; is this another node's file?", self.list_addresses())),
@@ -112,6 +115,12 @@ impl<'f> Host<'f> {
         }
         if self.interface(&router.interface).is_none() {
             problems.push(self.no_interface(&router.interface, spans.interface.clone()));
+        } else if source.is_unspecified() && !self.can_choose(router) {
+            let family = if source.is_ipv4() { "IPv4" } else { "link-local IPv6" };
+            problems.push(
+                Problem::at(spans.source.clone(), format!("{} has no {family} address", router.interface))
+                    .help("adverts need one to come from; add it, or name another by `source`"),
+            );
         }
         for (name, span) in &spans.places {
             if self.interface(name).is_none() {
@@ -126,6 +135,12 @@ impl<'f> Host<'f> {
                 problems.push(self.outside(vip, link, own, span, place));
             }
         }
+    }
+
+    /// Whether the interface has an address that adverts can come from.
+    fn can_choose(&self, router: &VirtualRouter) -> bool {
+        let own = self.interface(&router.interface).unwrap_or_default();
+        router.choose_source(own.iter().map(IpNet::addr)).is_some()
     }
 
     fn outside(

@@ -11,6 +11,7 @@ mod ports;
 mod raw;
 mod read;
 mod report;
+mod secrets;
 mod text;
 mod validate;
 mod value;
@@ -50,6 +51,17 @@ impl Parsed {
     pub fn check_host(&self, facts: &HostFacts) -> Result<(), ConfigErrors> {
         host::check(self, facts)
     }
+
+    /// Reads the files that secrets stand in; `path` is the configuration's own.
+    fn with_secrets(mut self, path: &Path) -> Result<Self, ConfigErrors> {
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+        secrets::read(path, &mut self.config, &self.spans, &mut problems, &mut warnings);
+        if !problems.is_empty() {
+            return Err(ConfigErrors::new(&self.text, Severity::Error, problems));
+        }
+        self.warnings.extend(ConfigErrors::new(&self.text, Severity::Warning, warnings));
+        Ok(self)
+    }
 }
 
 impl Config {
@@ -60,7 +72,8 @@ impl Config {
     }
 }
 
-/// Reads, parses and validates a configuration file of at most [`MAX_FILE_BYTES`].
+/// Reads, parses and validates a configuration file of at most [`MAX_FILE_BYTES`], and reads the secrets that stand in
+/// files of their own, which [`parse`] leaves there.
 pub fn load(path: &Path) -> Result<Parsed, ConfigErrors> {
     let name = path.display().to_string();
     let bytes = read(path).map_err(|error| unreadable(&name, &error))?;
@@ -70,7 +83,7 @@ pub fn load(path: &Path) -> Result<Parsed, ConfigErrors> {
         return Err(ConfigErrors::unreadable(&name, message, Some(help.to_owned())));
     }
     match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(&name, text),
+        Ok(text) => parse(&name, text)?.with_secrets(path),
         Err(error) => {
             let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let place = good.len()..good.len();

@@ -129,6 +129,13 @@ impl ConfigErrors {
         Self { errors, omitted }
     }
 
+    /// Adds those of the same text.
+    pub(super) fn extend(&mut self, more: Self) {
+        self.errors.extend(more.errors);
+        self.errors.sort_by_key(|error| error.span().map(|span| span.start));
+        self.omitted += more.omitted;
+    }
+
     /// The first hundred.
     pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
         self.errors.iter()

@@ -89,15 +89,27 @@ impl SourceCode for Text {
     }
 }
 
-/// The text with the values of `password` keys and control characters replaced by something harmless, each character
+/// Keys whose values are secret.
+const SECRET_KEYS: [&str; 2] = ["password", "secret"];
+
+/// The text with the values of [`SECRET_KEYS`] and control characters replaced by something harmless, each character
 /// by one of as many bytes: reports end in logs and terminals.
 fn cover(text: &str) -> String {
     let mut covered = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(found) = rest.find("password") {
-        let (before, after) = rest.split_at(found + "password".len());
+    let next = |rest: &str| {
+        let ends = SECRET_KEYS.iter().filter_map(|key| Some(rest.find(key)? + key.len()));
+        ends.chain(bare_secret(rest)).min()
+    };
+    while let Some(end) = next(rest) {
+        let (before, after) = rest.split_at(end);
         covered.push_str(before);
-        let secret = secret_after_key(after);
+        let is_bare = before.ends_with(['"', '\'']) && bare_secret(rest) == Some(end);
+        let secret = if is_bare {
+            0..after.find(['"', '\'', '\n']).unwrap_or(after.len())
+        } else {
+            secret_after_key(after)
+        };
         covered.push_str(&after[..secret.start]);
         for character in after[secret.clone()].chars() {
             covered.push(match (character, character.len_utf8()) {
@@ -113,6 +125,20 @@ fn cover(text: &str) -> String {
     covered.push_str(rest);
     let uncontrolled = |c: char| if c.is_ascii_control() && !"\n\r\t".contains(c) { '?' } else { c };
     covered.chars().map(uncontrolled).collect()
+}
+
+/// Where in `text` a string begins that is an element of an array of `keys`, where only tables belong: somebody's secret.
+fn bare_secret(text: &str) -> Option<usize> {
+    text.match_indices("keys").find_map(|(place, key)| {
+        let after = &text[place + key.len()..];
+        let value = after
+            .trim_start_matches([' ', '\t'])
+            .strip_prefix('=')?
+            .trim_start()
+            .strip_prefix('[')?
+            .trim_start();
+        value.starts_with(['"', '\'']).then(|| text.len() - value.len() + 1)
+    })
 }
 
 /// Where in `after`, the text behind a key, its value stands, without its quotes; empty if no value follows.
@@ -158,6 +184,12 @@ mod tests {
             ("password = \"open\nnext = 1", "password = \"****\nnext = 1"),
             ("password = \"\"\"a\nb\"\"\"", "password = \"\"\"*\n*\"\"\""),
             ("password = \"pä€𝄞\"", "password = \"*·•🔒\""),
+            (
+                "keys = [{ id = 1, secret = \"open\" }, { id = 2, secret = 'sesame' }]",
+                "keys = [{ id = 1, secret = \"****\" }, { id = 2, secret = '******' }]",
+            ),
+            ("keys = [\"open\"]\npassword = \"x\"", "keys = [\"****\"]\npassword = \"*\""),
+            ("{ id = 1, file = \"/etc/lb/vrrp.key\" }", "{ id = 1, file = \"/etc/lb/vrrp.key\" }"),
             ("# the password is not here", "# the password is not here"),
             ("password", "password"),
         ] {

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
 use super::{
+    model::Secret,
     ports::Ports,
     read::{Parsed, describe, nearest, wrong_type},
     report::Problem,
@@ -177,17 +178,41 @@ pub(super) fn reachable(key: &str, value: &Value<'_>) -> Parsed<IpAddr> {
     Ok(address)
 }
 
-/// As [`reachable`], for VRRP, which is IPv4 only so far.
-pub(super) fn ipv4(key: &str, value: &Value<'_>) -> Parsed<Ipv4Addr> {
-    match reachable(key, value)? {
-        IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(_) => {
-            Err(wrong_type(key, value, "an IPv4 address").help("VRRP of IPv6 is not supported yet"))
-        }
+/// As [`reachable`], but link-local addresses too: VRRP knows the interface.
+pub(super) fn node(key: &str, value: &Value<'_>) -> Parsed<IpAddr> {
+    match string(key, value)?.parse() {
+        Ok(IpAddr::V6(address)) if address.is_unicast_link_local() => Ok(address.into()),
+        _ => reachable(key, value),
     }
 }
 
-/// A VIP with the prefix it carries, alone or in a table; without one, /32 or /128.
+/// A group of multicast that no router forwards beyond the link.
+pub(super) fn group(key: &str, value: &Value<'_>) -> Parsed<IpAddr> {
+    let text = string(key, value)?;
+    match text.parse() {
+        Ok(IpAddr::V4(address)) if address.is_multicast() => Ok(address.into()),
+        // ffX2::/16: of link-local scope (RFC 4291 §2.7).
+        Ok(IpAddr::V6(address)) if address.is_multicast() && address.segments()[0] & 0xf == 2 => {
+            Ok(address.into())
+        }
+        _ => Err(wrong_type(key, value, "a multicast address, such as \"224.0.0.18\" or \"ff02::12\"")
+            .help("one of IPv6 must be of link-local scope, ff02::/16")),
+    }
+}
+
+/// A secret that adverts are signed with. Messages never hold it.
+pub(super) fn secret(key: &str, value: &Value<'_>) -> Parsed<Secret> {
+    let DeValue::String(text) = value.get_ref() else {
+        return Err(Problem::at(value.span(), format!("`{key}` is no string")).expected("16 to 64 bytes"));
+    };
+    Secret::parse(text).map_err(|expected| {
+        Problem::at(value.span(), format!("`{key}` is no secret to sign with"))
+            .expected(expected)
+            .help("make one: echo hex:$(openssl rand -hex 32)")
+    })
+}
+
+/// A VIP with the prefix it carries, alone or in a table; without one, /32 or /128. It may be link-local: VRRP knows the interface.
 pub(super) fn vip(key: &str, value: &Value<'_>) -> Parsed<IpNet> {
     if let DeValue::Table(table) = value.get_ref() {
         return match table.get("address") {
@@ -215,6 +240,7 @@ pub(super) fn vip(key: &str, value: &Value<'_>) -> Parsed<IpNet> {
     } else {
         match address {
             IpAddr::V4(v4) => unusable(v4),
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => None,
             IpAddr::V6(v6) => unusable_v6(v6),
         }
     };
@@ -280,8 +306,8 @@ fn unusable(address: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
-/// An absolute path of a folder.
-pub(super) fn folder(key: &str, value: &Value<'_>) -> Parsed<PathBuf> {
+/// An absolute path.
+pub(super) fn path(key: &str, value: &Value<'_>) -> Parsed<PathBuf> {
     let text = string(key, value)?;
     if text.starts_with('/') && !text.contains(char::is_control) {
         Ok(PathBuf::from(text))

@@ -1,11 +1,9 @@
 //! The sockets of adverts: opened here, where it may take its time, and given to the protocol thread.
 
-use std::net::IpAddr;
-
 use super::{controller::Controller, controller::StartError};
 use crate::{
     config::{Config, VirtualRouter},
-    net::{VrrpSocket, VrrpSocketError},
+    net::{Listen, VrrpSocket, VrrpSocketError},
     protocol::{Channel, Link, place},
 };
 
@@ -13,14 +11,14 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct OpenChannel {
     interface: String,
-    source: IpAddr,
+    listen: Listen,
     /// The index the interface had when the socket was opened; the socket goes with that interface.
     index: u32,
 }
 
 impl OpenChannel {
     fn serves(&self, router: &VirtualRouter) -> bool {
-        place(router) == (self.interface.as_str(), self.source)
+        place(router) == (self.interface.as_str(), self.listen)
     }
 }
 
@@ -39,10 +37,10 @@ impl Controller {
             if self.channels.iter().chain(&opened.known).any(|channel| channel.serves(router)) {
                 continue;
             }
-            let (interface, source) = place(router);
+            let (interface, listen) = place(router);
             let index = self.world.link_named(interface).map_or(0, |link| link.index);
-            opened.channels.push(open(&self.edges.protocol, interface, source)?);
-            opened.known.push(OpenChannel { interface: interface.to_owned(), source, index });
+            opened.channels.push(open(&self.edges.protocol, interface, listen)?);
+            opened.known.push(OpenChannel { interface: interface.to_owned(), listen, index });
         }
         Ok(opened)
     }
@@ -63,7 +61,7 @@ impl Controller {
             if link.index == channel.index {
                 continue;
             }
-            match open(&self.edges.protocol, &channel.interface, channel.source) {
+            match open(&self.edges.protocol, &channel.interface, channel.listen) {
                 Ok(socket) => {
                     opened.push(socket);
                     channel.index = link.index;
@@ -79,7 +77,7 @@ impl Controller {
     }
 }
 
-fn open(protocol: &Link, interface: &str, source: IpAddr) -> Result<Channel, VrrpSocketError> {
+fn open(protocol: &Link, interface: &str, listen: Listen) -> Result<Channel, VrrpSocketError> {
     let _inside = protocol.enter();
-    Ok(Channel::new((interface, source), VrrpSocket::open(interface, source)?))
+    Ok(Channel::new((interface, listen), VrrpSocket::open(interface, listen)?))
 }

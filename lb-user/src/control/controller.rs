@@ -16,6 +16,7 @@ use super::{
     apply::ROUTES_REFRESH,
     channels::OpenChannel,
     desired::{BACKEND_LEASE, STANDALONE_LEASE},
+    detectors::OpenDetectors,
     forwarding::Forwarding,
     health::Health,
     router::Router,
@@ -135,6 +136,7 @@ pub(super) struct Controller {
     pub(super) routers: Vec<Router>,
     /// What the protocol thread has open.
     pub(super) channels: Vec<OpenChannel>,
+    pub(super) detectors: OpenDetectors,
     /// Of the virtual router that was configured last.
     pub(super) next_key: RouterKey,
     pub(super) forwarding: Forwarding,
@@ -196,6 +198,7 @@ impl Controller {
             scripts: Scripts::default(),
             routers: Vec::new(),
             channels: Vec::new(),
+            detectors: OpenDetectors::new(),
             next_key: RouterKey(0),
             forwarding: Forwarding::new(room_for_backends(&parsed.config)),
             config: parsed.config,
@@ -396,6 +399,7 @@ impl Controller {
         }
         self.addresses.retain(|interface, address| self.world.has_address(interface, address));
         self.reopen_channels();
+        self.open_detectors();
         self.track();
     }
 

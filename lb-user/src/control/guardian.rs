@@ -45,7 +45,7 @@ fn orders(config: &Config) -> Vec<RouterOrders> {
             lease: lease_of_router(index),
             interface: router.interface.clone(),
             acceptance: Acceptance::from(router),
-            vips: router.vips.clone(),
+            vips: router.all_vips().map(|vip| (router.interface_of(vip.addr()).to_owned(), vip)).collect(),
             patience: patience(router),
         })
         .collect()

@@ -199,7 +199,8 @@ fn probe_source(config: &Config, service: &Service, backend: &Backend) -> Option
     let source = config.router_of(service.vip)?.source();
     // An IPv6 VIP is deprecated where it is an address, so the kernel does not choose it.
     let alike = backend.address.is_ipv4() && source.is_ipv4();
-    (alike && backend.address != source && backend.mode != Mode::Nat).then_some(source)
+    let known = !source.is_unspecified();
+    (known && alike && backend.address != source && backend.mode != Mode::Nat).then_some(source)
 }
 
 #[cfg(test)]

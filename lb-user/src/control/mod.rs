@@ -11,6 +11,7 @@ mod apply;
 mod channels;
 mod controller;
 mod desired;
+mod detectors;
 mod explain;
 mod flows;
 mod forwarding;

@@ -3,7 +3,7 @@
 
 use tracing::{error, info, warn};
 
-use super::controller::Controller;
+use super::{controller::Controller, detectors::log_change};
 use crate::{
     protocol::{Command, Event, OwnerReason, RouterKey, Trouble},
     time::Timestamp,
@@ -27,8 +27,9 @@ impl Controller {
                 }
             }
             Event::Trouble(trouble) => self.trouble(trouble),
+            Event::SessionChanged { peer, change } => log_change(*peer, *change),
             // Channels are dropped here, where closing may wait. Who asked for the others takes them.
-            Event::Retired(_) | Event::Report(_) | Event::Ended { .. } => {}
+            Event::Retired(_) | Event::DetectorsRetired(_) | Event::Report(_) | Event::Ended { .. } => {}
         }
     }
 
@@ -59,6 +60,10 @@ impl Controller {
             Trouble::NotSent { router, count, error } => {
                 warn!(router = name(router), count, %error, "advert not sent");
             }
+            Trouble::BfdRejected { interface, source, count, error } => {
+                warn!(%interface, %source, count, "BFD packet rejected: {error}");
+            }
+            Trouble::BfdNotSent { count, error } => warn!(count, %error, "BFD packet not sent"),
             Trouble::LeaseNotWritten { router, error } => {
                 error!(router = name(router), %error, "lease not written");
             }

@@ -1,5 +1,8 @@
 //! Taking a configuration: the first, and every later one. A later one is applied whole or not at all.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use tracing::warn;
 
 use super::{
@@ -9,7 +12,7 @@ use super::{
     router::Router,
 };
 use crate::{
-    config::{self, Config, VirtualRouter},
+    config::{self, Config, Transport, VirtualRouter},
     protocol::{Channel, Command, Plan},
     time::Timestamp,
 };
@@ -19,17 +22,18 @@ impl Controller {
     pub(super) async fn reload(&mut self) -> Result<String, String> {
         let parsed = config::load(&self.config_path).map_err(|errors| errors.to_string())?;
         parsed.check_host(&self.world.host_facts()).map_err(|errors| errors.to_string())?;
-        if parsed.config == self.config {
+        let config = self.with_sources(parsed.config);
+        if config == self.config {
             return Ok("the configuration has not changed".to_owned());
         }
-        if parsed.config.daemon != self.config.daemon {
+        if config.daemon != self.config.daemon {
             return Err("[daemon] cannot change while lb runs; restart it instead".to_owned());
         }
-        let opened = self.open_channels(&parsed.config).map_err(|error| error.to_string())?;
+        let opened = self.open_channels(&config).map_err(|error| error.to_string())?;
         for warning in &parsed.warnings {
             warn!("{warning}");
         }
-        self.replace(parsed.config, opened);
+        self.replace(config, opened);
         self.find_new_routes().await;
         self.reconcile().await;
         Ok("the new configuration is in force".to_owned())
@@ -37,12 +41,32 @@ impl Controller {
 
     /// Takes the first configuration.
     pub(super) fn configure(&mut self, now: Timestamp) -> Result<(), StartError> {
-        let config = self.config.clone();
+        let config = self.with_sources(self.config.clone());
+        self.config = config.clone();
         let opened = self.open_channels(&config)?;
         self.take_routers(&config, opened);
         self.configure_checks(now);
         self.order_guardian();
         Ok(())
+    }
+
+    /// Fills in the sources of multicast that the configuration leaves to the interface.
+    fn with_sources(&self, mut config: Config) -> Config {
+        let vips: Vec<IpAddr> = config
+            .virtual_routers
+            .iter()
+            .flat_map(|router| router.all_vips().map(|vip| vip.addr()))
+            .collect();
+        let facts = self.world.host_facts();
+        for router in &mut config.virtual_routers {
+            let interface = facts.interfaces.iter().find(|interface| interface.name == router.interface);
+            let addresses = interface.into_iter().flat_map(|interface| &interface.addresses).map(IpNet::addr);
+            let chosen = router.choose_source(addresses.filter(|address| !vips.contains(address)));
+            if let Transport::Multicast { source, .. } = &mut router.transport {
+                *source = source.or(chosen);
+            }
+        }
+        config
     }
 
     fn replace(&mut self, config: Config, opened: Opened) {
@@ -73,6 +97,7 @@ impl Controller {
         }
         let opened = self.note_channels(opened, config);
         self.tell_configuration(opened);
+        self.open_detectors();
     }
 
     fn new_router(&mut self, config: &VirtualRouter) -> Router {

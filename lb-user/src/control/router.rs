@@ -148,7 +148,9 @@ impl Router {
             ("adverts_received".to_owned(), report.adverts_received),
             ("send_errors".to_owned(), report.send_errors),
         ]);
-        for (name, count) in report.rejected.iter().chain(report.unattributed.iter()) {
+        for (name, count) in
+            report.rejected.iter().chain(report.unattributed.iter()).chain(report.observed.iter())
+        {
             *counters.entry(name.to_owned()).or_default() += count;
         }
         counters

@@ -85,6 +85,7 @@ impl Controller {
             routes: self.routes_status(&router.config.placement.routes),
             lease_ms: router.lease_ms(now),
             transitions: router.transitions(),
+            bfd: super::detectors::status(router.report.as_ref()),
             counters: router.counters(),
         };
         self.routers.iter().map(status).collect()

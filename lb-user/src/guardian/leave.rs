@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     dataplane::Leases,
-    net::{Netlink, VrrpSocket},
-    time::Timestamp,
-    vrrp::{Datagram, packet},
+    net::{Listen, Netlink, VrrpSocket},
+    time::{Timestamp, UnixTime},
+    vrrp::{Datagram, Endpoint, packet},
 };
 use lb_common::LEASE_BACKUP;
 
@@ -89,15 +89,13 @@ async fn remove_vips(routers: &[Router]) -> (Vec<String>, Vec<String>) {
         Ok(netlink) => netlink,
         Err(error) => return (removed, vec![error.to_string()]),
     };
-    for RouterOrders { interface, vips, .. } in routers.iter().map(|router| &router.orders) {
-        // They went with their interface.
+    for (interface, vip) in routers.iter().flat_map(|router| &router.orders.vips) {
+        // It went with its interface.
         let Ok(index) = if_nametoindex(interface.as_str()) else { continue };
-        for vip in vips {
-            match netlink.delete_address(index, *vip).await {
-                Ok(true) => removed.push(format!("{vip} from {interface}")),
-                Ok(false) => {}
-                Err(error) => failed.push(error.to_string()),
-            }
+        match netlink.delete_address(index, *vip).await {
+            Ok(true) => removed.push(format!("{vip} from {interface}")),
+            Ok(false) => {}
+            Err(error) => failed.push(error.to_string()),
         }
     }
     (removed, failed)
@@ -121,6 +119,7 @@ async fn readable(routers: &[Router]) {
 #[derive(Debug)]
 pub(super) struct Router {
     orders: RouterOrders,
+    endpoint: Endpoint,
     socket: Option<VrrpSocket>,
 }
 
@@ -131,7 +130,8 @@ impl Router {
             socket.stop_hearing().ok()?;
             Some(socket)
         });
-        Self { orders, socket }
+        let endpoint = Endpoint::new(orders.acceptance.clone());
+        Self { orders, endpoint, socket }
     }
 
     fn legacy(&self, leases: &Leases) -> Legacy {
@@ -160,26 +160,30 @@ impl Router {
         self.tell_peers()
     }
 
-    fn tell_peers(&self) -> bool {
-        let RouterOrders { acceptance, .. } = &self.orders;
-        let (Some(socket), Ok(farewell)) = (&self.socket, acceptance.encode(0)) else { return false };
+    fn tell_peers(&mut self) -> bool {
+        let acceptance = &self.orders.acceptance;
+        let Some(socket) = &self.socket else { return false };
         // Each of them, whether or not the others can be told.
-        let told = acceptance.peers.iter().filter(|peer| socket.send(**peer, &farewell).is_ok());
-        told.count() == acceptance.peers.len()
+        let untold = acceptance.destinations().filter(|destination| {
+            let farewell = self.endpoint.encode(0, *destination, UnixTime::now());
+            !farewell.is_ok_and(|farewell| socket.send(acceptance.source, *destination, &farewell).is_ok())
+        });
+        untold.count() == 0
     }
 
     /// Reads a packet; whether it is the advert of another owner. `None`: there is none.
     fn receive(&mut self) -> Option<bool> {
         // An error is not final, but for now nothing is to be had.
         let datagram: Datagram = self.socket.as_ref()?.try_recv().ok()??;
-        let acceptance = &self.orders.acceptance;
-        let advert = packet::decode(&datagram, |id| (id == acceptance.router_id).then_some(acceptance));
+        let id = self.orders.acceptance.router_id;
+        let advert =
+            packet::decode(&datagram, UnixTime::now(), |named| (named == id).then_some(&mut self.endpoint));
         Some(advert.is_ok_and(|advert| advert.priority > 0))
     }
 }
 
 fn open(orders: &RouterOrders) -> Option<VrrpSocket> {
-    VrrpSocket::open(&orders.interface, orders.acceptance.source)
+    VrrpSocket::open(&orders.interface, Listen::from(&orders.acceptance))
         .inspect_err(|error| debug!("guardian: {error}"))
         .ok()
 }

@@ -19,12 +19,12 @@ pub struct RouterOrders {
     pub name: String,
     /// The number of its lease, which says whether this node is owner.
     pub lease: u32,
-    /// The interface of its adverts and VIPs.
+    /// The interface of its adverts.
     pub interface: String,
     /// How the farewell is said, and who is believed to come after this node.
     pub acceptance: Acceptance,
-    /// What the daemon puts on the interface of an owner.
-    pub vips: Vec<IpNet>,
+    /// What the daemon puts on the interfaces of an owner.
+    pub vips: Vec<(String, IpNet)>,
     /// How long to wait for another owner.
     pub patience: Duration,
 }
@@ -71,7 +71,7 @@ mod tests {
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;
-    use crate::config::{Password, VrrpVersion};
+    use crate::config::{ChecksumForm, Password, VrrpVersion};
 
     fn orders() -> RouterOrders {
         RouterOrders {
@@ -83,11 +83,17 @@ mod tests {
                 router_id: 33,
                 source: [172, 20, 128, 2].into(),
                 peers: vec![[172, 20, 128, 3].into()],
-                authentication: Some(Password(*b"letmein\0")),
+                group: None,
+                min_ttl: 255,
+                password: Some(Password(*b"letmein\0")),
+                authentication: None,
+                checksum: ChecksumForm::default(),
                 advert_interval: Duration::from_secs(1),
                 addresses: vec![[172, 20, 128, 4].into()],
             },
-            vips: vec!["172.20.128.4/24".parse().unwrap(), "2001:db8::4/64".parse().unwrap()],
+            vips: ["172.20.128.4/24", "2001:db8::4/64"]
+                .map(|vip| ("eth0".to_owned(), vip.parse().unwrap()))
+                .into(),
             patience: Duration::from_millis(1_200),
         }
     }

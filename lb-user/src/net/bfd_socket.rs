@@ -123,6 +123,8 @@ impl BfdSocket {
             setsockopt(&receiver, Ipv6RecvHopLimit, &true)
         };
         told_ttl.map_err(|error| failed("IP_RECVTTL")(error.into()))?;
+        // So that one with other peers can take its place without a gap.
+        receiver.set_reuse_address(true).map_err(failed("SO_REUSEADDR"))?;
         receiver.bind(&at(source, PORT, index).into()).map_err(failed("bind"))?;
 
         let mut senders = Vec::new();

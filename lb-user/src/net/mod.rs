@@ -33,4 +33,4 @@ pub use own_routes::{OwnRoute, OwnRoutes, ROUTE_PROTOCOL};
 pub use packet_socket::{PacketSocket, PacketSocketError};
 pub use sysctl::{InterfaceSysctl, SysctlError, SysctlGuard};
 pub use tag_offload::{TagOffload, TagOffloadError};
-pub use vrrp_socket::{VrrpSocket, VrrpSocketError};
+pub use vrrp_socket::{Listen, VrrpSocket, VrrpSocketError};

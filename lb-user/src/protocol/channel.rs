@@ -1,4 +1,4 @@
-//! What adverts travel through: one for all virtual routers of an interface and source address.
+//! What adverts travel through: one for all virtual routers of an interface and source address or group.
 
 use std::{
     fmt,
@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     config::VirtualRouter,
-    net::{VrrpSocket, VrrpSocketError},
-    time::Timestamp,
+    net::{Listen, VrrpSocket, VrrpSocketError},
+    time::{Timestamp, UnixTime},
     vrrp::{Advert, Datagram, DecodeCounters, DecodeError, packet},
 };
 
@@ -21,8 +21,8 @@ use crate::{
 pub trait Wire: fmt::Debug + Send {
     /// A packet that has already arrived, if there is one.
     fn try_recv(&self) -> Result<Option<Datagram>, VrrpSocketError>;
-    /// Sends a message to a peer.
-    fn send(&self, peer: IpAddr, payload: &[u8]) -> Result<(), VrrpSocketError>;
+    /// Sends a message from an address of this node to a peer or a group.
+    fn send(&self, source: IpAddr, destination: IpAddr, payload: &[u8]) -> Result<(), VrrpSocketError>;
     /// Ready when a packet may have arrived; then it is emptied by [`try_recv`](Self::try_recv).
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()>;
 }
@@ -32,8 +32,8 @@ impl Wire for VrrpSocket {
         Self::try_recv(self)
     }
 
-    fn send(&self, peer: IpAddr, payload: &[u8]) -> Result<(), VrrpSocketError> {
-        Self::send(self, peer, payload)
+    fn send(&self, source: IpAddr, destination: IpAddr, payload: &[u8]) -> Result<(), VrrpSocketError> {
+        Self::send(self, source, destination, payload)
     }
 
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
@@ -45,22 +45,22 @@ impl Wire for VrrpSocket {
 #[derive(Debug)]
 pub struct Channel {
     interface: String,
-    source: IpAddr,
+    listen: Listen,
     pub(super) wire: Box<dyn Wire>,
     /// Rejected packets that named no virtual router of this channel.
     pub(super) unattributed: DecodeCounters,
 }
 
 impl Channel {
-    /// The channel of the virtual routers of an interface and source address.
-    pub fn new((interface, source): (&str, IpAddr), wire: impl Wire + 'static) -> Self {
+    /// The channel of the virtual routers of a [`place`].
+    pub fn new((interface, listen): (&str, Listen), wire: impl Wire + 'static) -> Self {
         let interface = interface.to_owned();
-        Self { interface, source, wire: Box::new(wire), unattributed: DecodeCounters::default() }
+        Self { interface, listen, wire: Box::new(wire), unattributed: DecodeCounters::default() }
     }
 
     /// Whether another serves the same virtual routers.
     pub(super) fn replaces(&self, other: &Self) -> bool {
-        (&self.interface, self.source) == (&other.interface, other.source)
+        (&self.interface, self.listen) == (&other.interface, other.listen)
     }
 
     /// Puts another in this one's place, which goes on counting; returns the one that was there.
@@ -71,7 +71,7 @@ impl Channel {
 
     /// Whether this virtual router speaks through this channel.
     pub(super) fn serves(&self, router: &VirtualRouter) -> bool {
-        place(router) == (self.interface.as_str(), self.source)
+        place(router) == (self.interface.as_str(), self.listen)
     }
 
     /// Takes what waits in the wire, one packet; returns an advert and the index of its virtual router if it
@@ -79,8 +79,9 @@ impl Channel {
     pub(super) fn receive(&mut self, routers: &mut [Router], now: Timestamp) -> Received {
         // An error is not final, and the wire is empty for now: an interface that is down is the control task's to see.
         let Ok(Some(datagram)) = self.wire.try_recv() else { return Received::Nothing };
-        let decoded =
-            packet::decode(&datagram, |id| self.router(routers, id).map(|index| &routers[index].acceptance));
+        let decoded = packet::decode(&datagram, UnixTime::now(), |id| {
+            self.router(routers, id).map(|index| &mut routers[index].endpoint)
+        });
         match decoded {
             Ok(advert) => match self.router(routers, advert.router_id) {
                 Some(index) => {
@@ -134,7 +135,7 @@ pub(super) enum Received {
     },
 }
 
-/// What tells the channel of a virtual router from others: interface and source address.
-pub fn place(router: &VirtualRouter) -> (&str, IpAddr) {
-    (&router.interface, router.source())
+/// What tells the channel of a virtual router from others: interface, and source address or group.
+pub fn place(router: &VirtualRouter) -> (&str, Listen) {
+    (&router.interface, Listen::from(router))
 }

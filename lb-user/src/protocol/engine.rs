@@ -3,19 +3,21 @@
 
 use std::{
     collections::VecDeque,
+    net::IpAddr,
     task::{Context, Poll},
     time::Duration,
 };
 
 use super::{
     channel::{Channel, Received},
+    detector::Detector,
     messages::{Command, Event, FaultCause, Plan, Report, RouterKey, Trouble},
     queue::Sender,
     router::Router,
 };
 use crate::{
     dataplane::Leases,
-    time::Timestamp,
+    time::{Timestamp, UnixTime},
     vrrp::{Action, Input, State},
 };
 
@@ -36,6 +38,9 @@ pub(super) struct Engine {
     events: Sender<Event>,
     routers: Vec<Router>,
     channels: Vec<Channel>,
+    detectors: Vec<Detector>,
+    /// How many there were since the start.
+    sessions_begun: u64,
     /// When the control task last said that it is alive, if it ever has.
     alive: Option<Timestamp>,
     /// It has said nothing for too long, and the virtual routers are in fault for that.
@@ -55,6 +60,8 @@ impl Engine {
             events,
             routers: Vec::new(),
             channels: Vec::new(),
+            detectors: Vec::new(),
+            sessions_begun: 0,
             alive: None,
             unattended: false,
             stopping: false,
@@ -66,8 +73,9 @@ impl Engine {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             // What is left to do is to hand over.
-            Command::Configure { .. } | Command::Tell(..) if self.stopping => {}
+            Command::Configure { .. } | Command::Detect(_) | Command::Tell(..) if self.stopping => {}
             Command::Configure { routers, opened } => self.configure(routers, opened),
+            Command::Detect(opened) => self.detect(opened),
             Command::Tell(key, input) => self.told(key, input),
             Command::Report => self.report(),
             Command::Alive => {
@@ -81,6 +89,9 @@ impl Engine {
     /// Everything that is due now: packets, then timeouts.
     pub(super) fn turn(&mut self) {
         self.receive();
+        self.receive_bfd();
+        // A lease is renewed before anybody looks at it.
+        self.time_out_sessions();
         let now = (self.clock)();
         for index in 0..self.routers.len() {
             if self.routers[index].next_timeout().is_some_and(|at| at <= now) {
@@ -95,7 +106,8 @@ impl Engine {
     /// When the next turn is due, if no packet comes first.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         let routers = self.routers.iter().filter_map(Router::next_timeout);
-        routers.chain(self.unattended_at()).min()
+        let sessions = detection::next_timeout(&self.detectors);
+        routers.chain(sessions).chain(self.unattended_at()).min()
     }
 
     /// Whether everything is handed over, or as good as. To be asked after each turn; it says so once.
@@ -110,8 +122,10 @@ impl Engine {
     /// Ready when a packet may wait.
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         // Each is asked, so that each wakes.
-        let ready = self.channels.iter().filter(|channel| channel.wire.poll_readable(context).is_ready());
-        if ready.count() > 0 { Poll::Ready(()) } else { Poll::Pending }
+        let channels = self.channels.iter().filter(|channel| channel.wire.poll_readable(context).is_ready());
+        let channels = channels.count();
+        let detectors = self.detectors.iter().filter(|place| place.wire.poll_readable(context).is_ready());
+        if channels + detectors.count() > 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -138,6 +152,7 @@ impl Engine {
             write_lease(&self.leases, &self.events, router, router.machine.lease_expiry());
         }
         self.exchange_channels(opened);
+        self.choose_sessions();
     }
 
     fn exchange_channels(&mut self, opened: Vec<Channel>) {
@@ -178,7 +193,9 @@ impl Engine {
         let none = crate::vrrp::DecodeCounters::default();
         let report = |router: &Router| {
             let channel = self.channels.iter().find(|channel| channel.serves(&router.config));
-            router.report(channel.map_or(none, |channel| channel.unattributed))
+            let detector = self.detectors.iter().find(|detector| detector.serves(&router.config));
+            let sessions = detector.map(|detector| detector.report(router.config.peers()));
+            router.report(channel.map_or(none, |channel| channel.unattributed), sessions.unwrap_or_default())
         };
         self.events.send(Event::Report(Report { routers: self.routers.iter().map(report).collect() }));
     }
@@ -209,6 +226,7 @@ impl Engine {
         for index in 0..self.routers.len() {
             self.input(index, Input::Stop);
         }
+        self.stop_sessions();
     }
 
     /// Feeds every waiting packet to its state machine. Called before any timeout is (vrrp::machine, rule 2): a node that
@@ -272,7 +290,7 @@ impl Engine {
         })
     }
 
-    /// Sends an advert to every peer; the moment before the first sending if each succeeded.
+    /// Sends an advert to every peer, or to the group; the moment before the first sending if each succeeded.
     fn send_advert(&mut self, index: usize, priority: u8, not_after: Timestamp) -> Option<Timestamp> {
         let router = &mut self.routers[index];
         let channel = self.channels.iter().find(|channel| channel.serves(&router.config))?;
@@ -283,20 +301,25 @@ impl Engine {
                 self.events.send(Event::Trouble(trouble));
             }
         };
-        let payload = match router.acceptance.encode(priority) {
-            Ok(payload) => payload,
-            Err(error) => {
-                failed(router, error.to_string());
-                return None;
+        let source = router.endpoint.acceptance().source;
+        let destinations: Vec<IpAddr> = router.endpoint.acceptance().destinations().collect();
+        let mut messages = Vec::with_capacity(destinations.len());
+        for destination in destinations {
+            match router.endpoint.encode(priority, destination, UnixTime::now()) {
+                Ok(message) => messages.push((destination, message)),
+                Err(error) => {
+                    failed(router, error.to_string());
+                    return None;
+                }
             }
-        };
+        }
         let before = (self.clock)();
         if before > not_after {
             return None;
         }
         let mut all = true;
-        for peer in 0..router.acceptance.peers.len() {
-            if let Err(error) = channel.wire.send(router.acceptance.peers[peer], &payload) {
+        for (destination, message) in messages {
+            if let Err(error) = channel.wire.send(source, destination, &message) {
                 all = false;
                 failed(router, error.to_string());
             }
@@ -317,5 +340,6 @@ fn write_lease(leases: &Leases, events: &Sender<Event>, router: &Router, expiry:
     }
 }
 
+mod detection;
 #[cfg(test)]
 pub(super) mod tests;

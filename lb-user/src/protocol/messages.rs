@@ -1,12 +1,13 @@
 //! What the control task and the protocol thread tell each other.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
-use super::channel::Channel;
+use super::{channel::Channel, detector::Detector};
 use crate::{
+    bfd::{Counters, Diagnostic, DownReason, Rejection, SessionState},
     config::VirtualRouter,
     time::Timestamp,
-    vrrp::{BackupReason, DecodeCounters, DecodeError, Input, State},
+    vrrp::{BackupReason, DecodeCounters, DecodeError, Input, Observations, State},
 };
 
 /// Names a virtual router from the moment it is configured until it is taken out. One that is configured anew, with
@@ -36,6 +37,9 @@ pub enum Command {
         /// come back by [`Event::Retired`].
         opened: Vec<Channel>,
     },
+    /// Detectors that were opened for the virtual routers. One at the place of another takes its wire; the others, and those
+    /// that nobody needs any more, come back by [`Event::DetectorsRetired`].
+    Detect(Vec<Detector>),
     /// An input for a machine.
     Tell(RouterKey, Input),
     /// Asks for a report, which comes by [`Event::Report`].
@@ -98,11 +102,29 @@ pub enum Event {
     Report(Report),
     /// Channels that are not used any more. They are the receiver's to close, which may wait for locks of the kernel.
     Retired(Vec<Channel>),
+    /// Detectors that are not used any more, as above.
+    DetectorsRetired(Vec<Detector>),
+    /// A BFD session came up or went down.
+    SessionChanged {
+        /// With whom.
+        peer: IpAddr,
+        /// What became of it.
+        change: SessionChange,
+    },
     /// The thread ends. `alone` are those that nobody took over.
     Ended {
         /// Virtual routers this node owned to the end.
         alone: Vec<RouterKey>,
     },
+}
+
+/// What became of a BFD session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionChange {
+    /// Each end hears the other.
+    Up,
+    /// It is no longer up.
+    Down(DownReason),
 }
 
 /// Why this node became owner.
@@ -156,6 +178,24 @@ pub enum Trouble {
         /// What it was to whom, and the kernel's words.
         error: String,
     },
+    /// A BFD packet was rejected.
+    BfdRejected {
+        /// The interface it came in by.
+        interface: String,
+        /// Who sent it.
+        source: IpAddr,
+        /// How many were rejected so.
+        count: u64,
+        /// Why.
+        error: Rejection,
+    },
+    /// A BFD packet was not sent.
+    BfdNotSent {
+        /// How many were not sent.
+        count: u64,
+        /// To whom, and the kernel's words.
+        error: String,
+    },
     /// A lease was not written, which is a fault of lb. The kernel's guard keeps the last one, which runs out.
     LeaseNotWritten {
         /// Whose.
@@ -191,6 +231,37 @@ pub struct RouterReport {
     pub adverts_received: u64,
     /// Rejected adverts that named it.
     pub rejected: DecodeCounters,
+    /// What was worth counting in adverts that were believed.
+    pub observed: Observations,
     /// Rejected packets of the same socket that named none of this node's.
     pub unattributed: DecodeCounters,
+    /// Its BFD sessions.
+    pub sessions: Vec<SessionReport>,
+}
+
+/// A BFD session at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionReport {
+    /// With whom.
+    pub peer: IpAddr,
+    /// The state of this end.
+    pub state: SessionState,
+    /// The state the peer named last.
+    pub remote_state: SessionState,
+    /// Why it last went down.
+    pub diagnostic: Diagnostic,
+    /// Whether it is held down because it failed too often.
+    pub damped: bool,
+    /// After how long without a packet the peer counts as gone.
+    pub detection_time: Duration,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets that passed every check.
+    pub received: u64,
+    /// Packets that could not be sent.
+    pub send_errors: u64,
+    /// How often it ceased to be up.
+    pub downs: u64,
+    /// Rejected packets of the same socket.
+    pub rejected: Counters,
 }

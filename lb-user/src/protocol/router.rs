@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::messages::{OwnerReason, Plan, RouterKey, RouterReport};
+use super::messages::{OwnerReason, Plan, RouterKey, RouterReport, SessionReport};
 use crate::{
     config::VirtualRouter,
     time::Timestamp,
-    vrrp::{Acceptance, DecodeCounters, Machine, Settings},
+    vrrp::{Acceptance, DecodeCounters, Endpoint, Machine, Settings},
 };
 
 /// An advert that was accepted.
@@ -32,7 +32,7 @@ pub(super) struct Router {
     /// The state machine.
     pub(super) machine: Machine,
     /// What it accepts from the wire, and says there.
-    pub(super) acceptance: Acceptance,
+    pub(super) endpoint: Endpoint,
     /// Whether the machine has been started.
     pub(super) started: bool,
     /// The control task wants it in fault.
@@ -47,6 +47,10 @@ pub(super) struct Router {
     pub(super) adverts_received: u64,
     /// The advert that was accepted last.
     pub(super) heard: Option<Heard>,
+    /// Who fell silent for BFD last, and when.
+    pub(super) silent: Option<(IpAddr, Timestamp)>,
+    /// What BFD lets the lease run to, as the machine was told.
+    pub(super) lease_cap: Option<Timestamp>,
 }
 
 impl Router {
@@ -57,7 +61,7 @@ impl Router {
             key,
             lease,
             machine: Machine::new(Settings::from(&config)),
-            acceptance: Acceptance::from(&config),
+            endpoint: Endpoint::new(Acceptance::from(&config)),
             config,
             started: false,
             told_fault: false,
@@ -66,6 +70,8 @@ impl Router {
             send_errors: 0,
             adverts_received: 0,
             heard: None,
+            silent: None,
+            lease_cap: None,
         }
     }
 
@@ -79,7 +85,9 @@ impl Router {
         let Some(Heard { source, priority, at }) = self.heard else { return OwnerReason::Alone };
         if priority == 0 {
             OwnerReason::Farewell(source)
-        } else if now.since(at) > self.config.advert_interval * 2 {
+        } else if self.silent.is_some_and(|(peer, since)| peer == source && since > at)
+            || now.since(at) > self.config.advert_interval * 2
+        {
             // A living owner of lower priority, about to be preempted, was heard less than two intervals ago.
             OwnerReason::Silence(source)
         } else {
@@ -88,7 +96,7 @@ impl Router {
     }
 
     /// What the control task tells the operator.
-    pub(super) fn report(&self, unattributed: DecodeCounters) -> RouterReport {
+    pub(super) fn report(&self, unattributed: DecodeCounters, sessions: Vec<SessionReport>) -> RouterReport {
         RouterReport {
             router: self.key,
             state: self.machine.state(),
@@ -98,7 +106,9 @@ impl Router {
             send_errors: self.send_errors,
             adverts_received: self.adverts_received,
             rejected: self.rejected,
+            observed: *self.endpoint.observed(),
             unattributed,
+            sessions,
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct Machine {
     witness: bool,
     /// Whether every peer is known to be unreachable.
     peers_lost: bool,
+    /// What BFD lets the lease run to.
+    lease_cap: Option<Timestamp>,
     /// The interval of the owner this node respects (RFC 9568 §6.1, `Active_Adver_Interval`).
     learned: Duration,
     role: Role,
@@ -99,6 +101,7 @@ impl Machine {
             order: None,
             witness: true,
             peers_lost: false,
+            lease_cap: None,
             role: Role::Stopped,
         }
     }
@@ -132,6 +135,11 @@ impl Machine {
             }
             Input::ClaimWithGroup => self.claim_with_group(now, &mut actions),
             Input::YieldWithGroup => self.yield_with_group(now, &mut actions),
+            Input::OwnerLost { source, detection_time, delay } => {
+                self.owner_lost(now, source, detection_time, delay);
+            }
+            Input::PeerDoubts => self.doubted(now, &mut actions),
+            Input::LeaseCap(cap) => self.lease_cap = cap,
             Input::Stop => self.stop(now, &mut actions),
         }
         actions
@@ -145,8 +153,8 @@ impl Machine {
                 Some(claim) => claim.retry,
                 None => self.down_at(backup),
             }),
-            Role::Owner(owner) => Some(owner.next_timeout()),
-            Role::Leaving(leaving) => Some(leaving.next_timeout()),
+            Role::Owner(owner) => Some(self.capped(owner.next_timeout())),
+            Role::Leaving(leaving) => Some(self.capped(leaving.next_timeout())),
         }
     }
 
@@ -191,8 +199,8 @@ impl Machine {
     /// When the node's right to answer for the VIPs ends, if it has it.
     fn lease(&self) -> Option<Timestamp> {
         match self.role {
-            Role::Owner(owner) => Some(owner.lease),
-            Role::Leaving(leaving) => Some(leaving.lease),
+            Role::Owner(owner) => Some(self.capped(owner.lease)),
+            Role::Leaving(leaving) => Some(self.capped(leaving.lease)),
             Role::Stopped | Role::Fault | Role::Backup(_) => None,
         }
     }
@@ -203,9 +211,19 @@ impl Machine {
         }
         if let Role::Leaving(leaving) = self.role {
             self.end_leaving(now, leaving, End::Expired, actions);
-        } else {
-            self.become_backup(now, BackupReason::LeaseExpired, None, actions);
+            return;
         }
+        let capped = self.lease_cap.is_some_and(|cap| now >= cap);
+        self.become_backup(now, BackupReason::LeaseExpired, None, actions);
+        if capped {
+            // BFD may go on as if nothing had happened, and adverts be missed for long.
+            let not_after = now + timers::claim_term(self.settings.advert_interval);
+            actions.push(Action::SendAdvert { priority: 0, not_after });
+        }
+    }
+
+    fn capped(&self, moment: Timestamp) -> Timestamp {
+        self.lease_cap.into_iter().fold(moment, Timestamp::min)
     }
 
     fn start(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
@@ -324,7 +342,7 @@ impl Machine {
     /// Priority 0, when others may think that this node is owner: it is, or some of them heard its claim.
     fn farewell(&self, actions: &mut Vec<Action>) {
         let not_after = match self.role {
-            Role::Owner(owner) => owner.lease,
+            Role::Owner(owner) => self.capped(owner.lease),
             Role::Backup(Backup { claim: Some(claim), .. }) => claim.not_after,
             Role::Stopped | Role::Fault | Role::Backup(_) | Role::Leaving(_) => return,
         };

@@ -4,7 +4,8 @@
 //! * [`machine`] decides who owns the VIPs, and for how long the lease runs.
 //! * [`timers`] holds every time the protocol and the lease are made of.
 //!
-//! Built: VRRPv2 (RFC 3768), unicast, IPv4, simple text authentication (RFC 2338 §5.3.6).
+//! Built: VRRPv2 (RFC 3768) with simple text authentication (RFC 2338 §5.3.6), VRRPv3 (RFC 9568) over IPv4 and IPv6,
+//! unicast and multicast, and signed adverts between nodes of this program.
 
 pub mod machine;
 pub mod packet;
@@ -15,5 +16,5 @@ pub mod timers;
 mod simulation;
 
 pub use machine::{Action, BackupReason, Input, Machine, State};
-pub use packet::{Acceptance, Advert, Datagram, DecodeCounters, DecodeError};
+pub use packet::{Acceptance, Advert, Datagram, DecodeCounters, DecodeError, Endpoint, Observations};
 pub use settings::Settings;

@@ -8,13 +8,15 @@
 //!
 //! The interval in question is the one that the advert names. Version 2 wants the same one on all nodes and drops
 //! other adverts. In version 3 a backup learns the owner's, so the argument holds for every backup that has heard
-//! the owner it respects. A node that has heard nobody since its start waits by its own interval, as the RFC wants
+//! the owner it respects (and a late advert of another with a shorter interval does not shorten the wait for those
+//! it heard before). A node that has heard nobody since its start waits by its own interval, as the RFC wants
 //! it. Where the owner advertises more slowly than that, the newcomer may claim between two adverts: a living
 //! owner answers at once, and one of the two yields within a round trip. But an owner that froze before it could be
 //! heard still has a lease, of at most 2.9 × its interval − 3 × the newcomer's from that claim on. So nodes of a
-//! virtual router should have the same interval, and then there is no such case. The same holds for a node that
-//! takes the VIP from a living owner of lower priority (it preempts): if that one freezes before it hears the claim,
-//! its lease runs out by itself.
+//! virtual router should have the same interval, and then there is no such case.
+//!
+//! Who takes the VIP from a living owner (it preempts, or was ordered to) claims while that one has a lease: if the
+//! owner freezes before it hears the claim, its lease runs out by itself.
 
 use std::time::Duration;
 
@@ -39,8 +41,8 @@ pub const CLAIM_TENTHS: u32 = 1;
 pub const CLAIM_MIN: Duration = Duration::from_millis(2);
 
 /// An owner sends adverts out of turn (it heard a lower one, or its priority changed; farewells it heard are
-/// counted apart) at most once per this many tenths of the advert interval, so that a flood is not answered by a flood. One that comes too early
-/// is put off, never left out.
+/// counted apart) at most once per this many tenths of the advert interval, so that a flood is not answered by a
+/// flood. One that comes too early is put off, never left out.
 pub const ANSWER_TENTHS: u32 = 1;
 
 /// The shortest time between two repetitions of the gratuitous ARP that conflicts cause. One that comes too

@@ -90,7 +90,7 @@ table! {
         drops("no service", tcp(VIP_REFUSING, CLOSED), NotAccepted),
         drops("no service, 6", tcp(VIP6_REFUSING, CLOSED), NotAccepted),
         drops("another protocol", with_protocol(tcp(VIP_REFUSING, DR).bytes(), 132), NotAccepted),
-        drops("a fragment", tcp(VIP_REFUSING, CLOSED).more_fragments(true), NotAccepted),
+        drops("a fragment", tcp(VIP_REFUSING, CLOSED).payload(12).more_fragments(true), NotAccepted),
         passes("ARP", arp(1, CLIENT, VIP_REFUSING), ArpOwner),
         passes("solicitation", solicitation(VIP6_REFUSING), ArpOwner),
         passes("advertisement", icmp(136, VIP6_REFUSING), VipStack),

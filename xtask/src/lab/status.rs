@@ -60,7 +60,7 @@ impl DaemonStatus {
     pub fn refused_adverts(&self) -> BTreeMap<String, u64> {
         let mut sum = self.advert_counters();
         // Its neighbours in that object are not refusals.
-        sum.retain(|name, _| !name.starts_with("adverts_"));
+        sum.retain(|name, _| !name.starts_with("adverts_") && !name.starts_with("checksum_"));
         sum
     }
 
@@ -76,6 +76,19 @@ impl DaemonStatus {
     pub fn guardian(&self) -> (Option<u64>, u64) {
         let guardian = &self.json["guardian"];
         (guardian["pid"].as_u64(), guardian["lost"].as_u64().unwrap_or_default())
+    }
+
+    /// The states of its BFD sessions by peer: "up", "init", "down" or "admin_down".
+    pub fn bfd_sessions(&self) -> BTreeMap<&str, &str> {
+        items(&self.json, "virtual_routers")
+            .flat_map(|router| items(router, "bfd"))
+            .filter_map(|session| Some((session["peer"].as_str()?, session["state"].as_str()?)))
+            .collect()
+    }
+
+    /// How often its virtual routers became owner or ceased to be.
+    pub fn transitions(&self) -> u64 {
+        items(&self.json, "virtual_routers").filter_map(|router| router["transitions"].as_u64()).sum()
     }
 
     /// Packets by verdict.
@@ -134,7 +147,7 @@ mod tests {
     use super::*;
 
     const STATUS: &str = r#"{
-        "virtual_routers": [{"name": "VI_1", "state": "owner", "counters": {"adverts_sent": 5, "bad_ttl": 2}}],
+        "virtual_routers": [{"name": "VI_1", "state": "owner", "counters": {"adverts_sent": 5, "checksum_pseudo_header": 3, "bad_ttl": 2}}],
         "verdicts": {"steered": 7},
         "services": [{"name": "web", "backends": [{"address": "172.20.128.2", "state": "up", "port": 80}]}]
     }"#;

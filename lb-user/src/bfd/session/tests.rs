@@ -52,7 +52,7 @@ fn brought_to(state: SessionState) -> Session {
 fn perform(session: &mut Session, now: Timestamp, input: Input) -> Vec<Action> {
     let actions = session.handle(now, input);
     for packet in sent(&actions) {
-        assert_eq!(session.handle(now, Input::Sent { sent: now, state: packet.state }), []);
+        assert_eq!(session.handle(now, Input::Sent { sent: now, packet }), []);
     }
     actions
 }
@@ -207,14 +207,33 @@ fn a_silent_peer_is_told_down_first_and_forgotten() {
 }
 
 #[test]
-fn what_the_peer_says_after_its_silence_is_reported_once() {
+fn a_silent_peer_is_lost_until_it_is_heard_whatever_it_says() {
     for heard in [AdminDown, Down, Init, Up] {
         let mut session = brought_to(Up);
+        assert!(!session.is_peer_lost());
         perform(&mut session, START + MS * 150, Input::Timeout);
-        let actions = receive(&mut session, START + MS * 151, says(heard));
-        assert_eq!(actions.first(), Some(&Action::PeerHeard), "{heard:?}");
-        let actions = receive(&mut session, START + MS * 152, says(heard));
-        assert!(!actions.contains(&Action::PeerHeard), "{heard:?}");
+        assert!(session.is_peer_lost());
+        receive(&mut session, START + MS * 151, says(heard));
+        assert!(!session.is_peer_lost(), "{heard:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_lost_this_node_doubts_it_and_one_that_restarted_does_not() {
+    let lost = Diagnostic::DETECTION_TIME_EXPIRED;
+    for (before, heard, diagnostic, doubts) in [
+        (Up, Down, lost, true),
+        (Init, Down, lost, true),
+        (Down, Down, lost, true),
+        (Up, AdminDown, lost, true),
+        (Down, AdminDown, lost, false),
+        (Up, Up, lost, false),
+        (Up, Down, Diagnostic::NONE, false),
+        (Up, Down, Diagnostic::NEIGHBOUR_SIGNALLED_DOWN, false),
+    ] {
+        let mut session = brought_to(before);
+        let actions = receive(&mut session, START + MS, Packet { diagnostic, ..says(heard) });
+        assert_eq!(actions.contains(&Action::PeerDoubts), doubts, "{before:?} {heard:?} {diagnostic:?}");
     }
 }
 
@@ -237,7 +256,10 @@ fn nothing_caps_the_lease_before_the_peer_was_sent_init() {
     // From the decision on, before anything is sent.
     let actions = session.handle(START + MS, Input::Received(says(Down)));
     assert_eq!(sent(&actions)[0].state, Init);
-    assert_eq!(session.lease_cap(), Some(START + MS * 146));
+    // That packet says that the next comes in a second.
+    assert_eq!(session.lease_cap(), Some(START + MS * 2901));
+    receive(&mut session, START + MS * 2, says(Init));
+    assert_eq!(session.lease_cap(), Some(START + MS * 147));
 }
 
 #[test]
@@ -247,7 +269,7 @@ fn each_packet_sent_moves_the_cap_and_one_that_was_not_does_not() {
     let next = session.next_timeout().expect("a packet");
     let [Action::Send(packet)] = session.handle(next, Input::Timeout)[..] else { panic!("one packet") };
     assert_eq!(session.lease_cap(), Some(START + MS * 145));
-    session.handle(next + MS * 2, Input::Sent { sent: next + MS, state: packet.state });
+    session.handle(next + MS * 2, Input::Sent { sent: next + MS, packet });
     assert_eq!(session.lease_cap(), Some(next + MS * 146));
 }
 
@@ -266,7 +288,7 @@ fn the_cap_is_lifted_when_down_went_out_and_not_before() {
         let packets = sent(&end(&mut session));
         assert_eq!((session.lease_cap(), packets.len()), (before, 1));
         let late = START + MS * 151;
-        session.handle(late, Input::Sent { sent: late, state: packets[0].state });
+        session.handle(late, Input::Sent { sent: late, packet: packets[0] });
         assert_eq!(session.lease_cap(), None);
     }
 }
@@ -274,7 +296,7 @@ fn the_cap_is_lifted_when_down_went_out_and_not_before() {
 #[test]
 fn a_peer_that_asks_for_fewer_packets_makes_the_lease_longer() {
     let mut session = brought_to(Up);
-    receive(&mut session, START, Packet { required_min_rx: MS * 200, ..says(Up) });
+    receive(&mut session, START, Packet { required_min_rx: MS * 200, poll: true, ..says(Up) });
     assert_eq!(session.lease_cap(), Some(START + MS * 580));
 }
 
@@ -308,7 +330,7 @@ fn a_session_that_fails_too_often_is_held_down_for_a_while() {
     let actions = perform(&mut session, end, Input::Timeout);
     assert_eq!(notes(&actions), [Action::Down(DownReason::Damped), Action::PeerSilent]);
     assert_eq!((sent(&actions)[0].state, session.lease_cap()), (AdminDown, None));
-    assert_eq!(notes(&receive(&mut session, end, says(Down))), [Action::PeerHeard]);
+    assert_eq!(receive(&mut session, end, says(Down)), []);
     assert_eq!(session.state(), AdminDown);
     let actions = perform(&mut session, end + timers::DAMPING_HOLD, Input::Timeout);
     assert_eq!((session.state(), sent(&actions)[0].state), (Down, Down));

@@ -1,5 +1,6 @@
 //! The validated model of a configuration. Whoever holds a [`Config`] need not check it again.
 
+mod authentication;
 mod placement;
 mod router;
 mod service;
@@ -7,8 +8,9 @@ mod track;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
+pub use authentication::{Authentication, AuthenticationMode, Key, Password, Secret};
 pub use placement::{NodeAddress, Place, Placement, Route, Scope};
-pub use router::{Bfd, Password, Transport, VirtualRouter, VrrpVersion};
+pub use router::{Bfd, ChecksumForm, Transport, VirtualRouter, VrrpVersion};
 pub use service::{Backend, Check, CheckKind, Mode, Protocol, Service};
 pub use track::TrackScript;
 

@@ -14,7 +14,7 @@ use toml::{Spanned, de::DeTable};
 
 pub(super) use bfd::RawBfd;
 pub(super) use placement::{RawNodeAddress, RawPlace, RawRoute, RawVirtualMac};
-pub(super) use router::{RawRouter, RawUnicast};
+pub(super) use router::{RawAuthentication, RawMulticast, RawRouter, RawUnicast};
 pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawService};
 pub(super) use track::{RawTiming, RawTrackScript};
 
@@ -68,8 +68,8 @@ fn daemon(table: &mut Reader<'_, '_>) -> RawDaemon {
         ("debug", PacketLog::Debug),
     ];
     RawDaemon {
-        runtime_dir: table.optional("runtime_dir", value::folder),
-        pin_dir: table.optional("pin_dir", value::folder),
+        runtime_dir: table.optional("runtime_dir", value::path),
+        pin_dir: table.optional("pin_dir", value::path),
         packet_log: table.optional("packet_log", value::choice(&levels)),
         realtime: table.optional("realtime", value::boolean),
     }

@@ -5,6 +5,7 @@ mod check;
 mod placement;
 mod router;
 mod service;
+mod transport;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},

@@ -7,14 +7,13 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
 use toml::Spanned;
 
-use super::{Context, Findings, bfd, copied, placement, unique, unique_names};
+use super::{Context, Findings, bfd, copied, placement, transport, unique, unique_names};
 use crate::config::{
     host::RouterSpans,
-    model::{Password, Transport, VirtualRouter, VrrpVersion},
-    raw::{RawConfig, RawRouter, RawUnicast},
+    model::{Password, VirtualRouter, VrrpVersion},
+    raw::{RawConfig, RawRouter},
     read::nearest,
     report::Problem,
 };
@@ -23,6 +22,8 @@ use crate::config::{
 const MOST_VIPS: usize = 255;
 /// The advert interval of version 2 (RFC 3768 §5.3.7).
 const SECONDS: RangeInclusive<u64> = 1..=255;
+/// The advert interval of version 3 (RFC 9568 §5.2.7).
+const CENTISECONDS: RangeInclusive<u128> = 1..=4095;
 
 pub(super) fn virtual_routers(
     raw: &RawConfig,
@@ -60,18 +61,21 @@ fn virtual_router(
     context: &Context<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<(VirtualRouter, RouterSpans)> {
-    check_vips(raw, findings);
-    check_advert_interval(raw, findings);
+    let is_ipv4 = transport::is_ipv4(raw);
+    let default = if is_ipv4 { VrrpVersion::V2 } else { VrrpVersion::V3 };
+    let version = copied(raw.version.as_ref()).unwrap_or(default);
+    check_version(raw, version, is_ipv4, findings);
+    check_vips(raw, version, is_ipv4, findings);
+    check_advert_interval(raw, version, findings);
     check_track_scripts(raw, context, findings);
-    if let Some(unicast) = &raw.unicast {
-        check_unicast(unicast.get_ref(), context, findings);
-    }
+    let transport = transport::transport(raw, context, findings);
+    let authentication = raw.authentication.as_ref().map(|raw| transport::authentication(raw, findings));
 
     let placement = placement::placement(raw, findings);
-    let excluded = || raw.excluded_vips.iter().flat_map(Spanned::get_ref);
-    let unicast = raw.unicast.as_ref()?.get_ref();
-    let (source, interface, vips) =
-        (unicast.source.as_ref()?, raw.interface.as_ref()?, raw.vips.as_ref()?.get_ref());
+    let (transport, source) = transport?;
+    let (authentication, keys) = authentication.flatten().unzip();
+    let (interface, vips) = (raw.interface.as_ref()?, raw.vips.as_ref()?.get_ref());
+    let excluded_vips = || raw.excluded_vips.iter().flat_map(Spanned::get_ref);
     let advert_interval = copied(raw.advert_interval.as_ref()).unwrap_or(Duration::from_secs(1));
     let router = VirtualRouter {
         name: raw.name.as_ref()?.get_ref().clone(),
@@ -83,14 +87,13 @@ fn virtual_router(
         advert_interval,
         announce_refresh: Some(copied(raw.announce_refresh.as_ref()).unwrap_or(Duration::from_secs(1)))
             .filter(|refresh| !refresh.is_zero()),
-        version: VrrpVersion::V2,
-        transport: Transport::Unicast {
-            source: (*source.get_ref()).into(),
-            peers: unicast.peers.as_ref()?.get_ref().iter().map(|peer| (*peer.get_ref()).into()).collect(),
-        },
-        authentication: copied(raw.password.as_ref()).map(Password),
+        version,
+        transport,
+        password: copied(raw.password.as_ref()).map(Password),
+        authentication,
+        checksum: copied(raw.checksum.as_ref()).unwrap_or_default(),
         vips: vips.iter().map(|vip| *vip.get_ref()).collect(),
-        excluded_vips: excluded().map(|vip| *vip.get_ref()).collect(),
+        excluded_vips: excluded_vips().map(|vip| *vip.get_ref()).collect(),
         placement,
         bfd: bfd::settings(raw, advert_interval),
         track_scripts: raw
@@ -102,8 +105,9 @@ fn virtual_router(
     };
     let spans = RouterSpans {
         interface: interface.span(),
-        source: source.span(),
-        vips: vips.iter().chain(excluded()).map(Spanned::span).collect(),
+        source: source.unwrap_or_else(|| interface.span()),
+        vips: vips.iter().chain(excluded_vips()).map(Spanned::span).collect(),
+        keys: keys.unwrap_or_default(),
         places: places(raw),
     };
     Some((router, spans))
@@ -115,40 +119,96 @@ fn places(raw: &RawRouter) -> BTreeMap<String, Range<usize>> {
     interfaces.map(|name| (name.get_ref().clone(), name.span())).collect()
 }
 
-fn check_vips(raw: &RawRouter, findings: &mut Findings<'_>) {
+/// What one version has and the other has not.
+fn check_version(raw: &RawRouter, version: VrrpVersion, is_ipv4: bool, findings: &mut Findings<'_>) {
+    if let Some(given) = &raw.version
+        && version == VrrpVersion::V2
+        && !is_ipv4
+    {
+        findings.problems.push(
+            Problem::at(given.span(), "VRRP version 2 over IPv6")
+                .expected("3, or no `version`")
+                .help("version 2 knows IPv4 only; its adverts would have to go from an IPv4 source"),
+        );
+    }
+    if let Some(password) = &raw.password
+        && version == VrrpVersion::V3
+    {
+        findings
+            .problems
+            .push(Problem::at(password.span(), "VRRP version 3 has no password").help(
+                "remove `password`; [virtual_router.authentication] signs adverts between nodes of lb",
+            ));
+    }
+    if let Some(checksum) = &raw.checksum
+        && (version == VrrpVersion::V2 || !is_ipv4)
+    {
+        findings.problems.push(
+            Problem::at(checksum.span(), "`checksum` is for version 3 over IPv4")
+                .help("remove it: version 2 and IPv6 have one checksum only"),
+        );
+    }
+}
+
+fn check_vips(raw: &RawRouter, version: VrrpVersion, is_ipv4: bool, findings: &mut Findings<'_>) {
     let Some(vips) = &raw.vips else { return };
-    let mut advertised = vips.get_ref().iter().filter(|vip| matches!(vip.get_ref(), IpNet::V4(_)));
+    let mut advertised = vips.get_ref().iter().filter(|vip| vip.get_ref().addr().is_ipv4() == is_ipv4);
     let count = advertised.clone().count();
+    let first = advertised.clone().next();
     if let Some(beyond) = advertised.nth(MOST_VIPS) {
         findings.problems.push(
             Problem::at(beyond.span(), format!("{count} VIPs in one virtual router"))
                 .expected(format!("at most {MOST_VIPS}, as an advert counts them in one byte"))
-                .help("split them over several virtual routers"),
+                .help("split them over several virtual routers, or move some to `excluded_vips`"),
         );
     }
     // What could not be read may have been one.
     let sound = !vips.get_ref().is_empty();
     if count == 0 && sound {
+        let (has, wants) = if is_ipv4 { ("IPv6", "IPv4") } else { ("IPv4", "IPv6") };
         findings.problems.push(
-            Problem::at(vips.span(), "a virtual router with IPv6 VIPs only")
-                .expected("at least one IPv4 VIP")
-                .help(
-                    "adverts of VRRP version 2 carry IPv4 addresses; IPv6 VIPs follow the same owner unnamed",
-                ),
+            Problem::at(
+                vips.span(),
+                format!("a virtual router with {has} VIPs only, whose adverts go over {wants}"),
+            )
+            .expected(format!("at least one {wants} VIP"))
+            .help(format!(
+                "adverts name addresses of their own family, the others follow the same owner unnamed; \
+                     send them over {has}, or add a VIP of {wants}"
+            )),
+        );
+    }
+    if let Some(first) = first
+        && version == VrrpVersion::V3
+        && matches!(first.get_ref().addr(), IpAddr::V6(first) if !first.is_unicast_link_local())
+    {
+        findings.warnings.push(
+            Problem::at(first.span(), "the first IPv6 VIP is not link-local")
+                .expected("for instance \"fe80::4/64\" before it, on all nodes alike")
+                .help("RFC 9568 §5.2.9 has it so; nodes of lb and keepalived do without, others may not"),
         );
     }
 }
 
-fn check_advert_interval(raw: &RawRouter, findings: &mut Findings<'_>) {
+fn check_advert_interval(raw: &RawRouter, version: VrrpVersion, findings: &mut Findings<'_>) {
     let Some(interval) = &raw.advert_interval else { return };
-    let whole = interval.get_ref().subsec_nanos() == 0;
-    if !whole || !SECONDS.contains(&interval.get_ref().as_secs()) {
-        let message = format!("`advert_interval` is {}", humantime::format_duration(*interval.get_ref()));
-        findings.problems.push(
-            Problem::at(interval.span(), message)
-                .expected(format!("whole seconds from \"{}s\" to \"{}s\"", SECONDS.start(), SECONDS.end()))
-                .help("VRRP version 2 carries the interval as a number of seconds in one byte"),
-        );
+    let given = *interval.get_ref();
+    let (fits, expected, help) = match version {
+        VrrpVersion::V2 => (
+            given.subsec_nanos() == 0 && SECONDS.contains(&given.as_secs()),
+            format!("whole seconds from \"{}s\" to \"{}s\"", SECONDS.start(), SECONDS.end()),
+            "VRRP version 2 carries the interval as a number of seconds in one byte; version = 3 has shorter ones",
+        ),
+        VrrpVersion::V3 => (
+            given.subsec_nanos().is_multiple_of(10_000_000)
+                && CENTISECONDS.contains(&(given.as_millis() / 10)),
+            "hundredths of a second from \"10ms\" to \"40s 950ms\"".to_owned(),
+            "VRRP version 3 carries the interval as a number of hundredths of a second in twelve bits",
+        ),
+    };
+    if !fits {
+        let message = format!("`advert_interval` is {}", humantime::format_duration(given));
+        findings.problems.push(Problem::at(interval.span(), message).expected(expected).help(help));
     }
 }
 
@@ -168,35 +228,5 @@ fn check_track_scripts(raw: &RawRouter, context: &Context<'_>, findings: &mut Fi
         findings.problems.push(
             Problem::at(name.span(), format!("no track script is named {:?}", name.get_ref())).help(hint),
         );
-    }
-}
-
-fn check_unicast(unicast: &RawUnicast, context: &Context<'_>, findings: &mut Findings<'_>) {
-    let peers = || unicast.peers.iter().flat_map(Spanned::get_ref);
-    unique(peers().map(|peer| (*peer.get_ref(), peer.span())), findings, |peer, span, first| {
-        Problem::at(span, format!("peer {peer} is listed twice")).related(first, "the first time")
-    });
-    if let Some(source) = &unicast.source {
-        for peer in peers().filter(|peer| peer.get_ref() == source.get_ref()) {
-            findings.problems.push(
-                Problem::at(peer.span(), format!("{} is this node itself", peer.get_ref()))
-                    .expected("the addresses of the other nodes")
-                    .related(source.span(), "the source"),
-            );
-        }
-    }
-    let vip = |address, span: Range<usize>, key: &str| {
-        let (vip_span, router) = context.router_vips.get(&IpAddr::V4(address))?;
-        Some(
-            Problem::at(span, format!("`{key}` has {address}, a VIP of virtual router {router:?}"))
-                .expected("an address that stays with its node")
-                .related(vip_span.clone(), "the VIP"),
-        )
-    };
-    if let Some(source) = &unicast.source {
-        findings.problems.extend(vip(*source.get_ref(), source.span(), "source"));
-    }
-    for peer in peers() {
-        findings.problems.extend(vip(*peer.get_ref(), peer.span(), "peers"));
     }
 }

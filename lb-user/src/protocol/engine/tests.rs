@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     collections::VecDeque,
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
     sync::{Arc, Mutex},
 };
 
@@ -19,7 +19,7 @@ use crate::{
         queue::{Receiver, queue},
     },
     vrrp::{
-        Acceptance, BackupReason, Datagram,
+        Acceptance, BackupReason, Datagram, Endpoint,
         timers::{LEAVING_LEASE, leaving_bound},
     },
 };
@@ -49,9 +49,12 @@ pub(in crate::protocol) struct Cable {
 impl Cable {
     fn receive(&self, priority: u8) {
         let mut theirs = config();
-        theirs.transport = Transport::Unicast { source: NODE_B, peers: vec![config().source()] };
-        let payload = Acceptance::from(&theirs).encode(priority).unwrap();
-        self.to_node.lock().unwrap().push_back(Datagram { source: NODE_B, ttl: 255, payload });
+        let destination = theirs.source();
+        theirs.transport = Transport::Unicast { source: NODE_B, peers: vec![destination], min_ttl: 255 };
+        let mut endpoint = Endpoint::new(Acceptance::from(&theirs));
+        let payload = endpoint.encode(priority, destination, UnixTime::now()).unwrap();
+        let datagram = Datagram { source: NODE_B, destination, ttl: 255, payload };
+        self.to_node.lock().unwrap().push_back(datagram);
     }
 
     /// The priorities sent since it was asked last.
@@ -67,14 +70,20 @@ impl Wire for Cable {
         Ok(self.to_node.lock().unwrap().pop_front())
     }
 
-    fn send(&self, peer: IpAddr, payload: &[u8]) -> Result<(), VrrpSocketError> {
+    fn send(
+        &self,
+        source_address: IpAddr,
+        destination: IpAddr,
+        payload: &[u8],
+    ) -> Result<(), VrrpSocketError> {
         if *self.is_cut.lock().unwrap() {
             let error = std::io::Error::from_raw_os_error(libc::ENETDOWN);
-            return Err(VrrpSocketError::Send { interface: "eth0".to_owned(), peer, error });
+            let interface = "eth0".to_owned();
+            return Err(VrrpSocketError::Send { interface, source_address, destination, error });
         }
         // The priority is the third byte in every version (RFC 3768 §5.1).
         let now = self.clock.unwrap_or(clock)();
-        self.from_node.lock().unwrap().push((now, peer, payload[2]));
+        self.from_node.lock().unwrap().push((now, destination, payload[2]));
         Ok(())
     }
 
@@ -330,7 +339,9 @@ async fn node_whose_control_task_hangs_gives_its_vips_up_until_it_is_back() {
 #[tokio::test]
 async fn report_says_how_things_stand() {
     let mut node = Node::owner();
-    node.cable.to_node.lock().unwrap().push_back(Datagram { source: NODE_B, ttl: 1, payload: Vec::new() });
+    let destination = config().source();
+    let datagram = Datagram { source: NODE_B, destination, ttl: 1, payload: Vec::new() };
+    node.cable.to_node.lock().unwrap().push_back(datagram);
     let events = node.turn();
     assert!(matches!(&events[..], [Event::Trouble(Trouble::Rejected { count: 1, .. })]), "{events:?}");
     let events = node.command(Command::Report);

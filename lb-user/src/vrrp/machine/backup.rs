@@ -14,6 +14,8 @@ pub(super) struct Backup {
     since: Timestamp,
     /// The owner has said farewell: wait for the skew only.
     farewell: bool,
+    /// The owner is silent for BFD too: when to claim for that.
+    lost: Option<Timestamp>,
     /// It claims without having waited, by order, with its group, or as the address owner.
     unasked: bool,
     /// Until when an owner of lower priority is let be, though this node preempts.
@@ -78,6 +80,7 @@ impl Machine {
         self.role = Role::Backup(Backup {
             since: now,
             farewell: false,
+            lost: None,
             unasked: false,
             patient_until: now + self.settings.preempt_delay,
             heard,
@@ -122,7 +125,7 @@ impl Machine {
             return;
         }
         // Repeated farewells must not put the claim off.
-        if backup.heard.only(heard) && !backup.farewell && backup.claim.is_none() {
+        if backup.heard.only(heard.source, heard.at) && !backup.farewell && backup.claim.is_none() {
             backup.since = heard.at;
             backup.farewell = true;
         }
@@ -139,7 +142,14 @@ impl Machine {
             if heard.priority >= self.priority() {
                 backup.patient_until = heard.at + self.settings.preempt_delay;
             }
-            backup = Backup { since: heard.at, farewell: false, unasked: false, claim: None, ..backup };
+            backup = Backup {
+                since: heard.at,
+                farewell: false,
+                lost: None,
+                unasked: false,
+                claim: None,
+                ..backup
+            };
         }
         self.role = Role::Backup(backup);
     }
@@ -162,7 +172,27 @@ impl Machine {
             return backup.since + timers::skew(version, priority, self.learned);
         }
         // A late advert of somebody with a shorter interval says nothing of the lease of who was heard before.
-        (backup.since + timers::down(version, priority, self.learned)).max(backup.heard.other_until)
+        let down =
+            (backup.since + timers::down(version, priority, self.learned)).max(backup.heard.other_until);
+        backup.lost.into_iter().fold(down, Timestamp::min)
+    }
+
+    /// The owner's silence counts as a farewell does: only if nobody else may have the VIPs. An advert is as good as a
+    /// packet of BFD.
+    pub(super) fn owner_lost(
+        &mut self,
+        now: Timestamp,
+        source: IpAddr,
+        detection_time: Duration,
+        delay: Duration,
+    ) {
+        if let Role::Backup(mut backup) = self.role
+            && let Some(heard) = backup.heard.last
+            && backup.heard.only(source, now)
+        {
+            backup.lost = Some(now.max(heard.at + detection_time) + delay);
+            self.role = Role::Backup(backup);
+        }
     }
 }
 
@@ -176,9 +206,8 @@ impl Owners {
         self.last = Some(heard);
     }
 
-    /// Whether the sender of a farewell was heard last, and nobody else so lately that his lease may still run.
-    fn only(&self, farewell: Heard) -> bool {
-        self.last.is_some_and(|last| last.source == farewell.source)
-            && farewell.at > self.other_until.max(self.unheard_until)
+    /// Whether `source` was heard last, and nobody else so lately that his lease may still run.
+    fn only(&self, source: IpAddr, now: Timestamp) -> bool {
+        self.last.is_some_and(|last| last.source == source) && now > self.other_until.max(self.unheard_until)
     }
 }

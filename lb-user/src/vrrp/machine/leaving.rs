@@ -96,7 +96,7 @@ impl Machine {
             return;
         }
         self.role = Role::Owner(Owner::new(now, &self.settings, leaving.lease));
-        actions.push(Action::SendAdvert { priority: self.priority(), not_after: leaving.lease });
+        actions.push(Action::SendAdvert { priority: self.priority(), not_after: self.capped(leaving.lease) });
         actions.push(Action::StayOwner);
     }
 }

@@ -1,6 +1,6 @@
 //! What goes into the machine of a virtual router and what comes out, and the names of its states.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use crate::{time::Timestamp, vrrp::packet::Advert};
 
@@ -83,6 +83,21 @@ pub enum Input {
     ClaimWithGroup,
     /// Another virtual router of the sync group became backup here: hand over, and be backup in any case.
     YieldWithGroup,
+    /// BFD has heard nothing of `source` for `detection_time`, although it had: claim without waiting for more adverts
+    /// to be missed, if that is whom this node believes to be owner, and says nothing within `delay` either.
+    OwnerLost {
+        /// The silent peer.
+        source: IpAddr,
+        /// How long it has been silent.
+        detection_time: Duration,
+        /// How long to wait for its advert, by the priority of this node
+        /// ([`bfd::timers::claim_delay`](crate::bfd::timers::claim_delay)).
+        delay: Duration,
+    },
+    /// A peer says that it has lost sight of this node: an owner lets it know at once that it is one.
+    PeerDoubts,
+    /// The lease must not run past this, because a peer may take this node for dead; `None`: adverts alone bound it.
+    LeaseCap(Option<Timestamp>),
     /// Take part no more.
     Stop,
 }

@@ -1,4 +1,4 @@
-//! What is ordered from outside: by tracking, the operator, the witness and the sync group.
+//! What is ordered from outside: by tracking, the operator, the witness, the sync group and BFD.
 
 use super::{Action, BackupReason, Machine, Order, PRIORITY_MAX, PRIORITY_MIN, Role};
 use crate::time::Timestamp;
@@ -81,6 +81,14 @@ impl Machine {
         if self.peers_lost && !self.witness && matches!(self.role, Role::Owner(_)) {
             self.farewell(actions);
             self.become_backup(now, BackupReason::Isolated, None, actions);
+        }
+    }
+
+    /// A peer that has lost sight of an owner hears of it at once.
+    pub(super) fn doubted(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if let Role::Owner(mut owner) = self.role {
+            self.answer(now, &mut owner, false, actions);
+            self.role = Role::Owner(owner);
         }
     }
 }

@@ -50,7 +50,8 @@ impl Machine {
             let interval = self.settings.advert_interval;
             let due = owner.next_advert + interval;
             owner.next_advert = if due > now { due } else { now + interval };
-            actions.push(Action::SendAdvert { priority: self.priority(), not_after: owner.lease });
+            actions
+                .push(Action::SendAdvert { priority: self.priority(), not_after: self.capped(owner.lease) });
         }
         owner.announce_when_allowed(now, &self.settings, actions);
         owner.refresh_when_due(now, &self.settings, actions);
@@ -86,7 +87,8 @@ impl Machine {
         if now >= *next {
             *next = now + timers::answer_pause(interval);
             owner.next_advert = now + interval;
-            actions.push(Action::SendAdvert { priority: self.priority(), not_after: owner.lease });
+            actions
+                .push(Action::SendAdvert { priority: self.priority(), not_after: self.capped(owner.lease) });
         } else {
             owner.next_advert = owner.next_advert.min(*next);
         }

@@ -7,6 +7,8 @@ mod leaving;
 mod orders;
 mod version_3;
 
+mod bfd;
+
 const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 const LOWER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const HIGHER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));

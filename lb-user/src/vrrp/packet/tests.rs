@@ -1,11 +1,16 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::config::{ChecksumForm, Password};
+
+mod signed;
+mod v3;
 
 const MASTER: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 2);
 const SLAVE: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 3);
 const VIP: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 4);
 const SECOND: Duration = Duration::from_secs(1);
+const NOW: UnixTime = UnixTime(1_800_000_000_000_000_000);
 
 /// Recorded from Debian's keepalived 2.2.7 with the tutorial's configuration of the master (less its track
 /// script): protocol 112, TTL 255, from 172.20.128.2 to 172.20.128.3.
@@ -32,18 +37,48 @@ fn slave() -> Acceptance {
         router_id: 33,
         source: SLAVE.into(),
         peers: vec![MASTER.into()],
-        authentication: Some(Password(*b"letmein\0")),
+        group: None,
+        min_ttl: TTL,
+        password: Some(Password(*b"letmein\0")),
+        authentication: None,
+        checksum: ChecksumForm::default(),
         advert_interval: SECOND,
         addresses: vec![VIP.into()],
     }
 }
 
 fn from_master(payload: &[u8]) -> Datagram {
-    Datagram { source: MASTER.into(), ttl: TTL, payload: payload.to_vec() }
+    Datagram { source: MASTER.into(), destination: SLAVE.into(), ttl: TTL, payload: payload.to_vec() }
 }
 
 fn decode_by(acceptance: &Acceptance, datagram: &Datagram) -> Result<Advert, DecodeError> {
-    decode(datagram, |router_id| (router_id == acceptance.router_id).then_some(acceptance))
+    receive(&mut Endpoint::new(acceptance.clone()), datagram, NOW)
+}
+
+fn receive(endpoint: &mut Endpoint, datagram: &Datagram, now: UnixTime) -> Result<Advert, DecodeError> {
+    decode(datagram, now, |router_id| (router_id == endpoint.acceptance().router_id).then_some(endpoint))
+}
+
+fn encode_by(acceptance: &Acceptance, priority: u8) -> Result<Vec<u8>, EncodeError> {
+    Endpoint::new(acceptance.clone()).encode(priority, MASTER.into(), NOW)
+}
+
+fn encode(advert: &Advert) -> Result<Vec<u8>, EncodeError> {
+    v2::encode(advert, None)
+}
+
+/// From hexadecimal digits.
+fn bytes(digits: &str) -> Vec<u8> {
+    digits
+        .as_bytes()
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|pair| {
+            let digits = std::str::from_utf8(pair).expect("ASCII");
+            u8::from_str_radix(digits, 16).expect("hexadecimal digits")
+        })
+        .collect()
 }
 
 /// Changes bytes and makes the checksum right again.
@@ -51,8 +86,8 @@ fn changed(payload: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut payload = payload.to_vec();
     change(&mut payload);
     payload[6..8].fill(0);
-    let checksum = checksum(&payload);
-    payload[6..8].copy_from_slice(&checksum.to_be_bytes());
+    let sum = checksum::of_message(&payload);
+    checksum::put(&mut payload, sum);
     payload
 }
 
@@ -61,7 +96,7 @@ fn recorded_adverts_of_keepalived_are_read_and_written_to_the_byte() {
     for (bytes, priority) in [(KEEPALIVED, 200), (KEEPALIVED_FAREWELL, 0)] {
         let advert = Advert { router_id: 33, priority, advert_interval: SECOND, addresses: vec![VIP.into()] };
         assert_eq!(decode_by(&slave(), &from_master(&bytes)), Ok(advert));
-        assert_eq!(slave().encode(priority), Ok(bytes.to_vec()));
+        assert_eq!(encode_by(&slave(), priority), Ok(bytes.to_vec()));
     }
 }
 
@@ -71,11 +106,11 @@ fn advert_by_the_rfc_has_eight_zero_bytes_of_authentication() {
     let advert_interval = SECOND * 3;
     let advert =
         Advert { router_id: 5, priority: 100, advert_interval, addresses: vec![first.into(), second.into()] };
-    assert_eq!(advert.encode(None), Ok(BY_RFC.to_vec()));
+    assert_eq!(encode(&advert), Ok(BY_RFC.to_vec()));
 
     // The order of the addresses does not matter.
     let addresses = vec![second.into(), first.into()];
-    let acceptance = Acceptance { router_id: 5, authentication: None, advert_interval, addresses, ..slave() };
+    let acceptance = Acceptance { router_id: 5, password: None, advert_interval, addresses, ..slave() };
     assert_eq!(decode_by(&acceptance, &from_master(&BY_RFC)), Ok(advert));
     // Without a password the data is ignored.
     let noise = changed(&BY_RFC, |bytes| bytes[16..].fill(7));
@@ -89,13 +124,13 @@ fn each_fault_has_its_own_error() {
     let source = |source| Datagram { source, ..good.clone() };
     let payload = |change: fn(&mut Vec<u8>)| from_master(&changed(&KEEPALIVED, change));
     let cases = [
-        (ttl(254), DecodeError::BadTtl { ttl: 254 }),
-        (from_master(&[]), DecodeError::BadLength { length: 0, expected: 20 }),
-        (from_master(&KEEPALIVED[..7]), DecodeError::BadLength { length: 7, expected: 20 }),
+        (ttl(254), DecodeError::BadTtl { ttl: 254, least: 255 }),
+        (from_master(&[]), DecodeError::BadLength { length: 0, expected: 8 }),
+        (from_master(&KEEPALIVED[..7]), DecodeError::BadLength { length: 7, expected: 8 }),
         (from_master(&KEEPALIVED[..19]), DecodeError::BadLength { length: 19, expected: 20 }),
         (payload(|bytes| bytes.extend([0, 0])), DecodeError::BadLength { length: 22, expected: 20 }),
         (payload(|bytes| bytes[3] = 2), DecodeError::BadLength { length: 20, expected: 24 }),
-        (payload(|bytes| bytes[0] = 0x31), DecodeError::BadVersion { version: 3 }),
+        (payload(|bytes| bytes[0] = 0x31), DecodeError::BadVersion { version: 3, expected: 2 }),
         (payload(|bytes| bytes[0] = 0x22), DecodeError::BadType { kind: 2 }),
         (
             from_master(&[&KEEPALIVED[..6], &[0x35, 0x87], &KEEPALIVED[8..]].concat()),
@@ -124,12 +159,28 @@ fn each_fault_has_its_own_error() {
             DecodeError::BadAddresses { addresses: vec![], expected: vec![VIP.into()] },
         ),
     ];
-    let mut seen = [false; DecodeError::NAMES.len()];
     for (datagram, expected) in cases {
-        seen[expected.index()] = true;
         assert_eq!(decode_by(&slave(), &datagram), Err(expected));
     }
-    assert_eq!(seen, [true; DecodeError::NAMES.len()], "every error has a case");
+}
+
+#[test]
+fn every_error_has_a_counter_of_its_own() {
+    let mut names = DecodeError::NAMES.to_vec();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), DecodeError::NAMES.len());
+    assert_eq!(DecodeError::BadTtl { ttl: 1, least: 255 }.name(), "bad_ttl");
+    assert_eq!(DecodeError::BadAddresses { addresses: vec![], expected: vec![] }.name(), "bad_addresses");
+    assert_eq!(DecodeError::Replayed { behind: SECOND }.name(), "replayed");
+}
+
+#[test]
+fn a_lower_ttl_is_accepted_where_the_configuration_says_so() {
+    let datagram = |ttl| Datagram { ttl, ..from_master(&KEEPALIVED) };
+    let acceptance = Acceptance { min_ttl: 64, ..slave() };
+    assert!(decode_by(&acceptance, &datagram(64)).is_ok());
+    assert_eq!(decode_by(&acceptance, &datagram(63)), Err(DecodeError::BadTtl { ttl: 63, least: 64 }));
 }
 
 #[test]
@@ -150,18 +201,18 @@ fn what_does_not_fit_on_the_wire_is_refused() {
         advert_interval,
         addresses: vec![VIP.into(); count],
     };
-    assert_eq!(advert(SECOND, 255).encode(None).map(|bytes| bytes.len()), Ok(1036));
-    assert_eq!(advert(SECOND, 256).encode(None), Err(EncodeError::TooManyAddresses { count: 256 }));
+    assert_eq!(encode(&advert(SECOND, 255)).map(|bytes| bytes.len()), Ok(1036));
+    assert_eq!(encode(&advert(SECOND, 256)), Err(EncodeError::TooManyAddresses { count: 256 }));
     for interval in [Duration::ZERO, SECOND / 2, SECOND * 3 / 2, SECOND * 256] {
-        assert_eq!(advert(interval, 1).encode(None), Err(EncodeError::Interval { interval }));
+        assert!(matches!(encode(&advert(interval, 1)), Err(EncodeError::Interval { .. })), "{interval:?}");
     }
 }
 
 #[test]
 fn counters_count_by_name() {
     let mut counters = DecodeCounters::default();
-    assert_eq!(counters.count(&DecodeError::BadTtl { ttl: 1 }), 1);
-    assert_eq!(counters.count(&DecodeError::BadTtl { ttl: 64 }), 2);
+    assert_eq!(counters.count(&DecodeError::BadTtl { ttl: 1, least: 255 }), 1);
+    assert_eq!(counters.count(&DecodeError::BadTtl { ttl: 64, least: 255 }), 2);
     assert_eq!(counters.count(&DecodeError::BadAuthentication), 1);
     let counted: Vec<_> = counters.iter().filter(|(_, count)| *count > 0).collect();
     assert_eq!(counted, [("bad_ttl", 2), ("bad_authentication", 1)]);
@@ -178,9 +229,9 @@ fn errors_never_show_a_password() {
 fn acceptance() -> impl Strategy<Value = Acceptance> {
     let password = proptest::option::of(any::<[u8; 8]>().prop_map(Password));
     (any::<u8>(), password, 1u64..=255, vec(any::<Ipv4Addr>().prop_map(IpAddr::from), 1..20)).prop_map(
-        |(router_id, authentication, seconds, addresses)| Acceptance {
+        |(router_id, password, seconds, addresses)| Acceptance {
             router_id,
-            authentication,
+            password,
             advert_interval: Duration::from_secs(seconds),
             addresses,
             ..slave()
@@ -191,7 +242,7 @@ fn acceptance() -> impl Strategy<Value = Acceptance> {
 proptest! {
     #[test]
     fn what_is_encoded_decodes_to_the_same(acceptance in acceptance(), priority: u8) {
-        let datagram = from_master(&acceptance.encode(priority).expect("it fits"));
+        let datagram = from_master(&encode_by(&acceptance, priority).expect("it fits"));
         let expected = Advert {
             router_id: acceptance.router_id,
             priority,
@@ -203,7 +254,7 @@ proptest! {
 
     #[test]
     fn any_flipped_bit_is_rejected(acceptance in acceptance(), priority: u8, bit: prop::sample::Index) {
-        let mut datagram = from_master(&acceptance.encode(priority).expect("it fits"));
+        let mut datagram = from_master(&encode_by(&acceptance, priority).expect("it fits"));
         let bit = bit.index(datagram.payload.len() * 8);
         datagram.payload[bit / 8] ^= 1 << (bit % 8);
         prop_assert!(decode_by(&acceptance, &datagram).is_err());
@@ -211,7 +262,10 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic(payload in vec(any::<u8>(), 0..100), ttl: u8, acceptance in acceptance()) {
-        let _ = decode(&Datagram { source: MASTER.into(), ttl, payload }, |_| Some(&acceptance));
+        let acceptance = Acceptance { min_ttl: 0, ..acceptance };
+        let datagram = Datagram { ttl, ..from_master(&payload) };
+        let mut endpoint = Endpoint::new(acceptance);
+        let _ = decode(&datagram, NOW, |_| Some(&mut endpoint));
     }
 
     /// Past the checks that random bytes hardly ever pass.
@@ -223,6 +277,7 @@ proptest! {
     ) {
         let header = [0x21, acceptance.router_id, 100, count, 1, 1, 0, 0];
         let payload = changed(&[header.as_slice(), &rest].concat(), |_| {});
-        let _ = decode(&from_master(&payload), |_| Some(&acceptance));
+        let mut endpoint = Endpoint::new(acceptance);
+        let _ = decode(&from_master(&payload), NOW, |_| Some(&mut endpoint));
     }
 }

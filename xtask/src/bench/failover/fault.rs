@@ -36,8 +36,10 @@ pub(crate) enum Fault {
     Restart,
     /// A daemon that was killed is started again after the other node has taken over
     LateRestart,
-    /// One process of the daemon is killed: of keepalived's the one that speaks VRRP
+    /// The one process of the daemon that speaks VRRP is killed
     KillOne,
+    /// lb's guardian is killed
+    KillGuardian,
     /// All userspace of the node is frozen, as by `docker pause`
     Freeze,
     /// Userspace goes on after 6 s
@@ -87,7 +89,8 @@ impl Fault {
             Self::Kill => "`kill -9` of the whole daemon",
             Self::Restart => "killed and started again after 0.1 s",
             Self::LateRestart => "started again after the takeover",
-            Self::KillOne => "`kill -9` of one of its processes",
+            Self::KillOne => "`kill -9` of the process that speaks VRRP",
+            Self::KillGuardian => "`kill -9` of the guardian",
             Self::Freeze => "freeze of the node's userspace",
             Self::Thaw => "thaw after a 6 s freeze",
             Self::Stall500ms => "userspace stalls 500 ms",
@@ -110,7 +113,7 @@ impl Fault {
 
     /// Whether there is such a thing with this daemon.
     pub(super) fn befalls(self, system: System) -> bool {
-        !(self == Self::KillOne && system.is_lb())
+        self != Self::KillGuardian || system.is_lb()
     }
 
     pub(super) fn yardstick(self) -> Yardstick {
@@ -161,12 +164,8 @@ impl Fault {
                 owner.start_daemon()
             }
             Self::LateRestart => owner.start_daemon(),
-            Self::KillOne => {
-                let child = wait_until("the daemon has a child", END_WITHIN, || stage.child_of_daemon())?;
-                // It may have ended by itself, and that is as good.
-                let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
-                Ok(())
-            }
+            Self::KillOne => kill_process("one speaks VRRP", || stage.speaker()),
+            Self::KillGuardian => kill_process("there is a guardian", || stage.guardian()),
             Self::Freeze => owner.freeze(),
             Self::Thaw => owner.thaw(),
             Self::Stall500ms => stall(stage, Duration::from_millis(500)),
@@ -192,6 +191,8 @@ impl Fault {
         let owner = &stage.owner;
         match self {
             Self::Stop | Self::Kill => owner.start_daemon(),
+            // keepalived's other process starts it again.
+            Self::KillOne if stage.is_alone() => owner.start_daemon(),
             Self::Freeze => owner.thaw(),
             Self::FreezeDaemon => stage.signal_daemon(Signal::SIGCONT),
             Self::LinkDown | Self::Cut => stage.lab.set_cable(owner, Cable::Whole),
@@ -203,6 +204,7 @@ impl Fault {
             Self::Restart
             | Self::LateRestart
             | Self::KillOne
+            | Self::KillGuardian
             | Self::Thaw
             | Self::Stall500ms
             | Self::Stall50ms
@@ -213,9 +215,15 @@ impl Fault {
     }
 }
 
+fn kill_process(what: &str, find: impl FnMut() -> Option<i32>) -> Result<(), LabError> {
+    let process = wait_until(what, END_WITHIN, find)?;
+    kill(Pid::from_raw(process), Signal::SIGKILL).map_err(LabError::sys(format!("killing process {process}")))
+}
+
 /// Kills all processes of the owner's daemon in one moment: none may notice the end of another one and act.
 fn kill_daemon(stage: &Stage) -> Result<(), LabError> {
     stage.signal_daemon(Signal::SIGSTOP)?;
+    stage.signal_daemon(Signal::SIGKILL)?;
     stage.owner.stop_daemon(Signal::SIGKILL, END_WITHIN)
 }
 

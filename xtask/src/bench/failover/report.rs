@@ -29,7 +29,7 @@ impl Row {
         }
     }
 
-    fn details(&self) -> [String; 10] {
+    fn details(&self) -> [String; 11] {
         let counts = |count: fn(&Round) -> usize| range(self.rounds.iter().map(count));
         [
             self.fault.title().to_owned(),
@@ -38,6 +38,7 @@ impl Row {
             times(self.rounds.iter().map(|round| round.newcomer)),
             counts(|round| round.newcomer.lost),
             counts(|round| round.most_claimants),
+            counts(|round| round.claimed_twice),
             counts(|round| round.claimants_after.len()),
             counts(|round| round.moves),
             times(self.rounds.iter().map(|round| round.web)),
@@ -73,6 +74,7 @@ pub(super) fn details(rows: &[Row], system: System) -> String {
         "new client, ms",
         "lost",
         "MACs per ARP request",
+        "requests with more than 1",
         "MACs at the end",
         "moves",
         "HTTP failing for, ms",

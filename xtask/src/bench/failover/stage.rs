@@ -6,6 +6,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -33,6 +34,9 @@ const ON_THE_WAY: Duration = Duration::from_millis(200);
 /// How long everything may take to be as it was.
 const SETTLE_WITHIN: Duration = Duration::from_mins(1);
 
+/// The process of `lb` that outlives a dead daemon.
+const GUARDIAN: &str = "lb-guardian";
+
 /// What one round showed.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Round {
@@ -46,6 +50,8 @@ pub(super) struct Round {
     pub(super) claimants: usize,
     /// The most that answered one request.
     pub(super) most_claimants: usize,
+    /// Requests that more than one answered.
+    pub(super) claimed_twice: usize,
     /// How often another node answered first than the time before.
     pub(super) moves: usize,
     /// Nodes that answered ARP requests in the last second.
@@ -123,6 +129,7 @@ impl Stage {
             known: Seen::of(&self.known.between(start, end)),
             claimants: newcomer.claimants.len(),
             most_claimants: newcomer.most_claimants,
+            claimed_twice: newcomer.claimed_twice,
             moves: newcomer.moves,
             claimants_after: last.claimants.iter().map(|mac| self.name_of(*mac)).collect(),
             newcomer: Seen::of(&newcomer),
@@ -196,21 +203,38 @@ impl Stage {
         })
     }
 
-    /// The processes of the owner's daemon.
+    /// All processes of the owner's daemon.
     fn daemon(&self) -> Vec<i32> {
-        self.owner.daemon_processes()
+        [self.owner.daemon_processes(), self.owner.processes(GUARDIAN)].concat()
     }
 
-    /// One that another of them started.
-    pub(super) fn child_of_daemon(&self) -> Option<i32> {
-        let all = self.daemon();
-        all.iter().copied().find(|pid| parent(*pid).is_some_and(|parent| all.contains(&parent)))
+    /// The one of them that speaks VRRP: keepalived's is the child of another one.
+    pub(super) fn speaker(&self) -> Option<i32> {
+        let all = self.owner.daemon_processes();
+        let mut candidates = all.iter().copied();
+        if self.system.is_lb() {
+            return candidates.next();
+        }
+        candidates.find(|pid| parent(*pid).is_some_and(|parent| all.contains(&parent)))
+    }
+
+    /// The process that outlives a dead daemon, if it has one.
+    pub(super) fn guardian(&self) -> Option<i32> {
+        self.owner.processes(GUARDIAN).first().copied()
+    }
+
+    /// Whether the owner's daemon must be started again by somebody else when the one that speaks VRRP is killed.
+    pub(super) fn is_alone(&self) -> bool {
+        self.system.is_lb()
     }
 
     pub(super) fn signal_daemon(&self, signal: Signal) -> Result<(), LabError> {
         for pid in self.daemon() {
-            kill(Pid::from_raw(pid), signal)
-                .map_err(LabError::sys(format!("sending {signal} to process {pid}")))?;
+            match kill(Pid::from_raw(pid), signal) {
+                // One that has just ended.
+                Ok(()) | Err(Errno::ESRCH) => (),
+                Err(errno) => return Err(LabError::sys(format!("sending {signal} to process {pid}"))(errno)),
+            }
         }
         Ok(())
     }

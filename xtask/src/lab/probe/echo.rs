@@ -32,7 +32,7 @@ const LATE: Duration = Duration::from_secs(1);
 /// Where a newcomer's datagrams come from.
 const NEWCOMER_PORT: u16 = 4_007;
 /// A newcomer's ARP requests come from so many addresses in turn, so that a reply tells which of them it is for.
-const ASKERS: usize = 8;
+const ASKERS: usize = 32;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub struct EchoReport {
     pub claimants: BTreeSet<MacAddress>,
     /// The most who answered a single one.
     pub most_claimants: usize,
+    /// How many were answered by more than one.
+    pub claimed_twice: usize,
     /// How often another one answered first than the time before.
     pub moves: usize,
 }
@@ -144,8 +146,9 @@ fn report(questions: &[Question], later: &[Question], to: Instant) -> EchoReport
             _ => report.lost += 1,
         }
         report.claimants.extend(&question.claimants);
-        report.most_claimants =
-            report.most_claimants.max(question.claimants.iter().collect::<BTreeSet<_>>().len());
+        let claimants = question.claimants.iter().collect::<BTreeSet<_>>().len();
+        report.most_claimants = report.most_claimants.max(claimants);
+        report.claimed_twice += usize::from(claimants > 1);
     }
     let firsts: Vec<&MacAddress> = questions.iter().filter_map(|q| q.claimants.first()).collect();
     report.moves = firsts.windows(2).filter(|pair| pair[0] != pair[1]).count();
@@ -360,7 +363,7 @@ mod tests {
         );
         let report = report(&all, &[], origin + ms(10));
         assert_eq!(report.claimants, BTreeSet::from([A, B]));
-        assert_eq!((report.most_claimants, report.moves), (2, 2));
+        assert_eq!((report.most_claimants, report.claimed_twice, report.moves), (2, 2, 2));
     }
 
     #[test]

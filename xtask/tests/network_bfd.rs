@@ -1,0 +1,145 @@
+//! Tier 3: BFD beside slow adverts. The tutorial's pair, adverts every second, moves the VIP within 250 ms.
+
+mod common;
+
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use common::{Pair, keepalived_with, lb_with, pair_under_load, shipped, start, watch};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use xtask::lab::LabSpec;
+
+/// From the fault to the first answer, on a machine that has nothing else to do.
+const TAKEOVER: f64 = 250.0;
+/// The same where others use the processors: far from the three seconds that adverts take, and from the 1.2 s of the skew.
+const TAKEOVER_UNDER_LOAD: f64 = 1_000.0;
+/// How many rounds a fault gets. All must be quick enough for a busy machine, and one for an idle one.
+const ROUNDS: usize = 3;
+
+/// What `bench failover` saw in each round of a fault on the tutorial's owner.
+fn rounds(fault: &str) -> Vec<Value> {
+    let folder = tempfile::tempdir().expect("there is room");
+    let file = folder.path().join("rounds.json");
+    let mut command = Command::new(common::xtask());
+    let rounds = ROUNDS.to_string();
+    command.args(["bench", "failover", "--rounds", &rounds, "--system", "lb-1s", "--fault", fault]);
+    command.arg("--lb").arg(common::lb()).arg("--json").arg(&file);
+    let output = command.stdin(Stdio::null()).output().expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read(&file).expect("it wrote the file");
+    let all: Value = serde_json::from_slice(&text).expect("it is JSON");
+    let rounds = all["rows"][0]["rounds"].as_array().cloned().unwrap_or_default();
+    assert_eq!(rounds.len(), ROUNDS, "{all}");
+    rounds
+}
+
+fn moves_in_time(fault: &str) {
+    let rounds = rounds(fault);
+    let waits: Vec<f64> = rounds
+        .iter()
+        .map(|round| round["known"]["milliseconds"].as_f64().unwrap_or_else(|| panic!("{round}")))
+        .collect();
+    for round in &rounds {
+        assert_eq!(round["most_claimants"], 1, "two answered an ARP request: {round}");
+        assert_eq!(round["claimants_after"], serde_json::json!(["node-b"]), "{round}");
+    }
+    let quickest = waits.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(quickest <= TAKEOVER, "{fault}: {waits:?} ms");
+    assert!(waits.iter().all(|wait| *wait <= TAKEOVER_UNDER_LOAD), "{fault}: {waits:?} ms");
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_frozen_owner_is_replaced_in_time() {
+    moves_in_time("freeze");
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn an_owner_whose_daemon_alone_is_frozen_is_replaced_in_time() {
+    moves_in_time("freeze-daemon");
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn an_owner_without_a_link_is_replaced_in_time() {
+    moves_in_time("link-down");
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn an_owner_that_is_cut_off_is_replaced_in_time() {
+    moves_in_time("cut");
+}
+
+fn wait_for_session(pair: &Pair, node: &xtask::lab::Node, up: bool) {
+    pair.wait(&format!("the session of {} is up: {up}", node.name()), || {
+        node.status().is_ok_and(|status| {
+            let sessions = status.bfd_sessions();
+            !sessions.is_empty() && sessions.values().all(|state| (*state == "up") == up)
+        })
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn the_owner_does_not_notice_that_its_peer_is_frozen_or_killed() {
+    let (pair, prober) = pair_under_load(&common::named("bfd-peer"));
+    wait_for_session(&pair, &pair.a, true);
+    let transitions = pair.a.status().expect("it answers").transitions();
+    let owned = |what: &str| {
+        let status = pair.a.status().expect("it answers");
+        assert_eq!(
+            (status.is_owner(), status.transitions()),
+            (true, transitions),
+            "{what}: {}",
+            status.text()
+        );
+    };
+
+    pair.b.freeze().expect("it can be frozen");
+    wait_for_session(&pair, &pair.a, false);
+    owned("frozen");
+    pair.b.thaw().expect("it can be thawed");
+    wait_for_session(&pair, &pair.a, true);
+    wait_for_session(&pair, &pair.b, true);
+    owned("thawed");
+    pair.b.stop_daemon(Signal::SIGKILL, common::SOON).expect("it ends");
+    wait_for_session(&pair, &pair.a, false);
+    owned("killed");
+
+    // What is steered to node-b's nginx is still delivered: no request fails for want of an owner.
+    let after = Instant::now();
+    watch(Duration::from_secs(1));
+    owned("later");
+    assert_eq!(prober.since(after).failures(), 0);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_keepalived_with_bfd_is_a_peer_like_any_other() {
+    let keepalived = "bfd_instance lb {
+  neighbor_ip 172.20.128.3
+  source_ip 172.20.128.2
+  min_rx 50
+  min_tx 50
+  multiplier 3
+}
+";
+    let master = format!("{keepalived}{}", include_str!("fixtures/keepalived-master.conf"));
+    let lb = lb_with(shipped("tutorial-b.toml"));
+    let pair = Pair::of(start(&LabSpec::pair(&common::named("bfd-ka"), keepalived_with(&master), lb)));
+    pair.wait("node-a alone has the VIP", || pair.holders() == ["node-a"]);
+    wait_for_session(&pair, &pair.b, true);
+    // Stable: the intervals that both agreed on are kept.
+    watch(Duration::from_secs(2));
+    wait_for_session(&pair, &pair.b, true);
+    assert_eq!(pair.holders(), ["node-a"]);
+
+    pair.a.stop_daemon(Signal::SIGKILL, common::SOON).expect("it ends");
+    wait_for_session(&pair, &pair.b, false);
+    pair.wait_for_owner(&pair.b);
+}
