@@ -194,7 +194,7 @@ fn keys_and_types() {
             ("no duration at all", edited("interval = \"2s\"", "interval = \"0s\"")),
             ("a word that is not one of a few", edited("protocol = \"tcp\"", "protocol = \"TCP\"")),
             ("non-ASCII before the mistake", edited("name = \"VI_1\"", "name = \"größe\"; x")),
-            ("several at once", edited("router_id = 33\npriority = 200", "router_id = 0\npriority = 255")),
+            ("several at once", edited("router_id = 33\npriority = 200", "router_id = 0\npriority = 256")),
             (
                 "settings of the daemon",
                 with("[daemon]\nruntime_dir = \"run\"\npacket_log = \"verbose\"\nrealtime = 1\n"),
@@ -258,7 +258,9 @@ fn virtual_routers() {
         &all_refused(&[
             ("router_id 0", edited("router_id = 33", "router_id = 0")),
             ("router_id 256", edited("router_id = 33", "router_id = 256")),
-            ("priority 255", edited("priority = 200", "priority = 255")),
+            ("priority 0", edited("priority = 200", "priority = 0")),
+            ("a delay beyond reason", edited("priority = 200", "priority = 200\npreempt_delay = \"1h\"")),
+            ("a refresh without a unit", edited("priority = 200", "priority = 200\nannounce_refresh = 1")),
             (
                 "half a second in version 2",
                 edited("advert_interval = \"1s\"", "advert_interval = \"1500ms\""),

@@ -19,7 +19,8 @@ impl Controller {
             | Event::BecameBackup { router, .. }
             | Event::EnteredFault { router, .. }
             | Event::Stopped { router }
-            | Event::Announce { router } => self.router_event(*router, event, now),
+            | Event::Announce { router }
+            | Event::Refresh { router } => self.router_event(*router, event, now),
             Event::HandedOver { router, source } => {
                 if let Some(router) = self.router_of(*router) {
                     info!(router = %self.routers[router].config.name, %source, "handed over");
@@ -37,7 +38,7 @@ impl Controller {
         let Some(index) = self.router_of(key) else { return };
         let was_owner = self.routers[index].is_owner();
         self.routers[index].note(event, now);
-        self.dirty |= !matches!(event, Event::Announce { .. });
+        self.dirty |= !matches!(event, Event::Announce { .. } | Event::Refresh { .. });
         if was_owner && !self.routers[index].is_owner() {
             self.leave_flows_behind(index);
         }
@@ -133,7 +134,11 @@ impl Controller {
             }
             if router.faulty == faults.is_empty() {
                 router.faulty = !faults.is_empty();
-                tell(if faults.is_empty() { Input::FaultCleared } else { Input::FaultSet });
+                tell(if faults.is_empty() {
+                    Input::FaultCleared
+                } else {
+                    Input::FaultSet { hand_over: false }
+                });
             }
             // A virtual router that must not own starts in fault, not as a backup that then leaves.
             if !router.started {

@@ -113,6 +113,7 @@ impl Router {
                 self.enter(State::Stopped);
             }
             Event::Announce { .. } if self.is_owner() => self.announcements.begin(now),
+            Event::Refresh { .. } if self.is_owner() => self.announcements.refresh(now),
             _ => {}
         }
     }
@@ -134,7 +135,7 @@ impl Router {
 
     /// Milliseconds until the lease runs out.
     pub(super) fn lease_ms(&self, now: Timestamp) -> Option<u64> {
-        let report = self.report.as_ref().filter(|report| report.state == State::Owner)?;
+        let report = self.report.as_ref().filter(|report| report.state.has_vips())?;
         Some(report.lease.0.saturating_sub(now.0) / 1_000_000)
     }
 
@@ -182,5 +183,8 @@ fn backup_reason(reason: BackupReason) -> String {
         BackupReason::LeaseExpired => {
             "the lease ran out before it was renewed (frozen, starved or unable to send)".to_owned()
         }
+        BackupReason::Released => "released by the operator".to_owned(),
+        BackupReason::Group => "another virtual router of its group became backup".to_owned(),
+        BackupReason::Isolated => "neither a peer nor the witness can be reached".to_owned(),
     }
 }

@@ -84,6 +84,11 @@ pub enum Event {
         /// Which.
         router: RouterKey,
     },
+    /// Its addresses are to be announced once more, in case somebody else claimed them unheard.
+    Refresh {
+        /// Which.
+        router: RouterKey,
+    },
     /// A new owner was heard after this one had stopped.
     HandedOver {
         /// Which.

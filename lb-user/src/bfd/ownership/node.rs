@@ -93,6 +93,8 @@ impl Node {
             version: VrrpVersion::V2,
             priority,
             preempt,
+            preempt_delay: Duration::ZERO,
+            announce_refresh: None,
             advert_interval: INTERVAL,
             primary: Self::address_of(number),
         };

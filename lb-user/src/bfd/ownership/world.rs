@@ -191,7 +191,7 @@ impl World {
                     Kind::Crash { .. } => node.crash(),
                     // A stalled node is told when it is awake again; leave it out, the plan has others.
                     _ if !node.awake() => {}
-                    Kind::Fault { .. } => node.input(now, Input::FaultSet),
+                    Kind::Fault { .. } => node.input(now, Input::FaultSet { hand_over: false }),
                     Kind::Priority { priority, .. } => {
                         node.input(now, Input::PriorityChanged(priority));
                         self.repriced = now;

@@ -21,10 +21,14 @@ pub struct VirtualRouter {
     pub interface: String,
     /// VRID, 1–255.
     pub router_id: u8,
-    /// 1–254 (255 is for the owner of the addresses in the RFC's sense).
+    /// 1–255; 255 claims at once and yields to nobody (the address owner of RFC 9568).
     pub priority: u8,
     /// Whether a node of higher priority takes the VIP from a living owner. Default true.
     pub preempt: bool,
+    /// How long it lets a living owner of lower priority be, after its start or a fault. Default 0.
+    pub preempt_delay: Duration,
+    /// How often an owner announces the VIPs anew, in case clients believed another; `None`: never. Default 1 s.
+    pub announce_refresh: Option<Duration>,
     /// Time between adverts: whole seconds 1–255 in version 2, hundredths of a second 0.01–40.95 s in version 3.
     /// Default 1 s.
     pub advert_interval: Duration,
@@ -191,6 +195,8 @@ mod tests {
             router_id: 1,
             priority: 100,
             preempt: true,
+            preempt_delay: Duration::ZERO,
+            announce_refresh: None,
             advert_interval: Duration::from_secs(1),
             version: VrrpVersion::V3,
             transport: Transport::Multicast { source: None, group },

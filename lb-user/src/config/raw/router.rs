@@ -17,13 +17,19 @@ use crate::config::{
 /// The clocks of nodes are kept by NTP, or they are not: beyond this a window means nothing.
 const LONGEST_WINDOW: Duration = Duration::from_hours(1);
 
+/// As much as keepalived takes.
+const PREEMPT_DELAY_MAX: Duration = Duration::from_secs(1_000);
+const ANNOUNCE_REFRESH_MAX: Duration = Duration::from_hours(24);
+
 pub(in crate::config) struct RawRouter {
     pub(in crate::config) name: Option<Spanned<String>>,
     pub(in crate::config) interface: Option<Spanned<String>>,
     pub(in crate::config) router_id: Option<Spanned<u8>>,
     pub(in crate::config) priority: Option<Spanned<u8>>,
     pub(in crate::config) preempt: Option<Spanned<bool>>,
+    pub(in crate::config) preempt_delay: Option<Spanned<Duration>>,
     pub(in crate::config) advert_interval: Option<Spanned<Duration>>,
+    pub(in crate::config) announce_refresh: Option<Spanned<Duration>>,
     pub(in crate::config) version: Option<Spanned<VrrpVersion>>,
     pub(in crate::config) password: Option<Spanned<[u8; 8]>>,
     pub(in crate::config) authentication: Option<Spanned<RawAuthentication>>,
@@ -101,11 +107,14 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         priority: table.required(
             "priority",
             "priority = 100; the living node with the highest owns the VIPs",
-            value::number(1..=254),
+            value::number(1..=255),
         ),
         preempt: table.optional("preempt", value::boolean),
+        preempt_delay: table.optional("preempt_delay", value::duration(Duration::ZERO..=PREEMPT_DELAY_MAX)),
         // Its range is one of whole numbers, so it is checked with the protocol version.
         advert_interval: table.optional("advert_interval", value::duration(Duration::ZERO..=Duration::MAX)),
+        announce_refresh: table
+            .optional("announce_refresh", value::duration(Duration::ZERO..=ANNOUNCE_REFRESH_MAX)),
         version,
         password: table.optional("password", value::password),
         authentication,

@@ -83,7 +83,10 @@ fn virtual_router(
         router_id: copied(raw.router_id.as_ref())?,
         priority: copied(raw.priority.as_ref())?,
         preempt: copied(raw.preempt.as_ref()).unwrap_or(true),
+        preempt_delay: copied(raw.preempt_delay.as_ref()).unwrap_or_default(),
         advert_interval,
+        announce_refresh: Some(copied(raw.announce_refresh.as_ref()).unwrap_or(Duration::from_secs(1)))
+            .filter(|refresh| !refresh.is_zero()),
         version,
         transport,
         password: copied(raw.password.as_ref()).map(Password),

@@ -169,10 +169,6 @@ impl Engine {
 
     /// Lets no lease run longer than the patience of a peer that may take this node for dead.
     fn cap_leases(&mut self) {
-        // A leaving node's leases are not the machines' any more.
-        if self.leaving.is_some() {
-            return;
-        }
         for index in 0..self.routers.len() {
             let config = &self.routers[index].config;
             let detector = self.detectors.iter().find(|detector| detector.serves(config));
