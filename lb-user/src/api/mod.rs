@@ -19,7 +19,7 @@ pub use explain::{
 };
 pub use server::{Call, Server, ServerError};
 pub use status::{
-    BackendStatus, InterfaceStatus, RouterStatus, ScriptStatus, ServiceStatus, Status, Traffic,
+    BackendStatus, InterfaceStatus, RouterStatus, ServiceStatus, Status, TrackerStatus, Traffic,
 };
 
 /// The file name of the socket in the runtime folder.

@@ -14,7 +14,7 @@ use super::{
     forwarding::Forwarding,
     health::Health,
     router::Router,
-    scripts::Scripts,
+    trackers::Trackers,
     world::{Change, World},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         VrrpSocketError,
     },
     time::Timestamp,
-    track::{Runner, TrackEvent},
+    track::{Runner, TrackEvent, WatchEvent, Watcher},
     vrrp::Input,
 };
 
@@ -78,6 +78,8 @@ pub(super) struct Inputs {
     pub(super) health: mpsc::Receiver<HealthEvent>,
     /// Track script results.
     pub(super) track: mpsc::Receiver<TrackEvent>,
+    /// Changes of tracked processes and files.
+    pub(super) watch: mpsc::Receiver<WatchEvent>,
     /// From the control socket.
     pub(super) calls: mpsc::Receiver<Call>,
 }
@@ -96,6 +98,8 @@ pub(super) struct Edges {
     pub(super) checker: Checker,
     /// Runs track scripts.
     pub(super) runner: Runner,
+    /// Watches tracked processes and files.
+    pub(super) watcher: Watcher,
 }
 
 /// An interface the program is attached to.
@@ -114,7 +118,7 @@ pub(super) struct Controller {
     pub(super) edges: Edges,
     pub(super) world: World,
     pub(super) health: Health,
-    pub(super) scripts: Scripts,
+    pub(super) trackers: Trackers,
     pub(super) routers: Vec<Router>,
     pub(super) channels: Vec<Channel>,
     pub(super) forwarding: Forwarding,
@@ -167,7 +171,7 @@ impl Controller {
             edges,
             world,
             health: Health::default(),
-            scripts: Scripts::default(),
+            trackers: Trackers::default(),
             routers: Vec::new(),
             channels: Vec::new(),
             forwarding: Forwarding::new(room_for_backends(&parsed.config)),
@@ -226,9 +230,19 @@ impl Controller {
                 },
                 () = readable(&self.channels) => {}
                 Some(event) = inputs.net.recv() => if !self.net_result(event) { break },
-                Some(event) = inputs.health.recv() => self.dirty |= self.health.event(&event),
+                Some(event) = inputs.health.recv() => {
+                    if self.health.event(&event) {
+                        self.dirty = true;
+                        self.track();
+                    }
+                }
                 Some(event) = inputs.track.recv() => {
-                    if self.scripts.event(&event) {
+                    if self.trackers.script_event(&event) {
+                        self.track();
+                    }
+                }
+                Some(event) = inputs.watch.recv() => {
+                    if self.trackers.watch_event(event) {
                         self.track();
                     }
                 }

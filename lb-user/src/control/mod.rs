@@ -22,10 +22,10 @@ mod rings;
 mod router;
 #[cfg(feature = "bench")]
 pub(crate) mod scale;
-mod scripts;
 mod start;
 mod status;
 mod stop;
+mod trackers;
 mod world;
 
 #[cfg(test)]

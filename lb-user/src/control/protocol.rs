@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use tracing::{error, warn};
 
-use super::{channel::Received, controller::Controller};
+use super::{channel::Received, controller::Controller, trackers::Surroundings};
 use crate::{
     time::Timestamp,
+    track::Effects,
     vrrp::{Action, Input, State},
 };
 
@@ -136,18 +137,13 @@ impl Controller {
         }
     }
 
-    /// Lets the track scripts and links act on the virtual routers.
+    /// Lets everything that is tracked act on the virtual routers.
     pub(super) fn track(&mut self) {
         for index in 0..self.routers.len() {
-            let config = &self.routers[index].config;
-            let effects = self.scripts.effects(config);
-            let mut faults = self.scripts.failed(config);
-            match self.world.link_named(&config.interface) {
-                None => faults.push(format!("interface {} is gone", config.interface)),
-                Some(link) if !link.up => faults.push(format!("interface {} is down", config.interface)),
-                Some(_) => {}
-            }
-            if effects.pending && faults.is_empty() {
+            let around = Surroundings { config: &self.config, world: &self.world, health: &self.health };
+            let Effects { pending, faults, priority, .. } =
+                self.trackers.effects(&self.routers[index].config, around);
+            if pending && faults.is_empty() {
                 continue;
             }
             if !self.routers[index].started {
@@ -159,8 +155,8 @@ impl Controller {
                 }
                 self.input(index, Input::Start);
             }
-            if self.routers[index].machine.priority() != effects.priority {
-                self.input(index, Input::PriorityChanged(effects.priority));
+            if self.routers[index].machine.priority() != priority {
+                self.input(index, Input::PriorityChanged(priority));
             }
             let faulty = self.routers[index].machine.state() == State::Fault;
             if faults.is_empty() {

@@ -115,7 +115,8 @@ impl Controller {
     fn configure_checks(&mut self, now: Timestamp) {
         let targets = self.health.configure(&self.config, &self.world, now);
         self.edges.checker.set(&targets);
-        self.scripts.configure(&self.config.track_scripts, now);
+        self.trackers.configure(&self.config, now);
         self.edges.runner.set(&self.config.track_scripts);
+        self.edges.watcher.set(&self.config.track_processes, &self.config.track_files);
     }
 }

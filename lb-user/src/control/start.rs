@@ -24,7 +24,7 @@ use crate::{
     health::Checker,
     net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
     node_lock::{NodeLock, NodeLockError},
-    track::Runner,
+    track::{Runner, Watcher},
 };
 
 /// Results that may wait for the control task before their senders wait for it.
@@ -133,6 +133,7 @@ fn build(
     }
     let (health_sender, health) = mpsc::channel(QUEUE);
     let (track_sender, track) = mpsc::channel(QUEUE);
+    let (watch_sender, watch) = mpsc::channel(QUEUE);
     let (_, calls) = mpsc::channel(1);
     let edges = Edges {
         dataplane: Box::new(dataplane),
@@ -141,10 +142,14 @@ fn build(
         checker: Checker::new(health_sender),
         runner: Runner::new(track_sender)
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
+        watcher: Watcher::new(watch_sender).map_err(|source| RunError::Process {
+            what: "starting the thread that watches processes and files",
+            source,
+        })?,
         netlink: netlink.clone(),
     };
     // A socket of its own: the kernel lists one thing at a time on each, and a resync may come at any moment.
-    let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, calls };
+    let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, watch, calls };
     Ok((Controller::new(config_path, parsed, edges, world), inputs))
 }
 

@@ -9,7 +9,7 @@ use super::{
     desired::service_id,
 };
 use crate::{
-    api::{BackendStatus, InterfaceStatus, RouterStatus, ScriptStatus, ServiceStatus, Status},
+    api::{BackendStatus, InterfaceStatus, RouterStatus, ServiceStatus, Status, TrackerStatus},
     config::{Backend, Mode, Service},
     time::Timestamp,
 };
@@ -34,13 +34,14 @@ impl Controller {
             uptime_seconds: now.since(self.started).as_secs(),
             interfaces: self.interfaces_status(),
             virtual_routers: self.routers_status(now),
-            track_scripts: self
-                .scripts
+            trackers: self
+                .trackers
                 .describe()
-                .map(|(name, state, detail)| ScriptStatus {
+                .map(|(kind, name, state, detail)| TrackerStatus {
+                    kind: kind.to_owned(),
                     name: name.to_owned(),
-                    state: state.to_owned(),
-                    detail: detail.to_owned(),
+                    state,
+                    detail,
                 })
                 .collect(),
             services: self.config.services.iter().map(|service| self.service_status(service)).collect(),

@@ -73,7 +73,7 @@ impl Runner {
     }
 }
 
-/// `rise`, `fall` and `weight` are the control task's business.
+/// `rise`, `fall` and `initially_up` are the control task's business.
 fn same_runs(a: &TrackScript, b: &TrackScript) -> bool {
     a.command == b.command && a.user == b.user && (a.interval, a.timeout) == (b.interval, b.timeout)
 }

@@ -176,7 +176,7 @@ fn explain(error: io::Error, path: &Path, identity: &Identity) -> StartError {
 }
 
 /// A descriptor that becomes readable when the process ends (Linux 5.3).
-fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes two integers and returns a descriptor or −1.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {

@@ -1,14 +1,16 @@
 //! The validated model of a configuration. Whoever holds a [`Config`] need not check it again.
 
+mod group;
 mod router;
 mod service;
 mod track;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
+pub use group::{Notify, SyncGroup, Witness};
 pub use router::{Password, Transport, VirtualRouter, VrrpVersion};
 pub use service::{Backend, Check, CheckKind, Mode, Protocol, Service};
-pub use track::TrackScript;
+pub use track::{ProcessMatch, TrackFile, TrackProcess, TrackScript, Tracked, Tracker, Weight};
 
 /// Everything a node is told to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,12 @@ pub struct Config {
     pub virtual_routers: Vec<VirtualRouter>,
     /// Track scripts that virtual routers name; names are unique.
     pub track_scripts: Vec<TrackScript>,
+    /// Processes that virtual routers name; names are unique.
+    pub track_processes: Vec<TrackProcess>,
+    /// Files that virtual routers name; names are unique.
+    pub track_files: Vec<TrackFile>,
+    /// Groups of virtual routers; names are unique.
+    pub sync_groups: Vec<SyncGroup>,
     /// Services; names, and (vip, ports, protocol) triples, are unique.
     pub services: Vec<Service>,
 }
@@ -34,6 +42,8 @@ pub struct Daemon {
     pub pin_dir: PathBuf,
     /// Packet-level debugging in the XDP program; off costs nothing. Default off.
     pub packet_log: PacketLog,
+    /// A FIFO that gets a line for each change of state; made if it is not there. Default none.
+    pub notify_fifo: Option<PathBuf>,
 }
 
 /// The level of aya-log in the XDP program, in the order of verbosity.
@@ -73,6 +83,11 @@ impl Config {
     /// The virtual router that owns `vip`, if any.
     pub fn router_of(&self, vip: IpAddr) -> Option<&VirtualRouter> {
         self.virtual_routers.iter().find(|r| r.vips.iter().any(|v| v.addr() == vip))
+    }
+
+    /// The group of the virtual router with that name, if it is in one.
+    pub fn group_of(&self, router: &str) -> Option<&SyncGroup> {
+        self.sync_groups.iter().find(|group| group.routers.iter().any(|name| name == router))
     }
 
     /// Every interface the XDP program must be attached to, in order of name, without repeats: those of the

@@ -8,6 +8,8 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::{Notify, Tracked, Witness};
+
 /// A VRRP instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualRouter {
@@ -32,8 +34,12 @@ pub struct VirtualRouter {
     /// The VIPs, with the prefix they carry. At least one is IPv4: adverts name those, in this order. IPv6 VIPs
     /// follow the same lease without being named.
     pub vips: Vec<IpNet>,
-    /// Track scripts that take part, by name, each with its effect.
-    pub track_scripts: Vec<String>,
+    /// What it watches, each thing with its effect; its group may add to that.
+    pub tracking: Vec<Tracked>,
+    /// Whom to tell when it changes its state.
+    pub notify: Notify,
+    /// Whom to ask whether this node is connected.
+    pub witness: Option<Witness>,
 }
 
 /// The version of the protocol.

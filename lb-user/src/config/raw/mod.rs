@@ -2,6 +2,7 @@
 //!
 //! A value that is missing here, although it must be there, has been reported.
 
+mod group;
 mod router;
 mod service;
 mod track;
@@ -10,9 +11,12 @@ use std::{path::PathBuf, time::Duration};
 
 use toml::{Spanned, de::DeTable};
 
+pub(super) use group::{RawNotify, RawSyncGroup, RawWitness};
 pub(super) use router::{RawRouter, RawUnicast};
 pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawService};
-pub(super) use track::{RawTiming, RawTrackScript};
+pub(super) use track::{
+    RawEffect, RawTiming, RawTrackFile, RawTrackProcess, RawTrackScript, RawTracking, RawUse,
+};
 
 use super::{
     model::{PacketLog, XdpMode},
@@ -28,6 +32,9 @@ pub(super) struct RawConfig {
     pub(super) interfaces: Vec<(Spanned<String>, Option<Spanned<XdpMode>>)>,
     pub(super) virtual_routers: Vec<Spanned<RawRouter>>,
     pub(super) track_scripts: Vec<Spanned<RawTrackScript>>,
+    pub(super) track_processes: Vec<Spanned<RawTrackProcess>>,
+    pub(super) track_files: Vec<Spanned<RawTrackFile>>,
+    pub(super) sync_groups: Vec<Spanned<RawSyncGroup>>,
     pub(super) services: Vec<Spanned<RawService>>,
 }
 
@@ -36,6 +43,7 @@ pub(super) struct RawDaemon {
     pub(super) runtime_dir: Option<Spanned<PathBuf>>,
     pub(super) pin_dir: Option<Spanned<PathBuf>>,
     pub(super) packet_log: Option<Spanned<PacketLog>>,
+    pub(super) notify_fifo: Option<Spanned<PathBuf>>,
 }
 
 pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>) -> RawConfig {
@@ -47,6 +55,9 @@ pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>)
         }),
         virtual_routers: top.tables("virtual_router", "[[virtual_router]]", router::router),
         track_scripts: top.tables("track_script", "[[track_script]]", track::track_script),
+        track_processes: top.tables("track_process", "[[track_process]]", track::track_process),
+        track_files: top.tables("track_file", "[[track_file]]", track::track_file),
+        sync_groups: top.tables("sync_group", "[[sync_group]]", group::sync_group),
         services: top.tables("service", "[[service]]", service::service),
     })
 }
@@ -62,5 +73,6 @@ fn daemon(table: &mut Reader<'_, '_>) -> RawDaemon {
         runtime_dir: table.optional("runtime_dir", value::folder),
         pin_dir: table.optional("pin_dir", value::folder),
         packet_log: table.optional("packet_log", value::choice(&levels)),
+        notify_fifo: table.optional("notify_fifo", value::path),
     }
 }

@@ -5,6 +5,10 @@ use std::{net::Ipv4Addr, time::Duration};
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::{
+    group::{RawNotify, RawWitness, notify, witness},
+    track::{RawTracking, tracking},
+};
 use crate::config::{read::Reader, report::Problem, value};
 
 pub(in crate::config) struct RawRouter {
@@ -17,7 +21,9 @@ pub(in crate::config) struct RawRouter {
     pub(in crate::config) password: Option<Spanned<[u8; 8]>>,
     pub(in crate::config) unicast: Option<Spanned<RawUnicast>>,
     pub(in crate::config) vips: Option<Spanned<Vec<Spanned<IpNet>>>>,
-    pub(in crate::config) track_scripts: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(in crate::config) tracking: RawTracking,
+    pub(in crate::config) notify: Option<Spanned<RawNotify>>,
+    pub(in crate::config) witness: Option<Spanned<RawWitness>>,
 }
 
 pub(in crate::config) struct RawUnicast {
@@ -70,6 +76,8 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         password: table.optional("password", value::password),
         unicast,
         vips: table.required_list("vips", "vips = [\"192.0.2.4/24\"]", value::vip),
-        track_scripts: table.list("track_scripts", value::string),
+        tracking: tracking(table),
+        notify: notify(table, "[virtual_router.notify]"),
+        witness: witness(table),
     }
 }

@@ -9,12 +9,11 @@ use std::{
 use ipnet::IpNet;
 use toml::Spanned;
 
-use super::{Context, Findings, copied, unique, unique_names};
+use super::{Context, Findings, copied, group, track, unique, unique_names};
 use crate::config::{
     host::RouterSpans,
     model::{Password, Transport, VirtualRouter, VrrpVersion},
     raw::{RawConfig, RawRouter, RawUnicast},
-    read::nearest,
     report::Problem,
 };
 
@@ -58,7 +57,9 @@ fn virtual_router(
 ) -> Option<(VirtualRouter, RouterSpans)> {
     check_vips(raw, findings);
     check_advert_interval(raw, findings);
-    check_track_scripts(raw, context, findings);
+    let (tracking, interfaces) = track::tracking(&raw.tracking, context, findings);
+    let witness = group::witness(raw.witness.as_ref(), context, findings);
+    let notify = group::notify(raw.notify.as_ref(), findings);
     if let Some(unicast) = &raw.unicast {
         check_unicast(unicast.get_ref(), context, findings);
     }
@@ -80,17 +81,15 @@ fn virtual_router(
         },
         authentication: copied(raw.password.as_ref()).map(Password),
         vips: vips.iter().map(|vip| *vip.get_ref()).collect(),
-        track_scripts: raw
-            .track_scripts
-            .iter()
-            .flat_map(Spanned::get_ref)
-            .map(|name| name.get_ref().clone())
-            .collect(),
+        tracking,
+        notify,
+        witness,
     };
     let spans = RouterSpans {
         interface: interface.span(),
         source: source.span(),
         vips: vips.iter().map(Spanned::span).collect(),
+        tracked: interfaces,
     };
     Some((router, spans))
 }
@@ -128,25 +127,6 @@ fn check_advert_interval(raw: &RawRouter, findings: &mut Findings<'_>) {
             Problem::at(interval.span(), message)
                 .expected(format!("whole seconds from \"{}s\" to \"{}s\"", SECONDS.start(), SECONDS.end()))
                 .help("VRRP version 2 carries the interval as a number of seconds in one byte"),
-        );
-    }
-}
-
-fn check_track_scripts(raw: &RawRouter, context: &Context<'_>, findings: &mut Findings<'_>) {
-    let names = || raw.track_scripts.iter().flat_map(Spanned::get_ref);
-    unique(names().map(|name| (name.get_ref().as_str(), name.span())), findings, |name, span, first| {
-        Problem::at(span, format!("track script {name:?} is listed twice"))
-            .related(first, "the first time")
-            .help("its weight would count twice; remove one")
-    });
-    for name in names().filter(|name| !context.track_scripts.contains(name.get_ref().as_str())) {
-        let known: Vec<&str> = context.track_scripts.iter().copied().collect();
-        let hint = match nearest(name.get_ref(), &known) {
-            Some(known) => format!("did you mean {known:?}?"),
-            None => format!("add [[track_script]] with name = {:?}", name.get_ref()),
-        };
-        findings.problems.push(
-            Problem::at(name.span(), format!("no track script is named {:?}", name.get_ref())).help(hint),
         );
     }
 }

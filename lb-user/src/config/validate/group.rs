@@ -1,0 +1,122 @@
+//! Groups of virtual routers, notification, witnesses.
+
+use std::{collections::BTreeMap, ops::Range, time::Duration};
+
+use toml::Spanned;
+
+use super::{Context, Findings, check::timeout_within, copied, track, unique, unique_names};
+use crate::config::{
+    model::{Notify, SyncGroup, Witness},
+    raw::{RawConfig, RawNotify, RawSyncGroup, RawWitness},
+    read::nearest,
+    report::Problem,
+};
+
+const DEFAULT_WITNESS_INTERVAL: Duration = Duration::from_millis(500);
+const DEFAULT_WITNESS_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The groups, and where they name interfaces they track.
+pub(super) fn sync_groups(
+    raw: &RawConfig,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> (Vec<SyncGroup>, Vec<(String, Range<usize>)>) {
+    let groups = || raw.sync_groups.iter().map(Spanned::get_ref);
+    unique_names("sync group", groups().filter_map(|group| group.name.as_ref()), findings);
+    let members = groups().flat_map(|group| group.routers.iter().flat_map(Spanned::get_ref));
+    unique(members.map(|name| (name.get_ref().as_str(), name.span())), findings, |name, span, first| {
+        Problem::at(span, format!("virtual router {name:?} is in two groups, or twice in one"))
+            .related(first, "the first time")
+            .help("it can move with one group only; join the groups, or remove it from one")
+    });
+    let mut interfaces = Vec::new();
+    let sound = groups()
+        .filter_map(|group| {
+            let (group, named) = sync_group(group, raw, context, findings)?;
+            interfaces.extend(named);
+            Some(group)
+        })
+        .collect();
+    (sound, interfaces)
+}
+
+fn sync_group(
+    group: &RawSyncGroup,
+    raw: &RawConfig,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<(SyncGroup, Vec<(String, Range<usize>)>)> {
+    let routers: BTreeMap<&str, _> = raw
+        .virtual_routers
+        .iter()
+        .filter_map(|router| Some((router.get_ref().name.as_ref()?.get_ref().as_str(), router.get_ref())))
+        .collect();
+    let members = group.routers.as_ref()?;
+    if let [alone] = &members.get_ref()[..] {
+        findings.problems.push(
+            Problem::at(alone.span(), "a group of one virtual router")
+                .expected("two at least")
+                .help("what one virtual router tracks and tells stands in its own table"),
+        );
+    }
+    for name in members.get_ref().iter().filter(|name| !routers.contains_key(name.get_ref().as_str())) {
+        let known: Vec<&str> = routers.keys().copied().collect();
+        let problem = Problem::at(name.span(), format!("no virtual router is named {:?}", name.get_ref()));
+        findings.problems.push(match nearest(name.get_ref(), &known) {
+            Some(near) => problem.help(format!("did you mean {near:?}?")),
+            None => problem.help("the group names the `name` of each [[virtual_router]]"),
+        });
+    }
+    let (tracking, interfaces) = track::tracking(&group.tracking, context, findings);
+    let group = SyncGroup {
+        name: group.name.as_ref()?.get_ref().clone(),
+        routers: members.get_ref().iter().map(|name| name.get_ref().clone()).collect(),
+        tracking,
+        notify: notify(group.notify.as_ref(), findings),
+    };
+    Some((group, interfaces))
+}
+
+pub(super) fn notify(raw: Option<&Spanned<RawNotify>>, findings: &mut Findings<'_>) -> Notify {
+    let Some(raw) = raw.map(Spanned::get_ref) else { return Notify::default() };
+    let mut command = |raw: &Option<Spanned<Vec<String>>>| {
+        let Some(command) = raw else { return Vec::new() };
+        track::warn_of_shell(command, findings);
+        command.get_ref().clone()
+    };
+    Notify {
+        owner: command(&raw.owner),
+        backup: command(&raw.backup),
+        fault: command(&raw.fault),
+        stop: command(&raw.stop),
+        any: command(&raw.any),
+        user: raw.user.as_ref().map(|user| user.get_ref().clone()),
+        timeout: copied(raw.timeout.as_ref()).unwrap_or(Notify::default().timeout),
+    }
+}
+
+/// The witness of a virtual router.
+pub(super) fn witness(
+    raw: Option<&Spanned<RawWitness>>,
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<Witness> {
+    let raw = raw?.get_ref();
+    let interval = copied(raw.timing.interval.as_ref()).unwrap_or(DEFAULT_WITNESS_INTERVAL);
+    timeout_within(&raw.timing, interval, "500ms", findings);
+    let address = raw.address.as_ref()?;
+    if let Some((span, router)) = context.router_vips.get(address.get_ref()) {
+        findings.problems.push(
+            Problem::at(address.span(), format!("the witness is a VIP of virtual router {router:?}"))
+                .expected("the address of a machine that takes no part, such as the gateway")
+                .related(span.clone(), "the VIP"),
+        );
+    }
+    Some(Witness {
+        address: *address.get_ref(),
+        interval,
+        timeout: copied(raw.timing.timeout.as_ref()).unwrap_or(DEFAULT_WITNESS_TIMEOUT.min(interval)),
+        rise: copied(raw.timing.rise.as_ref()).unwrap_or(1),
+        fall: copied(raw.timing.fall.as_ref()).unwrap_or(2),
+    })
+}
