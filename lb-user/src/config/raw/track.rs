@@ -12,7 +12,7 @@ use crate::config::{
 };
 
 /// Checks and scripts more often than this would load the node more than its traffic.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 /// Keepalived's, and more than any weight can make use of.
 const FILE_VALUES: RangeInclusive<i64> = -2_147_483_647..=2_147_483_647;

@@ -17,11 +17,12 @@ const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The model of a check; `None` after a mistake in it.
 pub(super) fn check(raw: &RawCheck, findings: &mut Findings<'_>) -> Option<Check> {
     let interval = copied(raw.timing.interval.as_ref()).unwrap_or(DEFAULT_CHECK_INTERVAL);
-    timeout_within(&raw.timing, interval, "2s", findings);
+    fast_within(raw, interval, findings);
     Some(Check {
         kind: kind(raw, findings)?,
         interval,
-        timeout: copied(raw.timing.timeout.as_ref()).unwrap_or(DEFAULT_CHECK_TIMEOUT.min(interval)),
+        fast_interval: copied(raw.fast_interval.as_ref()).unwrap_or(interval),
+        timeout: copied(raw.timing.timeout.as_ref()).unwrap_or(DEFAULT_CHECK_TIMEOUT),
         rise: copied(raw.timing.rise.as_ref()).unwrap_or(2),
         fall: copied(raw.timing.fall.as_ref()).unwrap_or(3),
         port: copied(raw.port.as_ref()),
@@ -80,7 +81,21 @@ fn kind(raw: &RawCheck, findings: &mut Findings<'_>) -> Option<CheckKind> {
     }
 }
 
-/// A probe or script must have ended before the next one starts.
+/// A backend in doubt is not asked less often than others.
+fn fast_within(raw: &RawCheck, interval: Duration, findings: &mut Findings<'_>) {
+    let Some(fast) = raw.fast_interval.as_ref().filter(|fast| raw.sound && *fast.get_ref() > interval) else {
+        return;
+    };
+    let shown = humantime::format_duration(interval);
+    let problem = Problem::at(fast.span(), format!("`fast_interval` is longer than the interval, {shown}"))
+        .expected("at most the interval");
+    findings.problems.push(match &raw.timing.interval {
+        Some(interval) => problem.related(interval.span(), "the interval"),
+        None => problem.help("`interval` is 2s unless given"),
+    });
+}
+
+/// A script, or a question to a witness, must have ended before the next one starts.
 pub(super) fn timeout_within(
     raw: &RawTiming,
     interval: Duration,
