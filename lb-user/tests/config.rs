@@ -1,6 +1,11 @@
 //! Configurations that hold: the ready ones, defaults, files, the documentation.
 
-use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
 
 use lb::config::{
     self, Check, CheckKind, Config, HostFacts, HostInterface, MAX_FILE_BYTES, Mode, PacketLog, Parsed, Ports,
@@ -130,8 +135,8 @@ fn every_mode_and_family_reaches_the_model() {
     let ipip = ready("ipip.toml").config;
     let vips: Vec<String> = ipip.virtual_routers[0].vips.iter().map(ToString::to_string).collect();
     assert_eq!(vips, ["192.0.2.100/24", "2001:db8::100/64"]);
-    let advertised: Vec<Ipv4Addr> = ipip.virtual_routers[0].advertised().collect();
-    assert_eq!(advertised, [Ipv4Addr::new(192, 0, 2, 100)]);
+    let advertised: Vec<IpAddr> = ipip.virtual_routers[0].advertised().collect();
+    assert_eq!(advertised, [IpAddr::from([192, 0, 2, 100])]);
     for (service, v4) in ipip.services.iter().zip([true, false]) {
         assert_eq!(service.vip.is_ipv4(), v4);
         let families: Vec<bool> = service.backends.iter().map(|backend| backend.address.is_ipv4()).collect();

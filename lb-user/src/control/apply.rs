@@ -218,6 +218,27 @@ impl Controller {
         all
     }
 
+    /// Somebody took an address from this node that it put there: it goes back, and where it is a VIP of this node's,
+    /// the neighbours are told again.
+    pub(super) fn address_taken(&mut self, address: IpAddr) {
+        self.taken = true;
+        let now = Timestamp::now();
+        for router in &mut self.routers {
+            if router.is_owner() && router.config.vips.iter().any(|vip| vip.addr() == address) {
+                router.announce_again(now);
+            }
+        }
+    }
+
+    /// Puts back what was taken, ahead of all that may take its time. What fails, [`reconcile`](Self::reconcile) tries
+    /// again.
+    pub(super) async fn put_back(&mut self) {
+        if std::mem::take(&mut self.taken) {
+            let wanted = desired(&self.config, &self.view());
+            self.apply_addresses(&wanted.addresses).await;
+        }
+    }
+
     /// Attaches the program where it should be and is not, and detaches it where it is and should not be.
     pub(super) fn attach_missing(&mut self) -> Result<(), DataplaneError> {
         let wanted = self.carriers();

@@ -132,6 +132,8 @@ pub(super) struct Controller {
     /// How far asking for routes is.
     pub(super) routes: RouteRound,
     pub(super) dirty: bool,
+    /// Somebody took an address away that this daemon put there.
+    pub(super) taken: bool,
     pub(super) retry_at: Option<Timestamp>,
     refresh_at: Timestamp,
     routes_at: Timestamp,
@@ -183,6 +185,7 @@ impl Controller {
             tagged: BTreeMap::new(),
             routes: RouteRound::default(),
             dirty: true,
+            taken: false,
             retry_at: None,
             refresh_at: Timestamp::now() + REFRESH,
             routes_at: Timestamp::now() + ROUTES_REFRESH,
@@ -265,6 +268,7 @@ impl Controller {
             }
             self.announce(index, now);
         }
+        self.put_back().await;
         if self.refresh_at <= now {
             self.refresh_at = now + REFRESH;
             self.refresh().await;
@@ -338,6 +342,7 @@ impl Controller {
             Change::AddressGone { interface, address } => {
                 if self.addresses.forget(&(interface.clone(), address)) {
                     warn!(%interface, %address, "somebody removed a VIP; it comes back if this node owns it");
+                    self.address_taken(address.addr());
                 }
                 self.network_changed();
             }

@@ -131,6 +131,11 @@ impl Router {
         true
     }
 
+    /// Has the VIPs announced as if they were new here.
+    pub(super) fn announce_again(&mut self, now: Timestamp) {
+        self.announcements.begin(now);
+    }
+
     /// The owner that fell silent without a farewell, if that is why this node's claim is due at `now`.
     pub(super) fn silent_owner(&self, now: Timestamp) -> Option<IpAddr> {
         let heard = self.heard.filter(|heard| heard.priority > 0)?;

@@ -3,7 +3,7 @@
 use std::{
     borrow::Borrow,
     fmt, io,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::atomic::Ordering,
 };
 
@@ -213,7 +213,7 @@ pub(super) struct Words {
     stride: usize,
     memory: Mapped,
     /// Its descriptor stands in programs that are not loaded yet.
-    _map: MapData,
+    map: MapData,
 }
 
 impl Words {
@@ -223,7 +223,7 @@ impl Words {
         let elements = data.info().map_err(failed(name, "inspect", ""))?.max_entries();
         let memory =
             Mapped::new(data.fd().as_fd(), elements, size_of::<T>()).map_err(failed(name, "map", ""))?;
-        Ok(Self { name, stride: size_of::<T>().div_ceil(size_of::<u64>()), memory, _map: data })
+        Ok(Self { name, stride: size_of::<T>().div_ceil(size_of::<u64>()), memory, map: data })
     }
 
     /// Writes one byte of one element in one store.
@@ -247,6 +247,11 @@ impl Words {
 }
 
 impl Words {
+    /// A descriptor of the map, for somebody else to map it by.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.map.fd().as_fd().try_clone_to_owned()
+    }
+
     /// Fills the map with zeros.
     pub(super) fn clear(&self) {
         self.memory.words().iter().for_each(|word| word.store(0, Ordering::Release));

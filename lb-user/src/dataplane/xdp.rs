@@ -1,6 +1,6 @@
 //! The data plane of the kernel, by aya.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, io, os::fd::OwnedFd, path::PathBuf};
 
 use aya::{Ebpf, EbpfLoader};
 use lb_common::{
@@ -101,6 +101,11 @@ impl XdpDataplane {
             local_services: BTreeSet::new(),
             pin_dir: options.pin_dir,
         })
+    }
+
+    /// A descriptor of `LEASES`, for [`Leases::map`](super::Leases::map) here or in another process.
+    pub fn leases(&self) -> io::Result<OwnedFd> {
+        self.maps.leases.descriptor()
     }
 
     /// What is attached to an interface, by this or an earlier run.

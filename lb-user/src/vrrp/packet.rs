@@ -13,7 +13,7 @@
 //! text authentication (§5.3.6, §5.3.10), which RFC 3768 abolished and everybody still speaks.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
@@ -53,7 +53,7 @@ pub struct Advert {
     /// Time between adverts; whole seconds, 1–255, in version 2.
     pub advert_interval: Duration,
     /// The addresses of the virtual router; at most 255.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What this node says of a virtual router, and so what it accepts about it.
@@ -72,7 +72,7 @@ pub struct Acceptance {
     /// Time between adverts.
     pub advert_interval: Duration,
     /// The VIPs, in the order of the configuration.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Why an advert cannot be encoded.
@@ -89,6 +89,12 @@ pub enum EncodeError {
     Interval {
         /// What was asked for.
         interval: Duration,
+    },
+    /// An IPv6 address in an IPv4 advert.
+    #[error("{address} cannot be named in an IPv4 advert")]
+    Family {
+        /// The address.
+        address: Ipv6Addr,
     },
 }
 
@@ -171,9 +177,9 @@ pub enum DecodeError {
     #[error("VIPs {addresses:?} instead of {expected:?}: all nodes must be configured with the same")]
     BadAddresses {
         /// The addresses received.
-        addresses: Vec<Ipv4Addr>,
+        addresses: Vec<IpAddr>,
         /// The addresses configured.
-        expected: Vec<Ipv4Addr>,
+        expected: Vec<IpAddr>,
     },
 }
 
@@ -280,11 +286,11 @@ impl Acceptance {
         Ok(())
     }
 
-    fn check_addresses(&self, priority: u8, addresses: &[Ipv4Addr]) -> Result<(), DecodeError> {
+    fn check_addresses(&self, priority: u8, addresses: &[IpAddr]) -> Result<(), DecodeError> {
         if priority == 255 && !addresses.is_empty() {
             return Ok(());
         }
-        let sorted = |list: &[Ipv4Addr]| {
+        let sorted = |list: &[IpAddr]| {
             let mut list = list.to_vec();
             list.sort_unstable();
             list.dedup();
@@ -312,7 +318,10 @@ impl Advert {
         bytes.extend([VERSION_2 << 4 | TYPE_ADVERTISEMENT, self.router_id, self.priority, count_byte]);
         bytes.extend([authentication_type(authentication), seconds, 0, 0]);
         for address in &self.addresses {
-            bytes.extend(address.octets());
+            match address {
+                IpAddr::V4(address) => bytes.extend(address.octets()),
+                IpAddr::V6(address) => return Err(EncodeError::Family { address: *address }),
+            }
         }
         bytes.extend(authentication.map_or([0; AUTHENTICATION_LENGTH], |password| password.0));
         let checksum = checksum(&bytes);
@@ -366,7 +375,7 @@ pub fn decode<'a>(
         return Err(DecodeError::BadInterval { interval, expected: acceptance.advert_interval });
     }
     let (addresses, _) = addresses.as_chunks::<ADDRESS_LENGTH>();
-    let addresses: Vec<Ipv4Addr> = addresses.iter().copied().map(Ipv4Addr::from).collect();
+    let addresses: Vec<IpAddr> = addresses.iter().map(|octets| Ipv4Addr::from(*octets).into()).collect();
     acceptance.check_addresses(priority, &addresses)?;
     Ok(Advert { router_id, priority, advert_interval: interval, addresses })
 }

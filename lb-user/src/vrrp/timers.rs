@@ -41,7 +41,7 @@ pub fn lease_term(advert_interval: Duration) -> Duration {
 /// Skew_Time: the higher the priority, the sooner a backup claims (v2: RFC 3768 §6.1).
 pub fn skew(version: VrrpVersion, priority: u8) -> Duration {
     match version {
-        VrrpVersion::V2 => Duration::from_secs(1) * (256 - u32::from(priority)) / 256,
+        VrrpVersion::V2 | VrrpVersion::V3 => Duration::from_secs(1) * (256 - u32::from(priority)) / 256,
     }
 }
 

@@ -1,5 +1,7 @@
-//! `cargo xtask bench`: what the XDP program costs. What measures is `lb-bench` (`lb-user/src/bench`), which this builds
-//! and starts as root.
+//! `cargo xtask bench`: what the XDP program costs, measured by `lb-bench` (`lb-user/src/bench`), which this builds and
+//! starts as root; and what a failover costs, measured in a lab.
+
+mod failover;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -26,6 +28,8 @@ enum What {
     Packet(Passed),
     /// Time and memory that 1,000 services of 100 backends take
     Scale(Passed),
+    /// How long clients go unanswered when something happens to the VIP's owner, with lb and with keepalived
+    Failover(failover::Options),
 }
 
 #[derive(Args, Debug)]
@@ -47,6 +51,7 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
         // What it measures runs in the kernel.
         What::Packet(passed) => ("packet", passed, Profile::Debug),
         What::Scale(passed) => ("scale", passed, Profile::Release),
+        What::Failover(options) => return failover::execute(options),
     };
     setup::ensure(Level::Build)?;
     let privilege = Privilege::detect();

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    net::SocketAddrV4,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -10,7 +11,9 @@ use std::{
 use clap::{Args, Subcommand};
 
 use super::{
-    Daemon, Lab, LabError, Node, VIP, XdpMode, init, interrupt, probe::arp::ask_once, state, supervisor,
+    Daemon, Lab, LabError, Node, VIP, XdpMode, init, interrupt,
+    probe::{arp::ask_once, udp},
+    state, supervisor,
 };
 use crate::{
     Error,
@@ -89,6 +92,8 @@ enum LabCommand {
     Supervise,
     #[command(hide = true)]
     Init,
+    #[command(hide = true)]
+    Echo { at: SocketAddrV4 },
 }
 
 #[derive(Debug, Args)]
@@ -153,6 +158,7 @@ pub fn execute(options: Options) -> Result<ExitCode, Error> {
         LabCommand::Supervise if supervisor::run().is_err() => return Ok(ExitCode::FAILURE),
         LabCommand::Supervise => (),
         LabCommand::Init => init::run()?,
+        LabCommand::Echo { at } => udp::run(at)?,
     }
     Ok(ExitCode::SUCCESS)
 }

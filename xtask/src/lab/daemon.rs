@@ -66,6 +66,15 @@ pub(crate) fn start_web(folder: &Path, init: Pid, node: &NodeSpec) -> Result<(),
     background(init, &node.name, web::command(), &folder.join(format!("{}.nginx.log", node.name)))
 }
 
+/// Starts what answers UDP datagrams, if the node has it.
+pub(crate) fn start_echo(folder: &Path, init: Pid, node: &NodeSpec) -> Result<(), LabError> {
+    let Some(at) = node.echo else { return Ok(()) };
+    let xtask = std::env::current_exe().map_err(LabError::io("finding this program"))?;
+    let mut command = Command::new(xtask);
+    command.args(["lab", "echo", &at.to_string()]);
+    background(init, &node.name, command, &folder.join(format!("{}.echo.log", node.name)))
+}
+
 /// Writes a configuration file of a node.
 pub(crate) fn write_config(init: Pid, path: &str, config: &str) -> Result<(), LabError> {
     let path = root(init).join(&path[1..]);

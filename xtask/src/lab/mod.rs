@@ -6,6 +6,7 @@
 //! everything.
 
 mod args;
+mod cable;
 mod daemon;
 mod error;
 mod init;
@@ -14,6 +15,7 @@ mod network;
 mod node;
 pub mod probe;
 mod processes;
+mod realtime;
 mod spec;
 mod state;
 mod status;
@@ -36,6 +38,7 @@ pub(crate) use self::args::become_root;
 use self::supervisor::{DETACH, Report};
 pub use self::{
     args::{Options, execute},
+    cable::Cable,
     error::LabError,
     node::Node,
     spec::{
@@ -175,12 +178,12 @@ impl Lab {
         })
     }
 
-    /// The nodes whose `eth0` carries `vip`. A frozen node keeps the address, so that this may be two; who *answers* for it
+    /// The nodes whose first interface carries `vip`. A frozen node keeps the address, so that this may be two; who *answers* for it
     /// is what [`probe::arp`] finds out.
     pub fn holders(&self, vip: Ipv4Addr) -> Result<Vec<String>, LabError> {
         let mut holders = Vec::new();
         for node in self.nodes() {
-            if node.has_address("eth0", vip)? {
+            if node.has_address(&node.interface(), vip)? {
                 holders.push(node.name().to_owned());
             }
         }

@@ -43,9 +43,7 @@ pub(crate) fn build(
         }
     }
     // In the network namespace only: `netns PID` means a process of the host.
-    let mut ip = Command::new("ip");
-    ip.args(["-batch", "-"]);
-    run("ip", "the switch", ip, &lines.join("\n"), |command| spawn_in_network(switch, command))?;
+    in_switch(switch, &lines.join("\n"))?;
 
     let mut programs = Vec::new();
     for node in &spec.nodes {
@@ -67,8 +65,19 @@ pub(crate) fn build(
 fn addressing(node: &NodeSpec) -> String {
     let mut lines = vec!["link set lo up".to_owned()];
     for link in &node.links {
-        let (interface, address, prefix) = (&link.interface, link.address, link.prefix);
-        lines.push(format!("link set {interface} up\naddr add {address}/{prefix} brd + dev {interface}"));
+        let (carrier, address, prefix) = (&link.interface, link.address, link.prefix);
+        lines.push(format!("link set {carrier} up"));
+        let interface = match node.vlan {
+            None => carrier.clone(),
+            Some(vlan) => {
+                let interface = format!("{carrier}.{vlan}");
+                lines.push(format!(
+                    "link add link {carrier} name {interface} type vlan id {vlan}\nlink set {interface} up"
+                ));
+                interface
+            }
+        };
+        lines.push(format!("addr add {address}/{prefix} brd + dev {interface}"));
         if node.ipv6 {
             // Nobody else has it, so it need not be looked for.
             let (address, prefix) = (link.address_v6(), link.prefix_v6());
@@ -82,6 +91,13 @@ fn addressing(node: &NodeSpec) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// Has `ip` carry out `lines` in the switch's namespace.
+pub(crate) fn in_switch(switch: Pid, lines: &str) -> Result<(), LabError> {
+    let mut ip = Command::new("ip");
+    ip.args(["-batch", "-"]);
+    run("ip", "the switch", ip, lines, |command| spawn_in_network(switch, command))
 }
 
 /// Runs a command to its end with `input` on its standard input.
@@ -132,6 +148,12 @@ mod tests {
             addressing(&node),
             "link set lo up\nlink set eth0 up\naddr add 172.20.0.1/16 brd + dev eth0\n\
              route add default via 172.20.0.9"
+        );
+        node.vlan = Some(100);
+        assert_eq!(
+            addressing(&node),
+            "link set lo up\nlink set eth0 up\nlink add link eth0 name eth0.100 type vlan id 100\n\
+             link set eth0.100 up\naddr add 172.20.0.1/16 brd + dev eth0.100\nroute add default via 172.20.0.9"
         );
     }
 }

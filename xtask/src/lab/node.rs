@@ -48,6 +48,12 @@ impl Node {
         self.spec.links.first().map_or(Ipv4Addr::UNSPECIFIED, |link| link.address)
     }
 
+    /// The interface that its first address is on.
+    pub fn interface(&self) -> String {
+        let carrier = self.spec.links.first().map_or("lo", |link| link.interface.as_str());
+        self.spec.vlan.map_or_else(|| carrier.to_owned(), |vlan| format!("{carrier}.{vlan}"))
+    }
+
     /// The MAC address of its first interface.
     pub fn mac(&self) -> Option<MacAddress> {
         self.spec.links.first().map(Link::mac)
@@ -177,10 +183,14 @@ impl Node {
         daemon::start(&self.folder, self.init, &self.spec)
     }
 
+    /// The processes of its daemon, as the host numbers them.
+    pub fn daemon_processes(&self) -> Vec<i32> {
+        daemon::process_name(&self.spec.daemon).map(|name| self.processes(&name)).unwrap_or_default()
+    }
+
     /// Whether its daemon runs.
     pub fn has_daemon(&self) -> bool {
-        let processes = daemon::process_name(&self.spec.daemon).map(|name| self.processes(&name));
-        processes.is_some_and(|pids| pids.into_iter().any(|pid| processes::is_running(Pid::from_raw(pid))))
+        self.daemon_processes().into_iter().any(|pid| processes::is_running(Pid::from_raw(pid)))
     }
 
     /// Sends a signal to the daemon and waits until it has ended.

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4},
     path::{Path, PathBuf},
 };
 
@@ -41,8 +41,13 @@ pub struct NodeSpec {
     pub forwarding: bool,
     /// Whether it has IPv6, with an address for every IPv4 address (see [`v6`]).
     pub ipv6: bool,
+    /// The VLAN (802.1Q) that its addresses are in: they are on an interface `eth0.100` on `eth0`. The kernel must have
+    /// 802.1Q.
+    pub vlan: Option<u16>,
     /// The nginx on it.
     pub web: Option<Web>,
+    /// Where a process of its own answers UDP datagrams; the address need not be the node's yet.
+    pub echo: Option<SocketAddrV4>,
     /// What keeps the VIP.
     pub daemon: Daemon,
 }
@@ -191,6 +196,15 @@ impl LabSpec {
         self
     }
 
+    /// Puts every node's addresses into a VLAN.
+    #[must_use]
+    pub fn in_vlan(mut self, vlan: u16) -> Self {
+        for node in &mut self.nodes {
+            node.vlan = Some(vlan);
+        }
+        self
+    }
+
     /// Gives every node IPv6.
     #[must_use]
     pub fn with_ipv6(mut self) -> Self {
@@ -231,7 +245,9 @@ impl NodeSpec {
             default_route: None,
             forwarding: false,
             ipv6: false,
+            vlan: None,
             web: None,
+            echo: None,
             daemon: Daemon::None,
         }
     }

@@ -99,6 +99,7 @@ fn build(spec: LabSpec, claim: &Claim, nodes: &mut Nodes) -> Result<(LabState, V
     for node in &spec.nodes {
         let Some(init) = init_of(&node.name) else { continue };
         daemon::start_web(claim.folder(), init, node)?;
+        daemon::start_echo(claim.folder(), init, node)?;
     }
     for node in &spec.nodes {
         let Some(init) = init_of(&node.name) else { continue };

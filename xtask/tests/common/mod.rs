@@ -113,6 +113,11 @@ impl Pair {
         (answer.node.expect("nginx says which node it is on"), answer.body)
     }
 
+    /// The node that answers for the VIP's first page, if one does.
+    pub(crate) fn try_get(&self) -> Option<String> {
+        http::request(&self.client, VIP, 80, "/", None, EXCHANGE).ok()?.node
+    }
+
     /// Asks another address than the VIP for its first page; the node that answered.
     pub(crate) fn get_from(&self, address: Ipv4Addr) -> String {
         let answer = http::request(&self.client, address, 80, "/", None, EXCHANGE);
@@ -141,7 +146,7 @@ impl Pair {
         self.wait(&what, || node.status().is_ok_and(|s| s.all_are("backup")));
     }
 
-    /// The nodes that carry the VIP on `eth0`.
+    /// The nodes that carry the VIP on their first interface.
     pub(crate) fn holders(&self) -> Vec<String> {
         self.lab.holders(VIP).expect("ip works on every node")
     }

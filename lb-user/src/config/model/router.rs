@@ -1,10 +1,6 @@
 //! Virtual routers.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr},
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 
@@ -43,11 +39,13 @@ pub struct VirtualRouter {
 }
 
 /// The version of the protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VrrpVersion {
-    /// RFC 3768.
+    /// RFC 3768, IPv4 only.
     #[default]
     V2,
+    /// RFC 9568 (which replaced RFC 5798), IPv4 and IPv6.
+    V3,
 }
 
 /// How adverts travel.
@@ -74,11 +72,9 @@ impl fmt::Debug for Password {
 
 impl VirtualRouter {
     /// The VIPs that adverts name, in their order.
-    pub fn advertised(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.vips.iter().filter_map(|vip| match vip {
-            IpNet::V4(vip) => Some(vip.addr()),
-            IpNet::V6(_) => None,
-        })
+    pub fn advertised(&self) -> impl Iterator<Item = IpAddr> {
+        let is_ipv4 = self.source().is_ipv4();
+        self.vips.iter().map(IpNet::addr).filter(move |vip| vip.is_ipv4() == is_ipv4)
     }
 
     /// This node's address, which its adverts come from.

@@ -21,7 +21,7 @@ fn at(milliseconds: u64) -> Timestamp {
 
 fn advert(priority: u8) -> Advert {
     let advert_interval = Duration::from_secs(1);
-    Advert { router_id: 1, priority, advert_interval, addresses: vec![Ipv4Addr::new(192, 0, 2, 9)] }
+    Advert { router_id: 1, priority, advert_interval, addresses: vec![Ipv4Addr::new(192, 0, 2, 9).into()] }
 }
 
 fn send(priority: u8, not_after: u64) -> Action {

@@ -34,7 +34,7 @@ fn slave() -> Acceptance {
         peers: vec![MASTER.into()],
         authentication: Some(Password(*b"letmein\0")),
         advert_interval: SECOND,
-        addresses: vec![VIP],
+        addresses: vec![VIP.into()],
     }
 }
 
@@ -59,7 +59,7 @@ fn changed(payload: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 #[test]
 fn recorded_adverts_of_keepalived_are_read_and_written_to_the_byte() {
     for (bytes, priority) in [(KEEPALIVED, 200), (KEEPALIVED_FAREWELL, 0)] {
-        let advert = Advert { router_id: 33, priority, advert_interval: SECOND, addresses: vec![VIP] };
+        let advert = Advert { router_id: 33, priority, advert_interval: SECOND, addresses: vec![VIP.into()] };
         assert_eq!(decode_by(&slave(), &from_master(&bytes)), Ok(advert));
         assert_eq!(slave().encode(priority), Ok(bytes.to_vec()));
     }
@@ -69,11 +69,12 @@ fn recorded_adverts_of_keepalived_are_read_and_written_to_the_byte() {
 fn advert_by_the_rfc_has_eight_zero_bytes_of_authentication() {
     let (first, second) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
     let advert_interval = SECOND * 3;
-    let advert = Advert { router_id: 5, priority: 100, advert_interval, addresses: vec![first, second] };
+    let advert =
+        Advert { router_id: 5, priority: 100, advert_interval, addresses: vec![first.into(), second.into()] };
     assert_eq!(advert.encode(None), Ok(BY_RFC.to_vec()));
 
     // The order of the addresses does not matter.
-    let addresses = vec![second, first];
+    let addresses = vec![second.into(), first.into()];
     let acceptance = Acceptance { router_id: 5, authentication: None, advert_interval, addresses, ..slave() };
     assert_eq!(decode_by(&acceptance, &from_master(&BY_RFC)), Ok(advert));
     // Without a password the data is ignored.
@@ -111,8 +112,8 @@ fn each_fault_has_its_own_error() {
         (
             payload(|bytes| bytes[11] = 5),
             DecodeError::BadAddresses {
-                addresses: vec![Ipv4Addr::new(172, 20, 128, 5)],
-                expected: vec![VIP],
+                addresses: vec![Ipv4Addr::new(172, 20, 128, 5).into()],
+                expected: vec![VIP.into()],
             },
         ),
         (
@@ -120,7 +121,7 @@ fn each_fault_has_its_own_error() {
                 bytes[3] = 0;
                 bytes.drain(8..12);
             }),
-            DecodeError::BadAddresses { addresses: vec![], expected: vec![VIP] },
+            DecodeError::BadAddresses { addresses: vec![], expected: vec![VIP.into()] },
         ),
     ];
     let mut seen = [false; DecodeError::NAMES.len()];
@@ -138,7 +139,7 @@ fn addresses_of_the_address_owner_are_not_compared() {
         bytes[11] = 5;
     });
     let advert = decode_by(&slave(), &from_master(&payload)).expect("RFC 3768 §7.1: continue processing");
-    assert_eq!((advert.priority, advert.addresses), (255, vec![Ipv4Addr::new(172, 20, 128, 5)]));
+    assert_eq!((advert.priority, advert.addresses), (255, vec![Ipv4Addr::new(172, 20, 128, 5).into()]));
 }
 
 #[test]
@@ -147,7 +148,7 @@ fn what_does_not_fit_on_the_wire_is_refused() {
         router_id: 1,
         priority: 1,
         advert_interval,
-        addresses: vec![VIP; count],
+        addresses: vec![VIP.into(); count],
     };
     assert_eq!(advert(SECOND, 255).encode(None).map(|bytes| bytes.len()), Ok(1036));
     assert_eq!(advert(SECOND, 256).encode(None), Err(EncodeError::TooManyAddresses { count: 256 }));
@@ -176,7 +177,7 @@ fn errors_never_show_a_password() {
 
 fn acceptance() -> impl Strategy<Value = Acceptance> {
     let password = proptest::option::of(any::<[u8; 8]>().prop_map(Password));
-    (any::<u8>(), password, 1u64..=255, vec(any::<u32>().prop_map(Ipv4Addr::from), 1..20)).prop_map(
+    (any::<u8>(), password, 1u64..=255, vec(any::<Ipv4Addr>().prop_map(IpAddr::from), 1..20)).prop_map(
         |(router_id, authentication, seconds, addresses)| Acceptance {
             router_id,
             authentication,

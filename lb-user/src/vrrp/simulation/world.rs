@@ -257,7 +257,7 @@ impl World {
             router_id: 1,
             priority,
             advert_interval: INTERVAL,
-            addresses: vec![std::net::Ipv4Addr::new(192, 0, 2, 99)],
+            addresses: vec![std::net::Ipv4Addr::new(192, 0, 2, 99).into()],
         };
         let mut everybody = true;
         for to in (0..self.nodes.len()).filter(|to| *to != from) {

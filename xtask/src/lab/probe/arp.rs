@@ -11,7 +11,7 @@ use std::{
 use super::packet::PacketSocket;
 use crate::lab::{error::LabError, node::Node, spec::MacAddress, wait::interrupted};
 
-const ETHERTYPE_ARP: u16 = 0x0806;
+pub(crate) const ETHERTYPE_ARP: u16 = 0x0806;
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
 /// Ethernet header and ARP packet.
@@ -39,11 +39,11 @@ impl ArpReport {
     }
 }
 
-/// Asks from `node`'s `eth0` who has `address`, again and again for `duration`.
+/// Asks from `node`'s first interface who has `address`, again and again for `duration`.
 pub fn ask(node: &Node, address: Ipv4Addr, duration: Duration) -> Result<ArpReport, LabError> {
-    let sender = node.address();
+    let (sender, interface) = (node.address(), node.interface());
     node.within(|| -> io::Result<ArpReport> {
-        let socket = PacketSocket::open("eth0", ETHERTYPE_ARP)?;
+        let socket = PacketSocket::open(&interface, ETHERTYPE_ARP)?;
         let request = request(socket.mac, sender, address);
         let (start, mut report) = (Instant::now(), ArpReport::default());
         while report.rounds.is_empty() || start.elapsed() < duration {
@@ -74,7 +74,7 @@ fn round(socket: &PacketSocket, request: &[u8], address: Ipv4Addr) -> io::Result
 }
 
 /// An ARP request by broadcast (RFC 826).
-fn request(mac: MacAddress, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+pub(crate) fn request(mac: MacAddress, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     let mut frame = Vec::with_capacity(FRAME_BYTES);
     frame.extend([0xff; 6]);
     frame.extend(mac.0);
@@ -88,8 +88,14 @@ fn request(mac: MacAddress, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     frame
 }
 
+/// The sender address of the question that a reply is about.
+pub(crate) fn asked_from(reply: &[u8]) -> Option<Ipv4Addr> {
+    let octets: [u8; 4] = reply.get(38..42)?.try_into().ok()?;
+    Some(octets.into())
+}
+
 /// Who says in a reply to `asker` that `address` is its own. Gratuitous ARP is no answer: its target is somebody else.
-fn answer(frame: &[u8], asker: MacAddress, address: Ipv4Addr) -> Option<MacAddress> {
+pub(crate) fn answer(frame: &[u8], asker: MacAddress, address: Ipv4Addr) -> Option<MacAddress> {
     let field = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
     let is_reply = field(12)? == ETHERTYPE_ARP && field(20)? == REPLY;
     let mac = MacAddress(frame.get(22..28)?.try_into().ok()?);

@@ -22,7 +22,7 @@ use nix::{
 use super::http;
 use crate::lab::{error::LabError, node::Node};
 
-/// Time from one connection to the next.
+/// Time from one connection to the next, unless said otherwise.
 const PERIOD: Duration = Duration::from_millis(2);
 /// When an unanswered request counts as failed: before TCP would repeat its SYN (1 s), so that an answer shows that the path
 /// worked at that moment.
@@ -83,12 +83,17 @@ pub struct LoadProber {
 impl LoadProber {
     /// Starts to ask `address:port` for `/` from `client`.
     pub fn start(client: &Node, address: Ipv4Addr, port: u16) -> Self {
+        Self::start_every(PERIOD, client, address, port)
+    }
+
+    /// As [`LoadProber::start`], with another time from one connection to the next.
+    pub fn start_every(period: Duration, client: &Node, address: Ipv4Addr, port: u16) -> Self {
         let (outcomes, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let (client, written, stopped) = (client.clone(), Arc::clone(&outcomes), Arc::clone(&stop));
         let target = SocketAddrV4::new(address, port);
         let thread = std::thread::spawn(move || {
             // Without the namespace there are no outcomes, which every report shows.
-            let _ = client.within(|| ask_on(target, &written, &stopped));
+            let _ = client.within(|| ask_on(target, period, &written, &stopped));
         });
         Self { outcomes, stop, thread: Some(thread) }
     }
@@ -102,6 +107,11 @@ impl LoadProber {
     pub fn between(&self, from: Instant, to: Instant) -> LoadReport {
         let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         report(&outcomes, from, to)
+    }
+
+    /// Forgets what has ended until now.
+    pub fn forget(&self) {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Waits until a request begun after now has been answered.
@@ -158,13 +168,13 @@ struct Open {
     received: Vec<u8>,
 }
 
-fn ask_on(target: SocketAddrV4, outcomes: &Mutex<Vec<Outcome>>, stop: &AtomicBool) {
+fn ask_on(target: SocketAddrV4, period: Duration, outcomes: &Mutex<Vec<Outcome>>, stop: &AtomicBool) {
     let (mut open, mut next): (Vec<Open>, _) = (Vec::new(), Instant::now());
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         if now >= next {
             // After a stall it goes on from now; it does not make up for what it missed.
-            next = (next + PERIOD).max(now);
+            next = (next + period).max(now);
             if open.len() < MOST_OPEN {
                 match begin(target) {
                     Ok(stream) => {

@@ -1,6 +1,7 @@
 //! What a client sees: probes that run in this process, inside a node's network namespace.
 
 pub mod arp;
+pub mod echo;
 pub mod http;
 pub mod live;
 pub mod load;

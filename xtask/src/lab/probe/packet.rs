@@ -3,14 +3,15 @@
 use std::{
     ffi::CString,
     io, mem,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    net::SocketAddrV4,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     time::Duration,
 };
 
 use nix::{
     ifaddrs::getifaddrs,
     sys::{
-        socket::{AddressFamily, SockaddrLike, setsockopt, sockopt::ReceiveTimeout},
+        socket::{AddressFamily, MsgFlags, SockaddrLike, recv, setsockopt, sockopt::ReceiveTimeout},
         time::TimeVal,
     },
 };
@@ -61,6 +62,15 @@ impl PacketSocket {
         Ok(())
     }
 
+    /// Receives one frame that has already come; `None` if there is none.
+    pub(crate) fn receive_now<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+        match recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(length) => Ok(Some(&buffer[..length])),
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Receives one frame; `None` if there is none within `timeout`.
     pub(crate) fn receive<'a>(
         &self,
@@ -77,6 +87,48 @@ impl PacketSocket {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A whole frame with a UDP datagram over IPv4 (RFC 768, 791), without the checksum that UDP may leave out.
+pub(crate) fn udp_frame(
+    from_mac: MacAddress,
+    to_mac: MacAddress,
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    payload: &[u8],
+) -> Vec<u8> {
+    let udp_length = 8 + payload.len();
+    let mut header = vec![0x45, 0];
+    header.extend(((20 + udp_length) as u16).to_be_bytes());
+    // Identification 0, don't fragment, TTL 64, UDP, no checksum yet.
+    header.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+    header.extend(from.ip().octets());
+    header.extend(to.ip().octets());
+    let checksum = checksum(&header).to_be_bytes();
+    header[10..12].copy_from_slice(&checksum);
+
+    let mut frame = [&to_mac.0[..], &from_mac.0, &[0x08, 0x00], &header].concat();
+    for field in [from.port(), to.port(), udp_length as u16, 0] {
+        frame.extend(field.to_be_bytes());
+    }
+    frame.extend(payload);
+    frame
+}
+
+/// The Internet checksum (RFC 1071).
+pub(crate) fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
 }
 
 fn mac_of(interface: &str) -> io::Result<MacAddress> {

@@ -16,7 +16,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt::IpFreebind,
 };
 
-use crate::lab::{error::LabError, node::Node};
+use crate::lab::{error::LabError, node::Node, realtime};
 
 /// No datagram is longer.
 const LARGEST: usize = 65_535;
@@ -41,6 +41,16 @@ impl EchoServer {
         let thread = std::thread::spawn(move || serve(&socket, &name, &stopped));
         Ok(Self { stop, thread: Some(thread) })
     }
+}
+
+/// Answers likewise until this process ends, under the host name. In a process of a node it is frozen with the node.
+pub(crate) fn run(at: SocketAddrV4) -> Result<(), LabError> {
+    realtime::hurry();
+    let path = "/proc/sys/kernel/hostname";
+    let name = std::fs::read_to_string(path).map_err(LabError::io(format!("reading {path}")))?;
+    let socket = listen(at).map_err(LabError::io(format!("listening on {at}")))?;
+    serve(&socket, name.trim_end(), &AtomicBool::new(false));
+    Ok(())
 }
 
 impl Drop for EchoServer {

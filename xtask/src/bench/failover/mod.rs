@@ -1,0 +1,164 @@
+//! `cargo xtask bench failover`: how long clients go unanswered when something happens to the owner of the VIP, with `lb`
+//! and with keepalived, in the same lab and by the same clients.
+
+mod fault;
+mod report;
+mod stage;
+mod system;
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, ValueEnum as _};
+
+use self::{fault::Fault, report::Row, stage::Stage, system::System};
+use crate::{
+    Error, lab,
+    lab::LabError,
+    play::signals,
+    privilege::Privilege,
+    progress::Progress,
+    setup::{self, Level},
+    workspace::{self, Profile},
+};
+
+/// Rounds unless said otherwise.
+const ROUNDS: u16 = 5;
+
+/// `cargo xtask bench failover`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  cargo xtask bench failover                                        everything; takes about an hour
+  cargo xtask bench failover --system lb-1s --fault freeze --fault stop
+  cargo xtask bench failover --system keepalived-10ms --rounds 1 --json failover.json
+
+The clients send a datagram to the VIP every 2 ms and open an HTTP connection every 5 ms. Each figure is the longest time without
+an answer in milliseconds, median [least–most] of the rounds; `>` says that it was not over when the round ended.")]
+pub(super) struct Options {
+    /// A daemon to measure, by default all; may be repeated
+    #[arg(long, value_enum)]
+    system: Vec<System>,
+    /// A fault to measure, by default all; may be repeated
+    #[arg(long, value_enum)]
+    fault: Vec<Fault>,
+    /// How often each fault strikes
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Write every round into this file too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// An lb executable to use instead of building one
+    #[arg(long, value_name = "FILE")]
+    lb: Option<PathBuf>,
+}
+
+impl Options {
+    fn systems(&self) -> Vec<System> {
+        if self.system.is_empty() { System::value_variants().to_vec() } else { self.system.clone() }
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        if self.fault.is_empty() { Fault::value_variants().to_vec() } else { self.fault.clone() }
+    }
+
+    /// The executable, built if none was named; none if none is measured.
+    fn lb(&self) -> Result<Option<PathBuf>, Error> {
+        if let Some(lb) = &self.lb {
+            let lb = lb.canonicalize().map_err(|source| Error::File { path: lb.clone(), source })?;
+            return Ok(Some(lb));
+        }
+        if !self.systems().iter().any(|system| system.is_lb()) {
+            return Ok(None);
+        }
+        workspace::build_lb(Profile::Release).map(Some)
+    }
+}
+
+/// Carries the command out, as root where we are not.
+pub(super) fn execute(options: &Options) -> Result<ExitCode, Error> {
+    let privilege = Privilege::detect();
+    if privilege != Privilege::Root {
+        setup::ensure(Level::Lab)?;
+        let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
+        if options.lb.is_none()
+            && let Some(lb) = options.lb()?
+        {
+            // Built as the user, so that root owns nothing in `target`.
+            words.extend(["--lb".into(), lb.into_os_string()]);
+        }
+        return lab::become_root(privilege, &words);
+    }
+    if options.lb.is_none() {
+        setup::ensure(Level::Lab)?;
+    }
+    let lb = options.lb()?;
+    // Ctrl-C ends the lab in order.
+    signals::on_stop(lab::interrupt)?;
+    measure(options, lb.as_deref())
+}
+
+fn measure(options: &Options, lb: Option<&Path>) -> Result<ExitCode, Error> {
+    let (systems, faults) = (options.systems(), options.faults());
+    let progress = Progress::detect();
+    let mut rows = Vec::new();
+    for system in &systems {
+        eprintln!("── {} ──", system.name());
+        for fault in faults.iter().filter(|fault| fault.befalls(*system)) {
+            let row = measure_one(*system, *fault, options.rounds, lb, &progress);
+            let interrupted = lab::interrupted();
+            rows.push(row);
+            if let Some(path) = &options.json {
+                // After each one: what took an hour is not lost to the last.
+                write_json(path, &rows)?;
+            }
+            if interrupted {
+                return Err(LabError::Interrupted.into());
+            }
+        }
+    }
+    println!("{}\n", machine());
+    println!("{}", report::overview(&rows, &systems, &faults));
+    for system in &systems {
+        println!("{}\n\n{}", system.title(), report::details(&rows, *system));
+    }
+    let failed = rows.iter().any(|row| row.error.is_some());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// All rounds of one fault, in a lab of their own.
+fn measure_one(system: System, fault: Fault, rounds: u16, lb: Option<&Path>, progress: &Progress) -> Row {
+    let name = format!("bench-{}", std::process::id());
+    let step = progress.step(&fault.name(), "");
+    let mut row = Row { system, fault, rounds: Vec::new(), error: None };
+    let outcome = Stage::new(&name, system, lb).and_then(|stage| {
+        for number in 1..=rounds {
+            row.rounds.push(stage.round(fault, &|what| step.note(&format!("round {number}: {what}")))?);
+        }
+        Ok(())
+    });
+    step.done(&row.cell());
+    if let Err(error) = outcome {
+        eprintln!("  {} of {rounds} rounds, then: {error}", row.rounds.len());
+        row.error = Some(error.to_string());
+    }
+    row
+}
+
+fn write_json(path: &Path, rows: &[Row]) -> Result<(), Error> {
+    let file = |source| Error::File { path: path.to_owned(), source };
+    let text = serde_json::json!({ "machine": machine(), "rows": rows });
+    fs::write(path, format!("{text:#}\n")).map_err(file)
+}
+
+/// Kernel, processors and how busy they are: what every figure depends on.
+fn machine() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let load = read("/proc/loadavg");
+    let load = load.split_ascii_whitespace().take(3).collect::<Vec<_>>().join(" ");
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("Linux {}, {processors} processors, load {load} at the end", read("/proc/sys/kernel/osrelease"))
+}

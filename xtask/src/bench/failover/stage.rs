@@ -1,0 +1,249 @@
+//! The lab with its cast and its clients, and one round of a measurement.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant, SystemTime},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde::Serialize;
+
+use super::{
+    fault::{Fault, parent},
+    system::{ECHO, System},
+};
+use crate::lab::{
+    Daemon, Lab, LabError, MacAddress, Node, VIP, pause,
+    probe::{
+        echo::{Asker, EchoProber, EchoReport},
+        load::LoadProber,
+    },
+    wait_until,
+};
+
+/// Time from one HTTP request to the next.
+const WEB_PERIOD: Duration = Duration::from_millis(5);
+/// How long clients must have been answered for the pair to be well.
+const CALM: Duration = Duration::from_secs(1);
+/// How long an answer may be on its way.
+const ON_THE_WAY: Duration = Duration::from_millis(200);
+/// How long everything may take to be as it was.
+const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+
+/// What one round showed.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Round {
+    /// Datagrams to the VIP from a client whose kernel knows its MAC address.
+    pub(super) known: Seen,
+    /// The same from one that asks by ARP before each.
+    pub(super) newcomer: Seen,
+    /// HTTP requests to the VIP, each over a new connection.
+    pub(super) web: Seen,
+    /// Nodes that answered ARP requests for the VIP.
+    pub(super) claimants: usize,
+    /// The most that answered one request.
+    pub(super) most_claimants: usize,
+    /// How often another node answered first than the time before.
+    pub(super) moves: usize,
+    /// Nodes that answered ARP requests in the last second.
+    pub(super) claimants_after: Vec<String>,
+    /// Nodes that had the VIP as an address at the end.
+    pub(super) holders_after: Vec<String>,
+}
+
+/// What a client met.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Seen {
+    /// The longest time without an answer; of HTTP, until the beginning of the last request that failed.
+    pub(super) milliseconds: f64,
+    /// Whether it was not over at the end.
+    pub(super) to_the_end: bool,
+    pub(super) asked: usize,
+    pub(super) lost: usize,
+}
+
+pub(super) struct Stage {
+    pub(super) lab: Lab,
+    pub(super) owner: Node,
+    pub(super) backup: Node,
+    client: Node,
+    known: EchoProber,
+    newcomer: EchoProber,
+    web: LoadProber,
+    system: System,
+}
+
+impl Stage {
+    /// Builds the lab; its clients begin to ask.
+    pub(super) fn new(name: &str, system: System, lb: Option<&Path>) -> Result<Self, LabError> {
+        let xtask = std::env::current_exe().map_err(LabError::io("finding this program"))?;
+        let lab = Lab::start(&system.lab(name, lb)?, &xtask, |_| ())?;
+        let (client, stranger) = (lab.node("client")?, lab.node("newcomer")?);
+        let known = EchoProber::start(&client, ECHO, Asker::Known)?;
+        let newcomer = EchoProber::start(&stranger, ECHO, Asker::New)?;
+        let web = LoadProber::start_every(WEB_PERIOD, &client, VIP, 80);
+        let (owner, backup) = (lab.node("node-a")?, lab.node("node-b")?);
+        Ok(Self { lab, owner, backup, client, known, newcomer, web, system })
+    }
+
+    /// Waits until everything is well, strikes, looks and repairs.
+    pub(super) fn round(&self, fault: Fault, note: &impl Fn(&str)) -> Result<Round, LabError> {
+        note("waiting until the pair is well");
+        self.settle()?;
+        // Between two adverts, not always at the same moment.
+        pause(self.system.interval().mul_f64(any_fraction()))?;
+        note("preparing");
+        fault.prepare(self)?;
+        note("measuring");
+        self.forget();
+        let start = Instant::now();
+        fault.strike(self)?;
+        let [least, most] = fault.watch(self.system);
+        while start.elapsed() < most && !(start.elapsed() >= least && self.is_calm()) {
+            pause(Duration::from_millis(100))?;
+        }
+        let end = Instant::now();
+        let holders_after = self.lab.holders(VIP)?;
+        pause(ON_THE_WAY)?;
+        let round = self.report(start, end, holders_after);
+        note("repairing");
+        fault.undo(self)?;
+        Ok(round)
+    }
+
+    fn report(&self, start: Instant, end: Instant, holders_after: Vec<String>) -> Round {
+        let newcomer = self.newcomer.between(start, end);
+        let last = self.newcomer.between(end - CALM, end);
+        let web = self.web.between(start, end);
+        let web_last = self.web.between(end - CALM, end);
+        Round {
+            known: Seen::of(&self.known.between(start, end)),
+            claimants: newcomer.claimants.len(),
+            most_claimants: newcomer.most_claimants,
+            moves: newcomer.moves,
+            claimants_after: last.claimants.iter().map(|mac| self.name_of(*mac)).collect(),
+            newcomer: Seen::of(&newcomer),
+            web: Seen {
+                milliseconds: milliseconds(web.failing_for),
+                to_the_end: web_last.failures() > 0,
+                asked: web.requests,
+                lost: web.failures(),
+            },
+            holders_after,
+        }
+    }
+
+    fn name_of(&self, mac: MacAddress) -> String {
+        self.lab.state().spec.node_of(mac).map_or_else(|| mac.to_string(), str::to_owned)
+    }
+
+    fn forget(&self) {
+        self.known.forget();
+        self.newcomer.forget();
+        self.web.forget();
+    }
+
+    /// Whether clients that have asked before were answered in the last second.
+    fn is_calm(&self) -> bool {
+        let end = Instant::now() - ON_THE_WAY;
+        let (echo, web) = (self.known.between(end - CALM, end), self.web.between(end - CALM, end));
+        echo.asked > 0 && echo.lost == 0 && web.answers() > 0 && web.failures() == 0
+    }
+
+    /// Waits until node-a alone owns the VIP and all clients are answered.
+    fn settle(&self) -> Result<(), LabError> {
+        // Whoever still believes in the wrong node is of no interest.
+        self.client.run(&["ip", "neighbour", "flush", "dev", "eth0"])?;
+        self.forget();
+        let mut last = String::new();
+        let well = wait_until("the pair is well", SETTLE_WITHIN, || {
+            let end = Instant::now() - ON_THE_WAY;
+            let newcomer = self.newcomer.between(end - CALM, end);
+            let claimants: Vec<String> = newcomer.claimants.iter().map(|mac| self.name_of(*mac)).collect();
+            let holders = self.lab.holders(VIP).unwrap_or_default();
+            let alone = claimants == [self.owner.name()] && holders == [self.owner.name()];
+            let well = self.is_calm() && newcomer.lost == 0 && alone && self.daemons_are_well();
+            last = format!(
+                "ARP is answered by {claimants:?}, the VIP is an address of {holders:?}, clients: {:?}, {:?}",
+                self.known.between(end - CALM, end),
+                self.web.between(end - CALM, end),
+            );
+            well.then_some(())
+        });
+        well.map_err(|error| match error {
+            LabError::Timeout { what, after } => {
+                LabError::Timeout { what: format!("{what}\n{last}\n{}", self.lab.log_tails(25)), after }
+            }
+            other => other,
+        })
+    }
+
+    fn daemons_are_well(&self) -> bool {
+        !self.system.is_lb()
+            || [&self.owner, &self.backup]
+                .iter()
+                .all(|node| node.status().is_ok_and(|status| status.all_backends_up()))
+    }
+
+    /// Waits until `node` has the VIP as an address.
+    pub(super) fn wait_for_claim_of(&self, node: &Node, within: Duration) -> Result<(), LabError> {
+        wait_until(&format!("{} has the VIP", node.name()), within, || {
+            node.has_address("eth0", VIP).ok()?.then_some(())
+        })
+    }
+
+    /// The processes of the owner's daemon.
+    fn daemon(&self) -> Vec<i32> {
+        self.owner.daemon_processes()
+    }
+
+    /// One that another of them started.
+    pub(super) fn child_of_daemon(&self) -> Option<i32> {
+        let all = self.daemon();
+        all.iter().copied().find(|pid| parent(*pid).is_some_and(|parent| all.contains(&parent)))
+    }
+
+    pub(super) fn signal_daemon(&self, signal: Signal) -> Result<(), LabError> {
+        for pid in self.daemon() {
+            kill(Pid::from_raw(pid), signal)
+                .map_err(LabError::sys(format!("sending {signal} to process {pid}")))?;
+        }
+        Ok(())
+    }
+
+    /// Has the daemon read its configuration, which is the same as before.
+    pub(super) fn reload(&self) -> Result<(), LabError> {
+        if let Daemon::Lb { config, .. } = &self.owner.spec.daemon {
+            return self.owner.reload(config).map(drop);
+        }
+        let all = self.daemon();
+        // Its first process passes the signal on.
+        let first = all.iter().find(|pid| parent(**pid).is_none_or(|parent| !all.contains(&parent)));
+        let first = first.ok_or_else(|| LabError::NoDaemon { node: self.owner.name().to_owned() })?;
+        kill(Pid::from_raw(*first), Signal::SIGHUP).map_err(LabError::sys("sending SIGHUP"))
+    }
+}
+
+impl Seen {
+    fn of(report: &EchoReport) -> Self {
+        Self {
+            milliseconds: milliseconds(report.longest_wait),
+            to_the_end: report.still_waiting,
+            asked: report.asked,
+            lost: report.lost,
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// From 0 to 1, good enough for a phase.
+fn any_fraction() -> f64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    f64::from(since.subsec_nanos() / 1_000 % 1_000) / 1e3
+}
