@@ -12,6 +12,7 @@ pub mod health;
 mod logging;
 pub mod net;
 mod node_lock;
+pub mod notify;
 pub mod time;
 pub mod track;
 pub mod vrrp;

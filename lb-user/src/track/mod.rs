@@ -16,8 +16,10 @@ mod spawner;
 mod user;
 mod watcher;
 
+pub(crate) use command::{Outcome, run_once};
 pub use effects::{Effects, Reading, Value, effects};
 pub use machine::{Machine, Transition};
 pub use runner::{Runner, TrackEvent};
 pub use spawner::SAFE_PATH;
+pub(crate) use spawner::Spawner;
 pub use watcher::{WatchEvent, Watcher};

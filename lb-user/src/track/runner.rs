@@ -83,7 +83,8 @@ async fn run(script: TrackScript, spawner: Spawner, events: mpsc::Sender<TrackEv
     let mut stalled = false;
     loop {
         tokio::time::sleep(schedule.next().since(Timestamp::now())).await;
-        let outcome = command::run_once(&spawner, &script).await;
+        let outcome =
+            command::run_once(&spawner, &script.command, script.user.as_deref(), script.timeout).await;
         let at = Timestamp::now();
         let (ok, detail, leftover) = match outcome {
             Outcome::Ended { ok, detail } => (ok, detail, None),
