@@ -4,6 +4,7 @@ pub mod api;
 pub mod balance;
 #[cfg(feature = "bench")]
 pub mod bench;
+pub mod bfd;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -13,6 +14,7 @@ mod logging;
 pub mod net;
 mod node_lock;
 pub mod notify;
+pub mod protocol;
 pub mod time;
 pub mod track;
 pub mod vrrp;

@@ -237,6 +237,20 @@ fn virtual_routers() {
             ("a VIP as a peer", edited("peers = [\"172.20.128.3\"]", "peers = [\"172.20.128.4\"]")),
             ("a VIP as the source", edited("source = \"172.20.128.2\"", "source = \"172.20.128.4\"")),
             ("multicast", edited("[virtual_router.unicast]\nsource", "[daemon]\nsource")),
+            ("bfd = true", edited("router_id = 33", "router_id = 33\nbfd = true")),
+            ("bfd = \"on\"", edited("router_id = 33", "router_id = 33\nbfd = \"on\"")),
+            ("bfd too fast", edited("router_id = 33", "router_id = 33\nbfd = { interval = \"5ms\" }")),
+            (
+                "bfd that one lost packet ends",
+                edited("router_id = 33", "router_id = 33\nbfd = { multiplier = 1 }"),
+            ),
+            (
+                "one session with two intervals",
+                with(
+                    &second(34, "VI_2", "172.20.128.5/24")
+                        .replace("priority = 1", "priority = 1\nbfd = { interval = \"20ms\" }"),
+                ),
+            ),
             ("an unknown track script", edited("[\"chk_nginx\"]", "[\"chk_ngnix\"]")),
             ("a track script twice", edited("[\"chk_nginx\"]", "[\"chk_nginx\", \"chk_nginx\"]")),
         ]),
@@ -378,7 +392,7 @@ fn trackers() {
 
 #[test]
 fn groups_notification_and_witness() {
-    let second = "[[virtual_router]]\nname = \"VI_2\"\ninterface = \"eth0\"\nrouter_id = 34\npriority = 90\n\
+    let second = "[[virtual_router]]\nname = \"VI_2\"\ninterface = \"eth0\"\nrouter_id = 34\npriority = 200\n\
                   vips = [\"172.20.128.5/24\"]\n[virtual_router.unicast]\nsource = \"172.20.128.2\"\n\
                   peers = [\"172.20.128.3\"]\n";
     let group = |keys: &str| with(&format!("{second}[[sync_group]]\nname = \"VG_1\"\n{keys}\n"));
@@ -399,6 +413,13 @@ fn groups_notification_and_witness() {
                 "a member of two groups",
                 group(
                     "routers = [\"VI_1\", \"VI_2\"]\n[[sync_group]]\nname = \"VG_2\"\nrouters = [\"VI_1\", \"VI_2\"]",
+                ),
+            ),
+            (
+                "members of different rank",
+                group("routers = [\"VI_1\", \"VI_2\"]").replace(
+                    "router_id = 34\npriority = 200",
+                    "router_id = 34\npriority = 90\npreempt = false",
                 ),
             ),
             ("keepalived's name of a state", of_router("notify]\nmaster = \"/bin/true\"")),

@@ -161,7 +161,7 @@ impl Row {
 pub(super) fn dataplane() -> Result<XdpDataplane, BenchError> {
     let mut dataplane = XdpDataplane::load(LoadOptions::new("/nonexistent"))?;
     let lease = 1;
-    dataplane.set_lease(lease, (Timestamp::now() + Duration::from_hours(24)).0)?;
+    dataplane.leases().set(lease, (Timestamp::now() + Duration::from_hours(24)).0)?;
     dataplane.put_interface(
         1,
         Interface { ifindex: LOOPBACK, mac: OWN_MAC, mtu: 1_500, ..Interface::default() },

@@ -27,7 +27,7 @@ use crate::{
 /// `arp_announce`: use the interface's primary address in the target's network, whatever the packet says.
 const ARP_ANNOUNCE_PRIMARY: u32 = 2;
 /// How many routes are asked for before the control task turns to its other duties: some milliseconds, so that
-/// adverts stay in time however many backends there are.
+/// events are heard in time however many backends there are.
 const ROUTES_AT_ONCE: usize = 256;
 /// How often all routes are asked for although nothing was heard of a change.
 pub(super) const ROUTES_REFRESH: Duration = Duration::from_mins(1);

@@ -9,8 +9,8 @@ use tracing::{debug, error, info, warn};
 use super::{
     addresses::Addresses,
     apply::ROUTES_REFRESH,
-    channel::{Channel, readable},
-    desired::{BACKEND_LEASE, STANDALONE_LEASE, lease_of_router},
+    channels::OpenChannel,
+    desired::{BACKEND_LEASE, STANDALONE_LEASE},
     forwarding::Forwarding,
     health::Health,
     router::Router,
@@ -26,13 +26,16 @@ use crate::{
         Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, REFRESH, SysctlGuard, TagOffload,
         VrrpSocketError,
     },
+    protocol::{Command, Link, RouterKey},
     time::Timestamp,
     track::{Runner, TrackEvent, WatchEvent, Watcher},
-    vrrp::Input,
 };
 
 /// When something could not be applied, it is tried again after this long.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+/// How often the protocol thread is told that the control task is alive.
+const ALIVE: Duration = Duration::from_secs(1);
 
 /// How long a starting daemon waits for what it must know before it takes packets: a backend or a peer that is
 /// away never answers.
@@ -100,6 +103,8 @@ pub(super) struct Edges {
     pub(super) runner: Runner,
     /// Watches tracked processes and files.
     pub(super) watcher: Watcher,
+    /// Owns the machines of the virtual routers and their leases.
+    pub(super) protocol: Link,
 }
 
 /// An interface the program is attached to.
@@ -120,7 +125,10 @@ pub(super) struct Controller {
     pub(super) health: Health,
     pub(super) trackers: Trackers,
     pub(super) routers: Vec<Router>,
-    pub(super) channels: Vec<Channel>,
+    /// What the protocol thread has open.
+    pub(super) channels: Vec<OpenChannel>,
+    /// Of the virtual router that was configured last.
+    pub(super) next_key: RouterKey,
     pub(super) forwarding: Forwarding,
     pub(super) addresses: Addresses,
     pub(super) attachments: BTreeMap<String, Attached>,
@@ -135,6 +143,7 @@ pub(super) struct Controller {
     /// Somebody took an address away that this daemon put there.
     pub(super) taken: bool,
     pub(super) retry_at: Option<Timestamp>,
+    alive_at: Timestamp,
     refresh_at: Timestamp,
     routes_at: Timestamp,
 }
@@ -176,6 +185,7 @@ impl Controller {
             trackers: Trackers::default(),
             routers: Vec::new(),
             channels: Vec::new(),
+            next_key: RouterKey(0),
             forwarding: Forwarding::new(room_for_backends(&parsed.config)),
             config: parsed.config,
             addresses: Addresses::default(),
@@ -187,6 +197,7 @@ impl Controller {
             dirty: true,
             taken: false,
             retry_at: None,
+            alive_at: Timestamp::now(),
             refresh_at: Timestamp::now() + REFRESH,
             routes_at: Timestamp::now() + ROUTES_REFRESH,
         };
@@ -203,11 +214,9 @@ impl Controller {
     /// cannot do what the configuration says; nothing has been claimed yet.
     pub(super) async fn start(&mut self, inputs: &mut Inputs) -> Result<(), StartError> {
         let now = Timestamp::now();
-        self.edges.dataplane.set_lease(STANDALONE_LEASE, LEASE_FOREVER)?;
-        self.edges.dataplane.set_lease(BACKEND_LEASE, LEASE_BACKUP)?;
-        for index in 0..self.config.virtual_routers.len() {
-            self.edges.dataplane.set_lease(lease_of_router(index), LEASE_BACKUP)?;
-        }
+        let leases = self.edges.dataplane.leases();
+        leases.set(STANDALONE_LEASE, LEASE_FOREVER)?;
+        leases.set(BACKEND_LEASE, LEASE_BACKUP)?;
         self.configure(now)?;
         self.learn(inputs).await;
         // The maps are filled and the guard is in place before any address that it guards is added.
@@ -231,7 +240,13 @@ impl Controller {
                     },
                     Some(Signal::Stop) | None => break,
                 },
-                () = readable(&self.channels) => {}
+                event = self.edges.protocol.event() => match event {
+                    Some(event) => self.protocol_event(&event),
+                    None => {
+                        error!("the protocol thread is gone");
+                        break;
+                    }
+                },
                 Some(event) = inputs.net.recv() => if !self.net_result(event) { break },
                 Some(event) = inputs.health.recv() => {
                     if self.health.event(&event) {
@@ -257,15 +272,14 @@ impl Controller {
         self.stop().await;
     }
 
-    /// Everything that is due now: packets, then timeouts, then the reconciler.
+    /// Everything that is due now; the reconciler last.
     async fn turn(&mut self) {
-        self.receive();
         let now = Timestamp::now();
+        if self.alive_at <= now {
+            self.alive_at = now + ALIVE;
+            self.edges.protocol.send(Command::Alive);
+        }
         for index in 0..self.routers.len() {
-            let router = &self.routers[index];
-            if router.started && router.machine.next_timeout().is_some_and(|at| at <= now) {
-                self.input(index, Input::Timeout);
-            }
             self.announce(index, now);
         }
         self.put_back().await;
@@ -371,6 +385,9 @@ impl Controller {
     }
 
     async fn answer(&mut self, call: Call) {
+        if matches!(call.request, Request::Status | Request::Explain(_)) {
+            self.inquire().await;
+        }
         let response = match call.request {
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Explain(packet) => match self.explain(&packet) {
@@ -396,10 +413,10 @@ impl Controller {
         let due = self
             .routers
             .iter()
-            .filter_map(Router::next_timeout)
+            .filter_map(Router::next_announcement)
             .chain(self.retry_at)
             .chain(self.forwarding.next_settling());
-        // Invariant: the refresh makes it never empty.
-        due.chain([self.refresh_at]).min().map_or(Duration::ZERO, |at| at.since(now))
+        // Invariant: the last two make it never empty.
+        due.chain([self.refresh_at, self.alive_at]).min().map_or(Duration::ZERO, |at| at.since(now))
     }
 }

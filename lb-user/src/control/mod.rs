@@ -8,7 +8,7 @@
 
 mod addresses;
 mod apply;
-mod channel;
+mod channels;
 mod controller;
 mod desired;
 mod explain;

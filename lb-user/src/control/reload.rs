@@ -3,16 +3,15 @@
 use tracing::warn;
 
 use super::{
-    channel::Channel,
+    channels::Opened,
     controller::{Controller, StartError},
     desired::lease_of_router,
     router::Router,
 };
 use crate::{
-    config::{self, Config},
-    net::VrrpSocket,
+    config::{self, Config, VirtualRouter},
+    protocol::{Channel, Command, Plan},
     time::Timestamp,
-    vrrp::Input,
 };
 
 impl Controller {
@@ -26,11 +25,11 @@ impl Controller {
         if parsed.config.daemon != self.config.daemon {
             return Err("[daemon] cannot change while lb runs; restart it instead".to_owned());
         }
-        let channels = self.open_channels(&parsed.config).map_err(|error| error.to_string())?;
+        let opened = self.open_channels(&parsed.config).map_err(|error| error.to_string())?;
         for warning in &parsed.warnings {
             warn!("{warning}");
         }
-        self.replace(parsed.config, channels);
+        self.replace(parsed.config, opened);
         self.find_new_routes().await;
         self.reconcile().await;
         Ok("the new configuration is in force".to_owned())
@@ -38,78 +37,53 @@ impl Controller {
 
     /// Takes the first configuration.
     pub(super) fn configure(&mut self, now: Timestamp) -> Result<(), StartError> {
-        self.channels = self.open_channels(&self.config)?;
-        let routers = self.config.virtual_routers.iter().enumerate();
-        self.routers = routers.map(|(index, router)| Router::new(router, lease_of_router(index))).collect();
+        let config = self.config.clone();
+        let opened = self.open_channels(&config)?;
+        self.take_routers(&config, opened);
         self.configure_checks(now);
         Ok(())
     }
 
-    /// Opens what `config` needs and is not open.
-    fn open_channels(&self, config: &Config) -> Result<Vec<Channel>, StartError> {
-        let mut opened: Vec<Channel> = Vec::new();
-        for router in &config.virtual_routers {
-            if !self.channels.iter().chain(&opened).any(|channel| channel.serves(router)) {
-                let index = self.world.link_named(&router.interface).map_or(0, |link| link.index);
-                opened.push(Channel::open(router, index)?);
-            }
-        }
-        Ok(opened)
-    }
-
-    /// Opens anew what was bound to an interface that was deleted and made again.
-    pub(super) fn reopen_channels(&mut self) {
-        let mut problems = Vec::new();
-        for channel in &mut self.channels {
-            let Some(link) = self.world.link_named(&channel.interface) else { continue };
-            if link.index == channel.index {
-                continue;
-            }
-            match VrrpSocket::open(&channel.interface, channel.source) {
-                Ok(socket) => {
-                    channel.socket = socket;
-                    channel.index = link.index;
-                }
-                // The address comes back later than the interface; its arrival is the next attempt.
-                Err(error) => problems.push(error.to_string()),
-            }
-        }
-        self.problem("VRRP sockets", problems.is_empty().then_some(()).ok_or(problems.join("; ")));
-    }
-
-    fn replace(&mut self, config: Config, opened: Vec<Channel>) {
+    fn replace(&mut self, config: Config, opened: Opened) {
         // Virtual routers that say the same as before go on undisturbed, under the lease number of their new
         // place; the others leave and come back.
-        let mut old = std::mem::take(&mut self.routers);
-        let keeps = |router: &Router| config.virtual_routers.contains(&router.config);
-        for index in 0..old.len() {
-            if !keeps(&old[index]) {
-                std::mem::swap(&mut self.routers, &mut old);
-                self.input(index, Input::Stop);
-                std::mem::swap(&mut self.routers, &mut old);
+        for index in 0..self.routers.len() {
+            let router = &self.routers[index];
+            if router.is_owner() && !config.virtual_routers.contains(&router.config) {
+                self.leave_flows_behind(index);
             }
         }
-        let mut kept: Vec<Router> = old.into_iter().filter(keeps).collect();
-        for (index, wanted) in config.virtual_routers.iter().enumerate() {
-            let lease = lease_of_router(index);
-            let router = match kept.iter().position(|router| router.config == *wanted) {
-                Some(position) => {
-                    let mut router = kept.swap_remove(position);
-                    router.lease = lease;
-                    router
-                }
-                None => Router::new(wanted, lease),
-            };
-            self.routers.push(router);
-        }
-        self.channels.extend(opened);
-        self.channels.retain(|channel| config.virtual_routers.iter().any(|router| channel.serves(router)));
+        self.take_routers(&config, opened);
         self.config = config;
-        for index in 0..self.routers.len() {
-            self.write_lease(index, self.routers[index].machine.lease_expiry());
-        }
         self.configure_checks(Timestamp::now());
         self.track();
+    }
+
+    fn take_routers(&mut self, config: &Config, opened: Opened) {
+        let mut before = std::mem::take(&mut self.routers);
+        for (index, wanted) in config.virtual_routers.iter().enumerate() {
+            let mut router = match before.iter().position(|router| router.config == *wanted) {
+                Some(position) => before.swap_remove(position),
+                None => self.new_router(wanted),
+            };
+            router.lease = lease_of_router(index);
+            self.routers.push(router);
+        }
+        let opened = self.note_channels(opened, config);
+        self.tell_configuration(opened);
+    }
+
+    fn new_router(&mut self, config: &VirtualRouter) -> Router {
+        self.next_key.0 += 1;
+        Router::new(self.next_key, config)
+    }
+
+    /// Tells the protocol thread which virtual routers there are, and hands over the channels that were opened.
+    pub(super) fn tell_configuration(&self, opened: Vec<Channel>) {
+        let plan =
+            |router: &Router| Plan { key: router.key, lease: router.lease, config: router.config.clone() };
+        let routers = self.routers.iter().map(plan).collect();
+        self.edges.protocol.send(Command::Configure { routers, opened });
     }
 
     fn configure_checks(&mut self, now: Timestamp) {

@@ -1,87 +1,69 @@
-//! A virtual router as the control task runs it: its state machine, what it says on the wire, and what it tells
-//! the operator.
+//! A virtual router as the control task knows it: what it has told the protocol thread, what it has heard from it, and
+//! what it tells the operator.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use tracing::{info, warn};
 
+use super::desired::STANDALONE_LEASE;
 use crate::{
     config::VirtualRouter,
     net::AnnounceSchedule,
+    protocol::{Event, FaultCause, OwnerReason, RouterKey, RouterReport},
     time::Timestamp,
-    vrrp::{Acceptance, Action, BackupReason, DecodeCounters, Machine, Settings, State},
+    vrrp::{BackupReason, State},
 };
 
-/// An advert that was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
-    /// Who sent it.
-    pub(super) source: IpAddr,
-    /// Its priority.
-    pub(super) priority: u8,
-    /// When it was read.
-    pub(super) at: Timestamp,
-}
-
-/// A virtual router and its counters.
+/// A virtual router of this node.
 #[derive(Debug)]
 pub(super) struct Router {
+    /// Its name in what passes between the control task and the protocol thread.
+    pub(super) key: RouterKey,
     /// What the configuration says.
     pub(super) config: VirtualRouter,
     /// Its lease number in the data plane.
     pub(super) lease: u32,
-    /// The state machine.
-    pub(super) machine: Machine,
-    /// What it accepts from the wire, and says there.
-    pub(super) acceptance: Acceptance,
-    /// Rejected adverts that named this virtual router.
-    pub(super) rejected: DecodeCounters,
-    /// Adverts sent, each to every peer.
-    pub(super) adverts_sent: u64,
-    /// Adverts that could not be sent to every peer.
-    pub(super) send_errors: u64,
-    /// Adverts that passed every check.
-    pub(super) adverts_received: u64,
-    /// Changes between owner and not owner.
-    pub(super) transitions: u64,
-    /// The advert that was accepted last.
-    pub(super) heard: Option<Heard>,
-    /// Whether the machine has been started.
+    /// The machine has been told to start.
     pub(super) started: bool,
+    /// The machine has been told that it is in fault.
+    pub(super) faulty: bool,
+    /// The priority the machine was told last.
+    pub(super) priority: u8,
+    /// What the protocol thread said when it was asked last.
+    pub(super) report: Option<RouterReport>,
+    state: State,
     reason: String,
-    pub(super) owned: bool,
+    /// Changes between owner and not owner.
+    transitions: u64,
     announcements: AnnounceSchedule,
 }
 
 impl Router {
-    /// A virtual router that has not started.
-    pub(super) fn new(config: &VirtualRouter, lease: u32) -> Self {
+    /// A virtual router that has not started and has no lease of its own yet.
+    pub(super) fn new(key: RouterKey, config: &VirtualRouter) -> Self {
         Self {
+            key,
             config: config.clone(),
-            lease,
-            machine: Machine::new(Settings::from(config)),
-            acceptance: Acceptance::from(config),
-            rejected: DecodeCounters::default(),
-            adverts_sent: 0,
-            send_errors: 0,
-            adverts_received: 0,
-            transitions: 0,
-            heard: None,
+            lease: STANDALONE_LEASE,
             started: false,
+            faulty: false,
+            priority: config.priority,
+            report: None,
+            state: State::Stopped,
             reason: "starting".to_owned(),
-            owned: false,
+            transitions: 0,
             announcements: AnnounceSchedule::idle(),
         }
     }
 
     /// Whether this node owns the VIPs.
     pub(super) fn is_owner(&self) -> bool {
-        self.machine.state() == State::Owner
+        self.state == State::Owner
     }
 
     /// The state's name for `lb status`: one that waits for its first track results is in `init`.
     pub(super) fn state_name(&self) -> &'static str {
-        if self.started { self.machine.state().name() } else { "init" }
+        if self.started { self.state.name() } else { "init" }
     }
 
     /// Why it is in its state.
@@ -94,41 +76,45 @@ impl Router {
         self.reason = reason.into();
     }
 
-    /// Notes and logs what an action of the machine means; `true` if who owns the VIPs may have changed.
-    pub(super) fn note(&mut self, action: Action, now: Timestamp) -> bool {
-        let router = self.config.name.clone();
-        match action {
-            Action::SendAdvert { .. } => return false,
-            Action::AnnounceAddresses => {
+    /// Changes between owner and not owner since the daemon started.
+    pub(super) fn transitions(&self) -> u64 {
+        self.transitions
+    }
+
+    /// Notes and logs what its machine did.
+    pub(super) fn note(&mut self, event: &Event, now: Timestamp) {
+        let router = &self.config.name;
+        match *event {
+            Event::BecameOwner { reason, .. } => {
+                self.reason = owner_reason(reason);
+                info!(%router, priority = self.priority, "owner of the VIPs: {}", self.reason);
+                self.enter(State::Owner);
                 self.announcements.begin(now);
-                return false;
             }
-            Action::BecomeOwner => {
-                self.transitions += 1;
-                self.owned = true;
-                self.announcements.begin(now);
-                info!(%router, priority = self.machine.priority(), "owner of the VIPs: {}", self.reason);
-            }
-            Action::BecomeBackup { reason } => {
-                self.leave_ownership();
+            Event::BecameBackup { reason, .. } => {
                 self.reason = backup_reason(reason);
                 if reason == BackupReason::LeaseExpired {
                     warn!(%router, "backup: {}", self.reason);
                 } else {
                     info!(%router, "backup: {}", self.reason);
                 }
+                self.enter(State::Backup);
             }
-            Action::EnterFault => {
-                self.leave_ownership();
+            Event::EnteredFault { cause, .. } => {
+                if cause == FaultCause::Unattended {
+                    "the control task did not answer for too long".clone_into(&mut self.reason);
+                }
                 warn!(%router, "fault: {}", self.reason);
+                self.enter(State::Fault);
             }
-            Action::Stop => {
-                self.leave_ownership();
-                "stopping".clone_into(&mut self.reason);
+            Event::Stopped { .. } => {
                 info!(%router, "stopped");
+                "stopping".clone_into(&mut self.reason);
+                self.enter(State::Stopped);
             }
+            Event::Announce { .. } if self.is_owner() => self.announcements.begin(now),
+            _ => {}
         }
-        true
     }
 
     /// Has the VIPs announced as if they were new here.
@@ -136,48 +122,51 @@ impl Router {
         self.announcements.begin(now);
     }
 
-    /// The owner that fell silent without a farewell, if that is why this node's claim is due at `now`.
-    pub(super) fn silent_owner(&self, now: Timestamp) -> Option<IpAddr> {
-        let heard = self.heard.filter(|heard| heard.priority > 0)?;
-        // A living owner of lower priority, about to be preempted, was heard less than two intervals ago.
-        (now.since(heard.at) > self.config.advert_interval * 2).then_some(heard.source)
-    }
-
     /// How often to send gratuitous ARP for each VIP now.
     pub(super) fn announcements_due(&mut self, now: Timestamp) -> u32 {
         self.announcements.due(now)
     }
 
-    /// When this virtual router needs attention next.
-    pub(super) fn next_timeout(&self) -> Option<Timestamp> {
-        let machine = if self.started { self.machine.next_timeout() } else { None };
-        machine.into_iter().chain(self.announcements.next()).min()
+    /// When gratuitous ARP is to be sent next.
+    pub(super) fn next_announcement(&self) -> Option<Timestamp> {
+        self.announcements.next()
     }
 
     /// Milliseconds until the lease runs out.
     pub(super) fn lease_ms(&self, now: Timestamp) -> Option<u64> {
-        self.is_owner().then(|| self.machine.lease_expiry().saturating_sub(now.0) / 1_000_000)
+        let report = self.report.as_ref().filter(|report| report.state == State::Owner)?;
+        Some(report.lease.0.saturating_sub(now.0) / 1_000_000)
     }
 
     /// What the operator sees: own counters, and those of packets on the same socket that named no virtual
     /// router of this node.
-    pub(super) fn counters(&self, unattributed: &DecodeCounters) -> BTreeMap<String, u64> {
+    pub(super) fn counters(&self) -> BTreeMap<String, u64> {
+        let Some(report) = &self.report else { return BTreeMap::new() };
         let mut counters = BTreeMap::from([
-            ("adverts_sent".to_owned(), self.adverts_sent),
-            ("adverts_received".to_owned(), self.adverts_received),
-            ("send_errors".to_owned(), self.send_errors),
+            ("adverts_sent".to_owned(), report.adverts_sent),
+            ("adverts_received".to_owned(), report.adverts_received),
+            ("send_errors".to_owned(), report.send_errors),
         ]);
-        for (name, count) in self.rejected.iter().chain(unattributed.iter()) {
+        for (name, count) in report.rejected.iter().chain(report.unattributed.iter()) {
             *counters.entry(name.to_owned()).or_default() += count;
         }
         counters
     }
 
-    fn leave_ownership(&mut self) {
-        if std::mem::take(&mut self.owned) {
-            self.transitions += 1;
-        }
+    fn enter(&mut self, state: State) {
+        let was_owner = self.is_owner();
+        self.state = state;
+        self.transitions += u64::from(was_owner != self.is_owner());
         self.announcements.cancel();
+    }
+}
+
+fn owner_reason(reason: OwnerReason) -> String {
+    match reason {
+        OwnerReason::Silence(silent) => format!("{silent} stopped sending adverts"),
+        OwnerReason::Farewell(source) => format!("{source} handed the VIPs over"),
+        OwnerReason::Priority { of, source } => format!("priority above the {of} of {source}"),
+        OwnerReason::Alone => "no other owner was heard".to_owned(),
     }
 }
 

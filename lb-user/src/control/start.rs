@@ -20,10 +20,11 @@ use super::{
 use crate::{
     api::{Server, ServerError},
     config::{self, ConfigErrors, HostFacts, PacketLog, Parsed},
-    dataplane::{DataplaneError, LoadOptions, Program, XdpDataplane, spawn_packet_log},
+    dataplane::{Dataplane as _, DataplaneError, LoadOptions, Program, XdpDataplane, spawn_packet_log},
     health::Checker,
     net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
     node_lock::{NodeLock, NodeLockError},
+    protocol,
     track::{Runner, Watcher},
 };
 
@@ -135,6 +136,7 @@ fn build(
     let (track_sender, track) = mpsc::channel(QUEUE);
     let (watch_sender, watch) = mpsc::channel(QUEUE);
     let (_, calls) = mpsc::channel(1);
+    let leases = dataplane.leases();
     let edges = Edges {
         dataplane: Box::new(dataplane),
         neighbours: NeighbourKeeper::new(netlink.clone()),
@@ -147,6 +149,8 @@ fn build(
             source,
         })?,
         netlink: netlink.clone(),
+        protocol: protocol::start(leases)
+            .map_err(|source| RunError::Process { what: "starting the protocol thread", source })?,
     };
     // A socket of its own: the kernel lists one thing at a time on each, and a resync may come at any moment.
     let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, watch, calls };

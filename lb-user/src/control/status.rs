@@ -67,21 +67,17 @@ impl Controller {
     }
 
     fn routers_status(&self, now: Timestamp) -> Vec<RouterStatus> {
-        let nothing = crate::vrrp::DecodeCounters::default();
-        let status = |router: &super::router::Router| {
-            let channel = self.channels.iter().find(|channel| channel.serves(&router.config));
-            RouterStatus {
-                name: router.config.name.clone(),
-                interface: router.config.interface.clone(),
-                router_id: router.config.router_id,
-                state: router.state_name().to_owned(),
-                reason: router.reason().to_owned(),
-                priority: router.machine.priority(),
-                vips: router.config.vips.iter().map(ToString::to_string).collect(),
-                lease_ms: router.lease_ms(now),
-                transitions: router.transitions,
-                counters: router.counters(channel.map_or(&nothing, |channel| &channel.unattributed)),
-            }
+        let status = |router: &super::router::Router| RouterStatus {
+            name: router.config.name.clone(),
+            interface: router.config.interface.clone(),
+            router_id: router.config.router_id,
+            state: router.state_name().to_owned(),
+            reason: router.reason().to_owned(),
+            priority: router.priority,
+            vips: router.config.vips.iter().map(ToString::to_string).collect(),
+            lease_ms: router.lease_ms(now),
+            transitions: router.transitions(),
+            counters: router.counters(),
         };
         self.routers.iter().map(status).collect()
     }

@@ -1,32 +1,27 @@
 //! Leaving: the VIPs are handed over, then everything that was put on the node is taken back.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use lb_common::LEASE_BACKUP;
 use tracing::{info, warn};
 
-use super::{
-    channel::{self, Received},
-    controller::Controller,
-};
-use crate::{time::Timestamp, vrrp::Input};
-
-/// How long a leaving owner goes on serving unless it hears a new owner first: the longest skew a VRRPv2
-/// backup waits after a farewell is just under a second.
-const HANDOVER: Duration = Duration::from_millis(1_200);
+use super::controller::Controller;
+use crate::protocol::{Command, Event};
 
 impl Controller {
     /// Hands over and cleans up.
     pub(super) async fn stop(&mut self) {
         info!("stopping");
-        let owned: Vec<usize> =
-            (0..self.routers.len()).filter(|index| self.routers[*index].is_owner()).collect();
-        for index in 0..self.routers.len() {
-            if self.routers[index].started {
-                self.input(index, Input::Stop);
+        self.edges.protocol.send(Command::Stop);
+        // It ends by itself after a second or so.
+        while let Some(event) = self.edges.protocol.event().await {
+            if let Event::Ended { alone } = &event {
+                for router in self.routers.iter().filter(|router| alone.contains(&router.key)) {
+                    warn!(router = %router.config.name, "no other node took the VIPs over");
+                }
+                break;
             }
+            self.protocol_event(&event);
         }
-        self.hand_over(owned).await;
         self.withdraw().await;
         info!("stopped");
     }
@@ -53,47 +48,6 @@ impl Controller {
             if let Err(error) = guard.restore() {
                 warn!(%error, "setting not restored");
             }
-        }
-    }
-
-    /// Make before break: the farewell is out, and this node goes on answering for the VIPs until it hears the
-    /// new owner, or for [`HANDOVER`] where nobody takes over.
-    async fn hand_over(&mut self, mut owned: Vec<usize>) {
-        let deadline = Timestamp::now() + HANDOVER;
-        for index in &owned {
-            self.write_lease(*index, deadline.0);
-        }
-        while !owned.is_empty() {
-            let left = deadline.since(Timestamp::now());
-            if left.is_zero() {
-                warn!("no other node took the VIPs over");
-                break;
-            }
-            let waited = tokio::time::timeout(left, channel::readable(&self.channels)).await;
-            if waited.is_err() {
-                continue;
-            }
-            for channel in &mut self.channels {
-                loop {
-                    match channel.receive(&mut self.routers) {
-                        Received::Nothing => break,
-                        Received::Advert { index, advert, source } if advert.priority > 0 => {
-                            if let Some(position) = owned.iter().position(|owned| *owned == index) {
-                                info!(router = %self.routers[index].config.name, %source, "handed over");
-                                owned.swap_remove(position);
-                                let lease = self.routers[index].lease;
-                                if let Err(error) = self.edges.dataplane.set_lease(lease, LEASE_BACKUP) {
-                                    warn!(%error, "lease not written");
-                                }
-                            }
-                        }
-                        Received::Advert { .. } | Received::Rejected => {}
-                    }
-                }
-            }
-        }
-        for index in owned {
-            self.write_lease(index, LEASE_BACKUP);
         }
     }
 }

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::{desired::Condition, health::Health, world::World};
 use crate::{
-    config::{Config, Mode, TrackFile, TrackProcess, TrackScript, Tracker, VirtualRouter},
+    config::{Config, Mode, TrackFile, TrackProcess, TrackScript, Tracker, VirtualRouter, Weight},
     health::Level,
     time::Timestamp,
     track::{Effects, Machine, Reading, TrackEvent, Value, WatchEvent, effects},
@@ -111,16 +111,39 @@ impl Trackers {
         true
     }
 
-    /// What all that a virtual router watches amounts to: its interface, its own trackers, those of its group.
+    /// What all that a virtual router watches amounts to: its interface and its own trackers, and those of its group and
+    /// of all the group's members, since these are fit together or not at all.
     pub(super) fn effects(&self, router: &VirtualRouter, around: Surroundings<'_>) -> Effects {
-        let of_group = around.config.group_of(&router.name).into_iter().flat_map(|group| &group.tracking);
-        let trackers = router
-            .tracking
-            .iter()
-            .chain(of_group)
-            .map(|tracked| (tracked.weight, self.reading(&tracked.what, router, around)));
-        let own = (Default::default(), interface(&router.interface, router, around.world));
-        effects(router.priority, trackers.chain([own]))
+        let group = around.config.group_of(&router.name);
+        let others = around.config.virtual_routers.iter().filter(|other| {
+            other.name != router.name && group.is_some_and(|group| group.routers.contains(&other.name))
+        });
+        let of_group = group.into_iter().flat_map(|group| &group.tracking);
+        let mut seen: Vec<&Tracker> = Vec::new();
+        let mut readings = vec![(Weight::default(), interface(&router.interface, router, around.world))];
+        for tracked in router.tracking.iter().chain(of_group) {
+            seen.push(&tracked.what);
+            readings.push((tracked.weight, self.reading(&tracked.what, router, around)));
+        }
+        for other in others {
+            let mut add = |weight, reading: Reading| {
+                readings.push((
+                    weight,
+                    Reading { words: format!("{}: {}", other.name, reading.words), ..reading },
+                ));
+            };
+            if other.interface != router.interface {
+                add(Weight::default(), interface(&other.interface, router, around.world));
+            }
+            for tracked in &other.tracking {
+                // What two members watch counts once.
+                if !seen.contains(&&tracked.what) {
+                    seen.push(&tracked.what);
+                    add(tracked.weight, self.reading(&tracked.what, router, around));
+                }
+            }
+        }
+        effects(router.priority, readings)
     }
 
     fn reading(&self, tracker: &Tracker, router: &VirtualRouter, around: Surroundings<'_>) -> Reading {

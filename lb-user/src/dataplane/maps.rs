@@ -4,7 +4,7 @@ use std::{
     borrow::Borrow,
     fmt, io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use aya::{
@@ -24,6 +24,7 @@ use super::{
     DataplaneError,
     batch::{self, Batch},
     flows::Flows,
+    leases::Leases,
     mapped::Mapped,
 };
 
@@ -48,7 +49,7 @@ pub(super) struct Maps {
     pub(super) fragments: Hash<FragmentKey, FragmentState>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) backends: Words,
-    pub(super) leases: Words,
+    pub(super) leases: Leases,
     pub(super) answers: PerCpuArray<MapData, u64>,
     pub(super) verdicts: PerCpuArray<MapData, u64>,
     pub(super) backend_counters: PerCpuArray<MapData, BackendCounters>,
@@ -80,7 +81,7 @@ impl Maps {
             fragments: Hash::take(ebpf, names::FRAGMENTS)?,
             settings: take(ebpf, names::SETTINGS)?,
             backends: Words::take::<Backend>(ebpf, names::BACKENDS)?,
-            leases: Words::take::<Lease>(ebpf, names::LEASES)?,
+            leases: Words::take::<Lease>(ebpf, names::LEASES)?.into(),
             answers: take(ebpf, names::ANSWERS)?,
             verdicts: take(ebpf, names::VERDICTS)?,
             backend_counters: take(ebpf, names::BACKEND_COUNTERS)?,
@@ -250,6 +251,11 @@ impl Words {
     /// A descriptor of the map, for somebody else to map it by.
     pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.map.fd().as_fd().try_clone_to_owned()
+    }
+
+    /// The elements, one after the other.
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        self.memory.words()
     }
 
     /// Fills the map with zeros.

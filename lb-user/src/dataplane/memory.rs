@@ -8,7 +8,7 @@ use lb_common::{
     NextHop, RangeKey, Service, ServiceKey6, Verdict, Vip,
 };
 
-use super::{Attachment, Dataplane, DataplaneError, Explained, FlowCursor};
+use super::{Attachment, Dataplane, DataplaneError, Explained, FlowCursor, Leases};
 use crate::config::XdpMode;
 
 /// What a [`Dataplane`] was told, in the order it was told.
@@ -26,7 +26,6 @@ pub enum Operation {
     PutBackend(u32, Backend),
     SetBackendFlags(u32, u8),
     SetNextHop(u32, NextHop),
-    SetLease(u32, u64),
     PutInterface(u16, Interface),
     PutDevice(Device),
     DeleteDevice(Device),
@@ -54,7 +53,7 @@ pub struct MemoryDataplane {
     /// `BACKENDS`
     pub backends: BTreeMap<u32, Backend>,
     /// `LEASES`
-    pub leases: BTreeMap<u32, u64>,
+    pub leases: Leases,
     /// `INTERFACES` and `EGRESS`
     pub interfaces: BTreeMap<u16, Interface>,
     /// `DEVICES`, by place
@@ -181,10 +180,8 @@ impl Dataplane for MemoryDataplane {
         Ok(())
     }
 
-    fn set_lease(&mut self, lease: u32, expiry: u64) -> Result<(), DataplaneError> {
-        self.record(Operation::SetLease(lease, expiry))?;
-        self.leases.insert(lease, expiry);
-        Ok(())
+    fn leases(&self) -> Leases {
+        self.leases.clone()
     }
 
     fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError> {
@@ -292,15 +289,18 @@ mod tests {
     #[test]
     fn holds_what_it_was_told_and_in_which_order() {
         let mut dataplane = MemoryDataplane::default();
-        dataplane.set_lease(1, 5).expect("nothing fails");
+        dataplane.put_director(Mac([2, 0, 0, 0, 0, 1])).expect("nothing fails");
         dataplane.put_ring(0, &[1, 2]).expect("nothing fails");
         dataplane.delete_ring(0).expect("nothing fails");
 
-        assert_eq!(dataplane.leases[&1], 5);
         assert!(dataplane.rings.is_empty());
         assert_eq!(
             dataplane.take_operations(),
-            [Operation::SetLease(1, 5), Operation::PutRing(0, vec![1, 2]), Operation::DeleteRing(0)]
+            [
+                Operation::PutDirector(Mac([2, 0, 0, 0, 0, 1])),
+                Operation::PutRing(0, vec![1, 2]),
+                Operation::DeleteRing(0)
+            ]
         );
         assert!(dataplane.take_operations().is_empty());
     }
@@ -308,9 +308,10 @@ mod tests {
     #[test]
     fn fails_when_asked_to() {
         let mut dataplane = MemoryDataplane { fail_at: Some(1), ..MemoryDataplane::default() };
-        dataplane.set_lease(1, 5).expect("the first succeeds");
-        dataplane.set_lease(1, 6).expect_err("the second fails");
-        dataplane.set_lease(1, 7).expect("the third succeeds");
-        assert_eq!(dataplane.leases[&1], 7);
+        dataplane.put_ring(1, &[5]).expect("the first succeeds");
+        dataplane.put_ring(1, &[6]).expect_err("the second fails");
+        assert_eq!(dataplane.rings[&1], [5]);
+        dataplane.put_ring(1, &[7]).expect("the third succeeds");
+        assert_eq!(dataplane.rings[&1], [7]);
     }
 }

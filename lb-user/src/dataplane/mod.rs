@@ -74,8 +74,8 @@ pub trait Dataplane: Send {
     fn set_backend_flags(&mut self, id: u32, flags: u8) -> Result<(), DataplaneError>;
     /// Replaces the next hop of a backend in one store.
     fn set_next_hop(&mut self, id: u32, next_hop: NextHop) -> Result<(), DataplaneError>;
-    /// Sets a lease's expiry (nanoseconds of CLOCK_MONOTONIC, `LEASE_BACKUP` or `LEASE_FOREVER`) in one store.
-    fn set_lease(&mut self, lease: u32, expiry: u64) -> Result<(), DataplaneError>;
+    /// The leases, which others than the reconciler write.
+    fn leases(&self) -> Leases;
     /// Describes the interface behind a slot.
     fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError>;
     /// Describes one of the node's own devices, in place of any other that has the same [`Device::place`].

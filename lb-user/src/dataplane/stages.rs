@@ -121,7 +121,7 @@ mod tests {
     fn packet_whose_stage_is_missing_passes_and_is_counted() {
         let options = LoadOptions { backends: 16, services: 16, ..LoadOptions::new("/nonexistent") };
         let mut dataplane = XdpDataplane::load(options).expect("the program loads");
-        dataplane.set_lease(1, LEASE_FOREVER).expect("set_lease");
+        dataplane.leases().set(1, LEASE_FOREVER).expect("the lease is there");
         let vip = std::net::Ipv4Addr::new(172, 20, 128, 4);
         dataplane.put_vip(vip.into(), Vip { lease: 1, flags: 0 }).expect("put_vip");
         for variant in Variant::ALL {

@@ -1,15 +1,15 @@
 //! The data plane of the kernel, by aya.
 
-use std::{collections::BTreeSet, io, os::fd::OwnedFd, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use aya::{Ebpf, EbpfLoader};
 use lb_common::{
-    Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Lease, Mac, NatReply,
-    NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, Settings, Tag, Verdict, Vip, limits, names,
+    Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
+    NextHop, RangeKey, Service, ServiceKey6, Settings, Tag, Verdict, Vip, limits, names,
 };
 
 use super::{
-    Attachment, Dataplane, DataplaneError, Explained, FlowCursor, attach,
+    Attachment, Dataplane, DataplaneError, Explained, FlowCursor, Leases, attach,
     attach::Program,
     link::LinkState,
     loading,
@@ -101,11 +101,6 @@ impl XdpDataplane {
             local_services: BTreeSet::new(),
             pin_dir: options.pin_dir,
         })
-    }
-
-    /// A descriptor of `LEASES`, for [`Leases::map`](super::Leases::map) here or in another process.
-    pub fn leases(&self) -> io::Result<OwnedFd> {
-        self.maps.leases.descriptor()
     }
 
     /// What is attached to an interface, by this or an earlier run.
@@ -243,9 +238,8 @@ impl Dataplane for XdpDataplane {
         self.maps.backends.store(id, 0, &[next_hop.0])
     }
 
-    fn set_lease(&mut self, lease: u32, expiry: u64) -> Result<(), DataplaneError> {
-        let Lease { expiry, owner_in } = Lease { expiry, owner_in: 0 };
-        self.maps.leases.store(lease, 0, &[expiry, owner_in])
+    fn leases(&self) -> Leases {
+        self.maps.leases.clone()
     }
 
     fn put_interface(&mut self, slot: u16, interface: Interface) -> Result<(), DataplaneError> {

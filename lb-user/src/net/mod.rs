@@ -1,6 +1,6 @@
 //! The edge to the kernel's network: raw sockets, gratuitous ARP and neighbour advertisements, rtnetlink, sysctls. No decisions here.
 //!
-//! * [`vrrp_socket`] carries adverts.
+//! * [`vrrp_socket`] carries adverts, [`bfd_socket`] the packets of BFD.
 //! * [`announce`] tells a network where an address lives now, and when to repeat it.
 //! * [`packet_socket`] carries single TCP packets to a MAC of the caller's choice, and their answers.
 //! * [`netlink`] reads and changes links and addresses, looks routes up; [`events`] follows the changes.
@@ -10,6 +10,7 @@
 mod advertisement;
 pub mod announce;
 mod arp;
+pub mod bfd_socket;
 mod ethtool;
 pub mod events;
 pub mod neighbour;
@@ -20,6 +21,7 @@ pub mod tag_offload;
 pub mod vrrp_socket;
 
 pub use announce::{AnnounceError, AnnounceSchedule, Announcer};
+pub use bfd_socket::{BfdSocket, BfdSocketError};
 pub(crate) use ethtool::ethtool;
 pub use events::{NetEvent, Snapshot, follow};
 pub use neighbour::{Failure, Neighbour, NeighbourKeeper, NextHop, REFRESH};

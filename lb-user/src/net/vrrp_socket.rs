@@ -4,6 +4,7 @@ use std::{
     io,
     mem::MaybeUninit,
     net::{IpAddr, SocketAddr},
+    task::{Context, Poll},
 };
 
 use etherparse::Ipv4HeaderSlice;
@@ -126,6 +127,12 @@ impl VrrpSocket {
         let mut ready = self.socket.readable().await?;
         ready.retain_ready();
         Ok(())
+    }
+
+    /// [`readable`](Self::readable) for whoever waits for several at once. It wakes the task that asked last.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        // An error is there to be met by `try_recv`.
+        self.socket.poll_read_ready(context).map(|ready| drop(ready.map(|mut ready| ready.retain_ready())))
     }
 
     /// A packet that has already arrived, if there is one. A node drains the socket by it before it lets a

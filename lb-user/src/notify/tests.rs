@@ -1,4 +1,4 @@
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Instant};
+use std::{fs, io::Read as _, os::unix::fs::PermissionsExt, time::Instant};
 
 use super::*;
 
@@ -62,7 +62,7 @@ async fn commands_run_in_the_order_of_the_changes_with_keepaliveds_arguments() {
     notifier.finish(LIMIT).await;
     assert_eq!(fs::read_to_string(&told).unwrap(), "owner\nany GROUP VG_1 MASTER 254\n");
     let mut lines = vec![0; 4_096];
-    let length = std::io::Read::read(&mut fs::File::open(&fifo).unwrap(), &mut lines).unwrap();
+    let length = fs::File::open(&fifo).unwrap().read(&mut lines).unwrap();
     let expected = "INSTANCE \"VI_1\" BACKUP 200\nINSTANCE \"VI_1\" MASTER 200\nINSTANCE \"VI_1\" FAULT 150\n\
                     INSTANCE \"VI_1\" STOP 1\nGROUP \"VG_1\" MASTER 254\n";
     assert_eq!(String::from_utf8_lossy(&lines[..length]), expected);

@@ -195,7 +195,7 @@ impl World {
     fn of(mut dataplane: Lent) -> Self {
         put_interfaces(&mut dataplane);
         for (lease, expiry) in [(1, LEASE_FOREVER), (2, LEASE_BACKUP), (3, 1)] {
-            dataplane.set_lease(lease, expiry).expect("set_lease");
+            dataplane.leases().set(lease, expiry).expect("the lease is there");
         }
         dataplane.put_director(DIRECTOR).expect("put_director");
         let near = NextHop::new(NEAR, 1);

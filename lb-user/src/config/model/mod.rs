@@ -8,7 +8,7 @@ mod track;
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 pub use group::{Notify, SyncGroup, Witness};
-pub use router::{Password, Transport, VirtualRouter, VrrpVersion};
+pub use router::{Bfd, Password, Transport, VirtualRouter, VrrpVersion};
 pub use service::{Backend, Check, CheckKind, Mode, Protocol, Service};
 pub use track::{ProcessMatch, TrackFile, TrackProcess, TrackScript, Tracked, Tracker, Weight};
 

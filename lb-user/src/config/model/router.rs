@@ -30,12 +30,40 @@ pub struct VirtualRouter {
     /// The VIPs, with the prefix they carry. At least one is IPv4: adverts name those, in this order. IPv6 VIPs
     /// follow the same lease without being named.
     pub vips: Vec<IpNet>,
+    /// How the other nodes' death is noticed sooner than by their adverts; `None`: it is not.
+    pub bfd: Option<Bfd>,
     /// What it watches, each thing with its effect; its group may add to that.
     pub tracking: Vec<Tracked>,
     /// Whom to tell when it changes its state.
     pub notify: Notify,
     /// Whom to ask whether this node is connected.
     pub witness: Option<Witness>,
+}
+
+/// Bidirectional forwarding detection with each peer. The same for all virtual routers of an interface and source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bfd {
+    /// Time between packets, 10 ms–1 s. Default 50 ms.
+    pub interval: Duration,
+    /// Of how many packets in a row the loss means that the sender is gone, 2–50. Default 3.
+    pub multiplier: u8,
+}
+
+impl Default for Bfd {
+    fn default() -> Self {
+        Self { interval: Duration::from_millis(50), multiplier: 3 }
+    }
+}
+
+impl Bfd {
+    /// The shortest advert interval whose own patience is worth shortening: with faster adverts there is no BFD unless
+    /// it is asked for.
+    pub const WORTHWHILE: Duration = Duration::from_millis(200);
+
+    /// After how long without a packet a node that agrees on the interval counts as gone.
+    pub fn detection_time(&self) -> Duration {
+        self.interval * u32::from(self.multiplier)
+    }
 }
 
 /// The version of the protocol.

@@ -2,6 +2,7 @@
 //!
 //! A value that is missing here, although it must be there, has been reported.
 
+mod bfd;
 mod group;
 mod router;
 mod service;
@@ -11,6 +12,7 @@ use std::{path::PathBuf, time::Duration};
 
 use toml::{Spanned, de::DeTable};
 
+pub(super) use bfd::RawBfd;
 pub(super) use group::{RawNotify, RawSyncGroup, RawWitness};
 pub(super) use router::{RawRouter, RawUnicast};
 pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawService};

@@ -5,6 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::bfd::{self, RawBfd};
 use super::{
     group::{RawNotify, RawWitness, notify, witness},
     track::{RawTracking, tracking},
@@ -21,6 +22,7 @@ pub(in crate::config) struct RawRouter {
     pub(in crate::config) password: Option<Spanned<[u8; 8]>>,
     pub(in crate::config) unicast: Option<Spanned<RawUnicast>>,
     pub(in crate::config) vips: Option<Spanned<Vec<Spanned<IpNet>>>>,
+    pub(in crate::config) bfd: Option<Spanned<RawBfd>>,
     pub(in crate::config) tracking: RawTracking,
     pub(in crate::config) notify: Option<Spanned<RawNotify>>,
     pub(in crate::config) witness: Option<Spanned<RawWitness>>,
@@ -76,6 +78,7 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         password: table.optional("password", value::password),
         unicast,
         vips: table.required_list("vips", "vips = [\"192.0.2.4/24\"]", value::vip),
+        bfd: bfd::bfd(table),
         tracking: tracking(table),
         notify: notify(table, "[virtual_router.notify]"),
         witness: witness(table),

@@ -7,7 +7,7 @@ use toml::Spanned;
 use super::{Context, Findings, check::timeout_within, copied, track, unique, unique_names};
 use crate::config::{
     model::{Notify, SyncGroup, Witness},
-    raw::{RawConfig, RawNotify, RawSyncGroup, RawWitness},
+    raw::{RawConfig, RawNotify, RawRouter, RawSyncGroup, RawWitness},
     read::nearest,
     report::Problem,
 };
@@ -67,6 +67,7 @@ fn sync_group(
             None => problem.help("the group names the `name` of each [[virtual_router]]"),
         });
     }
+    same_rank(members.get_ref(), &routers, findings);
     let (tracking, interfaces) = track::tracking(&group.tracking, context, findings);
     let group = SyncGroup {
         name: group.name.as_ref()?.get_ref().clone(),
@@ -75,6 +76,32 @@ fn sync_group(
         notify: notify(group.notify.as_ref(), findings),
     };
     Some((group, interfaces))
+}
+
+/// Members of different priorities would go to different nodes, and draw each other back and forth.
+fn same_rank(members: &[Spanned<String>], routers: &BTreeMap<&str, &RawRouter>, findings: &mut Findings<'_>) {
+    let mut members = members.iter().filter_map(|name| routers.get(name.get_ref().as_str()));
+    let Some(first) = members.next() else { return };
+    for member in members {
+        if let (Some(first), Some(other)) = (&first.priority, &member.priority)
+            && first.get_ref() != other.get_ref()
+        {
+            findings.problems.push(
+                Problem::at(other.span(), "virtual routers of one group have different priorities")
+                    .expected(first.get_ref().to_string())
+                    .related(first.span(), "the group's first")
+                    .help("they are owner or backup together, so they have one rank"),
+            );
+        }
+        let preempt = |router: &RawRouter| copied(router.preempt.as_ref()).unwrap_or(true);
+        if preempt(first) != preempt(member) {
+            let span = [&member.preempt, &first.preempt].into_iter().flatten().next().map(Spanned::span);
+            findings.problems.push(
+                Problem::at(span.unwrap_or_default(), "virtual routers of one group differ in `preempt`")
+                    .help("they are owner or backup together; let all preempt or none"),
+            );
+        }
+    }
 }
 
 pub(super) fn notify(raw: Option<&Spanned<RawNotify>>, findings: &mut Findings<'_>) -> Notify {

@@ -1,5 +1,6 @@
 //! From what is written to what holds: compares values with each other and builds the model.
 
+mod bfd;
 mod check;
 mod group;
 mod router;

@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 use toml::Spanned;
 
-use super::{Context, Findings, copied, group, track, unique, unique_names};
+use super::{Context, Findings, bfd, copied, group, track, unique, unique_names};
 use crate::config::{
     host::RouterSpans,
     model::{Password, Transport, VirtualRouter, VrrpVersion},
@@ -47,6 +47,8 @@ pub(super) fn virtual_routers(
             .help("a VIP belongs to one virtual router; remove it here or there")
     });
 
+    bfd::check_shared_sessions(raw, findings);
+
     routers().filter_map(|router| virtual_router(router, context, findings)).unzip()
 }
 
@@ -67,13 +69,14 @@ fn virtual_router(
     let unicast = raw.unicast.as_ref()?.get_ref();
     let (source, interface, vips) =
         (unicast.source.as_ref()?, raw.interface.as_ref()?, raw.vips.as_ref()?.get_ref());
+    let advert_interval = copied(raw.advert_interval.as_ref()).unwrap_or(Duration::from_secs(1));
     let router = VirtualRouter {
         name: raw.name.as_ref()?.get_ref().clone(),
         interface: interface.get_ref().clone(),
         router_id: copied(raw.router_id.as_ref())?,
         priority: copied(raw.priority.as_ref())?,
         preempt: copied(raw.preempt.as_ref()).unwrap_or(true),
-        advert_interval: copied(raw.advert_interval.as_ref()).unwrap_or(Duration::from_secs(1)),
+        advert_interval,
         version: VrrpVersion::V2,
         transport: Transport::Unicast {
             source: (*source.get_ref()).into(),
@@ -81,6 +84,7 @@ fn virtual_router(
         },
         authentication: copied(raw.password.as_ref()).map(Password),
         vips: vips.iter().map(|vip| *vip.get_ref()).collect(),
+        bfd: bfd::settings(raw, advert_interval),
         tracking,
         notify,
         witness,

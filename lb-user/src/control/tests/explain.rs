@@ -13,6 +13,7 @@ use crate::{
     config::Protocol,
     dataplane::{Explained, TestOutcome},
     net::{Link, Neighbour, NetEvent, Path},
+    protocol::RouterKey,
 };
 
 const ETH0: u32 = 7;
@@ -47,7 +48,9 @@ impl Case {
         let mut world = World::default();
         world.event(NetEvent::Link(link(ETH0, "eth0")));
         world.route(NODE_B, Some(Path { index: ETH0, gateway: None, source: None, mtu: None }));
-        let routers = config.virtual_routers.iter().map(|router| Router::new(router, 1)).collect::<Vec<_>>();
+        let mut router = Router::new(RouterKey(1), &config.virtual_routers[0]);
+        router.lease = 1;
+        let routers = vec![router];
         let mut health = Health::default();
         health.configure(&config, &world, Timestamp(0));
         Self { config, node, world, health, routers }

@@ -100,7 +100,7 @@ impl Loaded {
         let options = LoadOptions { backends: 64, services: 16, ..LoadOptions::new("/nonexistent") };
         let loaded = dataplane.get_or_insert_with(|| XdpDataplane::load(options).expect("the program loads"));
         loaded.reset("/nonexistent").expect("every map can be emptied");
-        loaded.set_lease(STANDALONE_LEASE, LEASE_FOREVER).expect("the lease is there");
+        loaded.leases().set(STANDALONE_LEASE, LEASE_FOREVER).expect("the lease is there");
         Self { forwarding: Forwarding::new(64), dataplane, now: Timestamp::now() }
     }
 

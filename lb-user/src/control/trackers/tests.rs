@@ -168,14 +168,23 @@ fn services_count_by_the_health_of_their_backends() {
 }
 
 #[test]
-fn a_group_adds_its_trackers_to_those_of_its_members() {
-    let second = "[[virtual_router]]\nname = \"VI_2\"\ninterface = \"eth0\"\nrouter_id = 34\npriority = 90\n\
-                  vips = [\"172.20.128.5/24\"]\n[virtual_router.unicast]\nsource = \"172.20.128.2\"\n\
-                  peers = [\"172.20.128.3\"]\n\
-                  [[sync_group]]\nname = \"G\"\nrouters = [\"VI_1\", \"VI_2\"]\n\
-                  track_interfaces = [{ name = \"eth1\", weight = -10 }]\n";
-    let mut node = Node::new("", second);
+fn the_members_of_a_group_are_fit_together() {
+    let second = "[[virtual_router]]\nname = \"VI_2\"\ninterface = \"eth1\"\nrouter_id = 34\npriority = 200\n\
+                  vips = [\"172.20.128.5/24\"]\ntrack_scripts = [\"chk_nginx\", \"other\"]\n\
+                  [virtual_router.unicast]\nsource = \"172.20.128.2\"\npeers = [\"172.20.128.3\"]\n\
+                  [[track_script]]\nname = \"other\"\ncommand = \"true\"\nweight = -10\n\
+                  [[track_file]]\nname = \"load\"\npath = \"/run/load\"\n\
+                  [[sync_group]]\nname = \"G\"\nrouters = [\"VI_1\", \"VI_2\"]\ntrack_files = [\"load\"]\n";
+    let mut node = Node::new("track_scripts = [{ name = \"chk_nginx\", weight = -20 }]", second);
+    let all = |node: &Node| [0, 1].map(|router| node.all_effects(router));
+    assert!(all(&node)[0].pending || all(&node)[1].pending);
+    node.script("chk_nginx", true);
+    node.script("other", false);
+    node.trackers.watch_event(WatchEvent::File { name: "load".to_owned(), value: 5, detail: "5".to_owned() });
+    assert_eq!(all(&node).map(|effects| (effects.faults.len(), effects.priority)), [(0, 195), (0, 195)]);
+
     node.world = world(false);
-    let priorities = [0, 1].map(|index| node.all_effects(index).priority);
-    assert_eq!(priorities, [190, 80]);
+    let [first, second] = all(&node);
+    assert_eq!((first.faults, first.hand_over), (vec!["VI_2: interface eth1 is down".to_owned()], true));
+    assert_eq!((second.faults, second.hand_over), (vec!["interface eth1 is down".to_owned()], false));
 }

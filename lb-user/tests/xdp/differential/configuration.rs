@@ -203,7 +203,7 @@ pub(super) fn fill(dataplane: &mut XdpDataplane, model: &Model) {
         dataplane.put_device(Device { ifindex: 1, mac, ..Device::default() }).expect("put_device");
     }
     for (&lease, &state) in &model.leases {
-        dataplane.set_lease(lease, expiry(state)).expect("set_lease");
+        dataplane.leases().set(lease, expiry(state)).expect("the lease is there");
     }
     for (&vip, value) in &model.vips {
         let flags = if value.has_ranges { Vip::HAS_RANGES } else { 0 };

@@ -141,7 +141,7 @@ fn run(
                 model.backends.get_mut(id).expect("it is there").next_hop = *next_hop;
             }
             Step::Lease(lease, state) => {
-                dataplane.set_lease(*lease, configuration::expiry(*state)).expect("set_lease");
+                dataplane.leases().set(*lease, configuration::expiry(*state)).expect("the lease is there");
                 model.leases.insert(*lease, *state);
             }
             Step::Service(which, becomes) => replace_service(dataplane, &mut model, *which, *becomes),

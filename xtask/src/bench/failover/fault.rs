@@ -10,6 +10,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde::{Serialize, Serializer};
 
 use super::{stage::Stage, system::System};
 use crate::lab::{Cable, LabError, VIP, pause, wait_until};
@@ -21,6 +22,9 @@ const TAKEOVER_WITHIN: Duration = Duration::from_secs(15);
 /// Longer than any takeover: the thaw is that of a node whose place has been taken.
 const LONG_FREEZE: Duration = Duration::from_secs(6);
 
+/// As systemd's `RestartSec` is by default.
+const RESTART_AFTER: Duration = Duration::from_millis(100);
+
 /// Something that happens to the owner, node-a.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Fault {
@@ -28,8 +32,10 @@ pub(crate) enum Fault {
     Stop,
     /// All processes of the daemon are killed (SIGKILL)
     Kill,
-    /// The killed daemon is started again
+    /// All processes of the daemon are killed, and 0.1 s later it is started again, as systemd would
     Restart,
+    /// A daemon that was killed is started again after the other node has taken over
+    LateRestart,
     /// One process of the daemon is killed: of keepalived's the one that speaks VRRP
     KillOne,
     /// All userspace of the node is frozen, as by `docker pause`
@@ -67,13 +73,20 @@ pub(super) enum Yardstick {
     Web,
 }
 
+impl Serialize for Fault {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
 impl Fault {
     /// The head of its row.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Stop => "clean stop",
             Self::Kill => "`kill -9` of the whole daemon",
-            Self::Restart => "restart after that",
+            Self::Restart => "killed and started again after 0.1 s",
+            Self::LateRestart => "started again after the takeover",
             Self::KillOne => "`kill -9` of one of its processes",
             Self::Freeze => "freeze of the node's userspace",
             Self::Thaw => "thaw after a 6 s freeze",
@@ -118,9 +131,9 @@ impl Fault {
     /// What has to happen before what is measured.
     pub(super) fn prepare(self, stage: &Stage) -> Result<(), LabError> {
         match self {
-            Self::Restart => {
-                stage.owner.stop_daemon(Signal::SIGKILL, END_WITHIN)?;
-                stage.wait_for_claim_of(&stage.backup, TAKEOVER_WITHIN)
+            Self::LateRestart => {
+                kill_daemon(stage)?;
+                stage.wait_for_takeover(TAKEOVER_WITHIN)
             }
             Self::Thaw => {
                 stage.owner.freeze()?;
@@ -128,7 +141,7 @@ impl Fault {
             }
             Self::Repair => {
                 stage.lab.set_cable(&stage.owner, Cable::Cut)?;
-                stage.wait_for_claim_of(&stage.backup, TAKEOVER_WITHIN)?;
+                stage.wait_for_takeover(TAKEOVER_WITHIN)?;
                 // Let the claim be an old one, for everybody.
                 pause(Duration::from_secs(2))
             }
@@ -141,8 +154,13 @@ impl Fault {
         let owner = &stage.owner;
         match self {
             Self::Stop => owner.stop_daemon(Signal::SIGTERM, END_WITHIN),
-            Self::Kill => owner.stop_daemon(Signal::SIGKILL, END_WITHIN),
-            Self::Restart => owner.start_daemon(),
+            Self::Kill => kill_daemon(stage),
+            Self::Restart => {
+                kill_daemon(stage)?;
+                pause(RESTART_AFTER)?;
+                owner.start_daemon()
+            }
+            Self::LateRestart => owner.start_daemon(),
             Self::KillOne => {
                 let child = wait_until("the daemon has a child", END_WITHIN, || stage.child_of_daemon())?;
                 // It may have ended by itself, and that is as good.
@@ -183,6 +201,7 @@ impl Fault {
                 Ok(())
             }
             Self::Restart
+            | Self::LateRestart
             | Self::KillOne
             | Self::Thaw
             | Self::Stall500ms
@@ -192,6 +211,12 @@ impl Fault {
             | Self::Reload => Ok(()),
         }
     }
+}
+
+/// Kills all processes of the owner's daemon in one moment: none may notice the end of another one and act.
+fn kill_daemon(stage: &Stage) -> Result<(), LabError> {
+    stage.signal_daemon(Signal::SIGSTOP)?;
+    stage.owner.stop_daemon(Signal::SIGKILL, END_WITHIN)
 }
 
 fn stall(stage: &Stage, duration: Duration) -> Result<(), LabError> {

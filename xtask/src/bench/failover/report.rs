@@ -13,21 +13,11 @@ use super::{
 /// All rounds of one fault with one daemon.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
-    #[serde(serialize_with = "system_name")]
     pub(super) system: System,
-    #[serde(serialize_with = "fault_name")]
     pub(super) fault: Fault,
     pub(super) rounds: Vec<Round>,
     /// Why there are fewer rounds than asked for.
     pub(super) error: Option<String>,
-}
-
-fn system_name<S: serde::Serializer>(system: &System, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&system.name())
-}
-
-fn fault_name<S: serde::Serializer>(fault: &Fault, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&fault.name())
 }
 
 impl Row {

@@ -31,7 +31,7 @@ const CALM: Duration = Duration::from_secs(1);
 /// How long an answer may be on its way.
 const ON_THE_WAY: Duration = Duration::from_millis(200);
 /// How long everything may take to be as it was.
-const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+const SETTLE_WITHIN: Duration = Duration::from_mins(1);
 
 /// What one round showed.
 #[derive(Clone, Debug, Serialize)]
@@ -116,9 +116,9 @@ impl Stage {
 
     fn report(&self, start: Instant, end: Instant, holders_after: Vec<String>) -> Round {
         let newcomer = self.newcomer.between(start, end);
-        let last = self.newcomer.between(end - CALM, end);
+        let last = self.newcomer.between(before(end, CALM), end);
         let web = self.web.between(start, end);
-        let web_last = self.web.between(end - CALM, end);
+        let web_last = self.web.between(before(end, CALM), end);
         Round {
             known: Seen::of(&self.known.between(start, end)),
             claimants: newcomer.claimants.len(),
@@ -148,8 +148,9 @@ impl Stage {
 
     /// Whether clients that have asked before were answered in the last second.
     fn is_calm(&self) -> bool {
-        let end = Instant::now() - ON_THE_WAY;
-        let (echo, web) = (self.known.between(end - CALM, end), self.web.between(end - CALM, end));
+        let end = before(Instant::now(), ON_THE_WAY);
+        let (echo, web) =
+            (self.known.between(before(end, CALM), end), self.web.between(before(end, CALM), end));
         echo.asked > 0 && echo.lost == 0 && web.answers() > 0 && web.failures() == 0
     }
 
@@ -160,16 +161,16 @@ impl Stage {
         self.forget();
         let mut last = String::new();
         let well = wait_until("the pair is well", SETTLE_WITHIN, || {
-            let end = Instant::now() - ON_THE_WAY;
-            let newcomer = self.newcomer.between(end - CALM, end);
+            let end = before(Instant::now(), ON_THE_WAY);
+            let newcomer = self.newcomer.between(before(end, CALM), end);
             let claimants: Vec<String> = newcomer.claimants.iter().map(|mac| self.name_of(*mac)).collect();
             let holders = self.lab.holders(VIP).unwrap_or_default();
             let alone = claimants == [self.owner.name()] && holders == [self.owner.name()];
             let well = self.is_calm() && newcomer.lost == 0 && alone && self.daemons_are_well();
             last = format!(
                 "ARP is answered by {claimants:?}, the VIP is an address of {holders:?}, clients: {:?}, {:?}",
-                self.known.between(end - CALM, end),
-                self.web.between(end - CALM, end),
+                self.known.between(before(end, CALM), end),
+                self.web.between(before(end, CALM), end),
             );
             well.then_some(())
         });
@@ -188,10 +189,10 @@ impl Stage {
                 .all(|node| node.status().is_ok_and(|status| status.all_backends_up()))
     }
 
-    /// Waits until `node` has the VIP as an address.
-    pub(super) fn wait_for_claim_of(&self, node: &Node, within: Duration) -> Result<(), LabError> {
-        wait_until(&format!("{} has the VIP", node.name()), within, || {
-            node.has_address("eth0", VIP).ok()?.then_some(())
+    /// Waits until the backup has the VIP as an address.
+    pub(super) fn wait_for_takeover(&self, within: Duration) -> Result<(), LabError> {
+        wait_until(&format!("{} has the VIP", self.backup.name()), within, || {
+            self.backup.has_address("eth0", VIP).ok()?.then_some(())
         })
     }
 
@@ -238,6 +239,11 @@ impl Seen {
     }
 }
 
+/// The clock began longer ago.
+fn before(moment: Instant, duration: Duration) -> Instant {
+    moment.checked_sub(duration).unwrap_or(moment)
+}
+
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -245,5 +251,5 @@ fn milliseconds(duration: Duration) -> f64 {
 /// From 0 to 1, good enough for a phase.
 fn any_fraction() -> f64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    f64::from(since.subsec_nanos() / 1_000 % 1_000) / 1e3
+    f64::from(since.subsec_micros() % 1_000) / 1e3
 }

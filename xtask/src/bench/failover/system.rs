@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::ValueEnum;
+use serde::{Serialize, Serializer};
 
 use crate::lab::{Daemon, LabError, LabSpec, NODE_A, NODE_B, NodeSpec, VIP, shipped_config};
 
@@ -31,6 +32,12 @@ pub(crate) enum System {
     /// lb with the tutorial's configuration: VRRPv2, adverts every second
     #[value(name = "lb-1s")]
     Lb1s,
+}
+
+impl Serialize for System {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
 }
 
 impl System {
