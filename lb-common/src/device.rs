@@ -95,14 +95,40 @@ pub struct VlanKey {
     pub tag: Tag,
 }
 
+/// The key of `VIRTUAL_MACS`: a MAC address of a virtual router (RFC 9568 section 7.3), which a device takes frames for while
+/// this node owns the lease that the value names.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VirtualMac {
+    /// The index of the device.
+    pub ifindex: u32,
+    /// The end of the address, after [`Self::PREFIX`]: 1 for IPv4 or 2 for IPv6, and the virtual router's number.
+    pub end: [u8; 2],
+    /// Always zero.
+    pub reserved: u16,
+}
+
+impl VirtualMac {
+    /// What all of them begin with.
+    pub const PREFIX: [u8; 4] = [0, 0, 0x5e, 0];
+
+    /// The address.
+    pub const fn mac(self) -> Mac {
+        let ([a, b, c, d], [family, number]) = (Self::PREFIX, self.end);
+        Mac([a, b, c, d, family, number])
+    }
+}
+
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Device, VlanKey};
+    use super::{Device, VirtualMac, VlanKey};
 
     // SAFETY: `repr(C)` without padding, no pointers, any bit pattern is valid.
     unsafe impl aya::Pod for Device {}
     // SAFETY: as above.
     unsafe impl aya::Pod for VlanKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for VirtualMac {}
 }
 
 #[cfg(test)]
@@ -111,9 +137,15 @@ mod tests {
 
     #[test]
     fn devices_have_no_padding_and_a_place() {
-        assert_eq!(size_of::<Device>(), 20);
+        assert_eq!((size_of::<Device>(), size_of::<VirtualMac>()), (20, 8));
         assert!(Device::PLACES.is_power_of_two());
         assert_eq!(Device::place(Device::PLACES + 7), 7);
+    }
+
+    #[test]
+    fn virtual_mac_is_that_of_the_rfc() {
+        let mac = VirtualMac { ifindex: 2, end: [1, 33], reserved: 0 }.mac();
+        assert_eq!(mac.to_string(), "00:00:5e:00:01:21");
     }
 
     #[test]

@@ -203,6 +203,8 @@ pub struct Vip {
 impl Vip {
     /// Some services of it are port ranges: `SERVICE_RANGES` is asked for what `SERVICES` does not know.
     pub const HAS_RANGES: u32 = 1;
+    /// Its owner does not take what no service is for (Accept_Mode of RFC 9568 is false).
+    pub const NOT_ACCEPTED: u32 = 2;
 }
 
 /// The key of `NAT_REPLIES`: the source of a reply.

@@ -28,7 +28,7 @@ pub use backend::{
     Backend, BackendCounters, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, MODE_NONE,
     NextHop,
 };
-pub use device::{Device, Tag, VlanKey};
+pub use device::{Device, Tag, VirtualMac, VlanKey};
 pub use flow::{Flow, slot};
 pub use fragment::{
     FRAGMENT_LIFETIME, FRAGMENT_OF_REPLY, FRAGMENT_TO_BACKEND, FRAGMENT_TO_STACK, FragmentKey, FragmentState,
@@ -125,6 +125,8 @@ pub mod names {
     pub const DEVICES: &str = "DEVICES";
     /// `HashMap<VlanKey, u32>`: the indexes of VLAN devices.
     pub const VLANS: &str = "VLANS";
+    /// `HashMap<VirtualMac, u32>`: the leases that virtual MAC addresses go with.
+    pub const VIRTUAL_MACS: &str = "VIRTUAL_MACS";
     /// `HashMap<u64, u8>`: the MAC addresses (as [`Mac::key`](crate::Mac::key)) of the other directors.
     pub const DIRECTORS: &str = "DIRECTORS";
     /// `HashMap<NatReplyKey, NatReply>`.

@@ -32,6 +32,9 @@ verdicts! {
     /// To a VIP or from a `nat` backend, but in a frame for another machine's MAC address, which a switch flooded or this
     /// interface takes because it is promiscuous; passed to the stack untouched, which leaves it alone.
     OtherMac = "other_mac",
+    /// In a frame for the virtual MAC address of a virtual router that another node owns, which a switch flooded or sent
+    /// where the VIP was; dropped, the owner gets it.
+    VirtualMacNotOwner = "virtual_mac_not_owner",
     /// An ARP request for a VIP this node owns; passed to the stack, which answers.
     ArpOwner = "arp_owner",
     /// An ARP request for a VIP this node does not own; dropped, so that only the owner answers.
@@ -40,6 +43,9 @@ verdicts! {
     ArpLeaseExpired = "arp_lease_expired",
     /// To a VIP but to no service of it, and this node owns the VIP; passed to the stack.
     VipStack = "vip_stack",
+    /// To a VIP but to no service of it; this node owns the VIP and is told not to accept such packets (`accept = false`);
+    /// dropped.
+    NotAccepted = "not_accepted",
     /// To a VIP but to no service of it, and this node does not own the VIP; dropped.
     VipNotOwner = "vip_not_owner",
     /// To a VIP whose lease has run out; dropped.

@@ -129,8 +129,10 @@ pub const fn action(verdict: Verdict) -> Action {
         | Verdict::IcmpError
         | Verdict::IcmpErrorReply
         | Verdict::TooBigAnswered => Action::Send,
-        Verdict::ArpNotOwner
+        Verdict::VirtualMacNotOwner
+        | Verdict::ArpNotOwner
         | Verdict::ArpLeaseExpired
+        | Verdict::NotAccepted
         | Verdict::VipNotOwner
         | Verdict::LeaseExpired
         | Verdict::Malformed
@@ -174,13 +176,15 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::Malformed
         | Verdict::StageMissing
         | Verdict::Internal => Severity::Fault,
-        Verdict::ArpOwner
+        Verdict::VirtualMacNotOwner
+        | Verdict::ArpOwner
         | Verdict::ArpNotOwner
         | Verdict::ArpLeaseExpired
         | Verdict::VipNotOwner
         | Verdict::LeaseExpired => Severity::Ownership,
         Verdict::OtherMac
         | Verdict::VipStack
+        | Verdict::NotAccepted
         | Verdict::Fragment
         | Verdict::FragmentUnknown
         | Verdict::Delivered

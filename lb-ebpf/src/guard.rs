@@ -1,6 +1,6 @@
 //! Fail-silent ownership: who may speak for a VIP.
 
-use lb_common::{Address, Ownership, Verdict, Vip, ownership};
+use lb_common::{Address, Ownership, Verdict, Vip, VirtualMac, ownership};
 
 use crate::{
     kernel::Kernel,
@@ -30,8 +30,40 @@ pub(crate) fn solicitation<K: Kernel>(kernel: &K, target: &Address, ethernet: Et
 #[inline(always)]
 pub(crate) fn mac<K: Kernel>(kernel: &K, ethernet: Ethernet) -> Result<(), Verdict> {
     match kernel.device(kernel.logical_ingress()) {
-        Some(device) if !ethernet.is_for(device.mac) => Err(Verdict::OtherMac),
+        Some(device) if !ethernet.is_for(device.mac) => virtual_mac(kernel, device.ifindex, ethernet),
         _ => Ok(()),
+    }
+}
+
+/// Passes what is in a frame for another machine than a virtual router of this node's, and drops what is for one that
+/// another node owns: a switch that floods the frame brings it to the owner too. What is for one whose lease ran out
+/// goes on to where leases are asked about.
+#[inline(always)]
+fn virtual_mac<K: Kernel>(kernel: &K, ifindex: u32, ethernet: Ethernet) -> Result<(), Verdict> {
+    let Some(end) = ethernet.virtual_mac_end() else { return Err(Verdict::OtherMac) };
+    match router_of(kernel, ifindex, u16::from_ne_bytes(end)) {
+        NOBODYS => Err(Verdict::OtherMac),
+        ANOTHERS => Err(Verdict::VirtualMacNotOwner),
+        _ => Ok(()),
+    }
+}
+
+/// No virtual router of this node has the address.
+const NOBODYS: u32 = 0;
+/// Another node owns the VIPs.
+const ANOTHERS: u32 = 1;
+/// This node owns them, or did until the lease ran out.
+const OWN: u32 = 2;
+
+/// Whose a virtual MAC address is. A function of its own, so that the way of frames for the interface's address has
+/// nothing of it.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn router_of<K: Kernel>(kernel: &K, ifindex: u32, end: u16) -> u32 {
+    let key = VirtualMac { ifindex, end: end.to_ne_bytes(), reserved: 0 };
+    let Some(lease) = kernel.virtual_mac(&key) else { return NOBODYS };
+    match kernel.ownership(lease) {
+        Some(Ownership::Owner | Ownership::Expired) => OWN,
+        Some(Ownership::Backup) | None => ANOTHERS,
     }
 }
 
@@ -66,6 +98,9 @@ pub(crate) fn vip<K: Kernel>(kernel: &K, vip: Vip, payload: Kind, ethernet: Ethe
     match (payload, state) {
         (Kind::Malformed, _) => Verdict::Malformed,
         (_, Ownership::Expired) => Verdict::LeaseExpired,
+        (Kind::Fragment, _) | (_, Ownership::Owner) if vip.flags & Vip::NOT_ACCEPTED != 0 => {
+            Verdict::NotAccepted
+        }
         (Kind::Fragment, _) => Verdict::Fragment,
         (_, Ownership::Owner) => Verdict::VipStack,
         (_, Ownership::Backup) => Verdict::VipNotOwner,

@@ -4,7 +4,8 @@
 
 use lb_common::{
     Address, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState, Interface, Mac, NatReply,
-    NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip, VlanKey,
+    NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Verdict, Vip,
+    VirtualMac, VlanKey,
 };
 
 use crate::{backend::BackendEntry, packet::Packet, vlan::Tags};
@@ -70,6 +71,8 @@ pub trait Kernel {
     fn device(&self, ifindex: u32) -> Option<Device>;
     /// Looks up `VLANS`: the index of a VLAN device.
     fn vlan(&self, key: &VlanKey) -> Option<u32>;
+    /// Looks up `VIRTUAL_MACS`: a lease number.
+    fn virtual_mac(&self, key: &VirtualMac) -> Option<u32>;
     /// Whether a MAC address (as `Mac::key`) is another director's.
     fn is_director(&self, mac_key: u64) -> bool;
     /// Whether `NAT_REPLIES` holds anything at all.

@@ -138,7 +138,13 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
         if payload.kind == Kind::Fragment {
             return Ok(Decision::go_on_in(Stage::Fragment));
         }
-        return Err(guard::vip(kernel, vip, payload.kind, ethernet));
+        let verdict = guard::vip(kernel, vip, payload.kind, ethernet);
+        // Who asks on behalf of a VIP is to hear the answer (RFC 9568 section 6.1, Accept_Mode).
+        let is_answer = verdict == Verdict::NotAccepted
+            && ethernet.kind() == ETHERTYPE_IPV6
+            && payload.kind == Kind::Icmp
+            && parse::is_neighbour_advertisement(packet, segment.offset);
+        return Err(if is_answer { Verdict::VipStack } else { verdict });
     }
     if is_error && kernel.has_nat_replies() {
         return Ok(Decision::go_on_in(Stage::IcmpError));

@@ -15,7 +15,8 @@ use aya_ebpf::{
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState,
     Interface, Lease, NatReply, NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey,
-    ServiceKey6, Settings, SlotPair, Stage, Tag, Trace, Variant, Verdict, Vip, VlanKey, limits, ownership,
+    ServiceKey6, Settings, SlotPair, Stage, Tag, Trace, Variant, Verdict, Vip, VirtualMac, VlanKey, limits,
+    ownership,
 };
 
 use crate::{
@@ -70,6 +71,8 @@ static EGRESS: DevMap<{ limits::INTERFACES as usize }> = DevMap::new();
 static DEVICES: Array<Device, { Device::PLACES as usize }> = Array::new();
 #[btf_map]
 static VLANS: HashMap<VlanKey, u32, { limits::VLANS as usize }, GROWING> = HashMap::new();
+#[btf_map]
+static VIRTUAL_MACS: HashMap<VirtualMac, u32, { limits::LEASES as usize }, GROWING> = HashMap::new();
 #[btf_map]
 static DIRECTORS: HashMap<u64, u8, { limits::DIRECTORS as usize }, GROWING> = HashMap::new();
 #[btf_map]
@@ -376,6 +379,12 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
     fn vlan(&self, key: &VlanKey) -> Option<u32> {
         // SAFETY: the program never changes the map; the value is copied at once.
         unsafe { VLANS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn virtual_mac(&self, key: &VirtualMac) -> Option<u32> {
+        // SAFETY: the program never changes the map; the value is copied at once.
+        unsafe { VIRTUAL_MACS.get(key) }.copied()
     }
 
     #[inline(always)]

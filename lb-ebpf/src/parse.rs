@@ -1,6 +1,6 @@
 //! What the packet is: Ethernet, IP and the transport header behind it.
 
-use lb_common::{Address, Be16, Be32, Flow, Mac};
+use lb_common::{Address, Be16, Be32, Flow, Mac, VirtualMac};
 
 use crate::{
     extension::{self, Found},
@@ -38,6 +38,13 @@ impl Ethernet {
         let m = mac.0;
         self.0.read::<u32, 0>() == u32::from_ne_bytes([m[0], m[1], m[2], m[3]])
             && self.0.read::<u16, 4>() == u16::from_ne_bytes([m[4], m[5]])
+    }
+
+    /// The end of the address it is for, if that is one of a virtual router.
+    #[inline(always)]
+    pub fn virtual_mac_end(self) -> Option<[u8; 2]> {
+        let is_one = self.0.read::<u32, 0>() == u32::from_ne_bytes(VirtualMac::PREFIX);
+        is_one.then(|| self.0.read::<u16, 4>().to_ne_bytes())
     }
 
     /// Whether it is for several machines: multicast or broadcast.
@@ -311,6 +318,13 @@ pub fn arp_request_target(packet: Packet) -> Option<Be32> {
 #[inline(always)]
 pub fn is_icmp_error<I: Ip>(packet: Packet, offset: u32) -> bool {
     packet.header_at::<8>(offset).is_some_and(|icmp| I::is_icmp_error(icmp.read::<u8, 0>()))
+}
+
+/// Whether the ICMPv6 message that begins at `offset` is a neighbour advertisement (RFC 4861 section 4.4).
+#[inline(always)]
+pub fn is_neighbour_advertisement(packet: Packet, offset: u32) -> bool {
+    const ADVERTISEMENT: u8 = 136;
+    packet.header_at::<8>(offset).is_some_and(|icmp| icmp.read::<u8, 0>() == ADVERTISEMENT)
 }
 
 /// The target of a neighbour solicitation (RFC 4861 section 4.3) whose ICMPv6 header begins at `offset`; `None` for any

@@ -9,7 +9,7 @@ use std::{
 use lb_common::{
     Address, Backend, Be16, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState, Interface, MODE_DR,
     MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey, NatReplyKey6, NextHop, Ownership, RangeKey, Service,
-    ServiceKey, ServiceKey6, Stage, Tag, Verdict, Vip, VlanKey, ownership,
+    ServiceKey, ServiceKey6, Stage, Tag, Verdict, Vip, VirtualMac, VlanKey, ownership,
 };
 
 use crate::{
@@ -55,6 +55,9 @@ struct Maps {
     interfaces: HashMap<u16, Interface>,
     directors: HashSet<u64>,
     devices: Vec<Device>,
+    virtual_macs: HashMap<VirtualMac, u32>,
+    /// The flags of the VIP.
+    vip_flags: u32,
     tags: Cell<Tags>,
     route: Route,
     asked: Cell<Option<Question>>,
@@ -93,6 +96,8 @@ impl Maps {
                 Interface { ifindex: INGRESS, mac: OWN, mtu: 1500, ..Interface::default() },
             )]),
             directors: HashSet::new(),
+            virtual_macs: HashMap::new(),
+            vip_flags: 0,
             devices: vec![Device { ifindex: INGRESS, mac: OWN, ..Device::default() }],
             tags: Cell::new(Tags::NONE),
             route: Route::NotForwarded,
@@ -183,7 +188,7 @@ impl Kernel for Maps {
     fn keep6(&self, _: &ServiceKey6, _: &Service, _: u32) {}
 
     fn vip(&self, address: Be32) -> Option<Vip> {
-        (address == VIP).then_some(Vip { lease: 1, flags: 0 })
+        (address == VIP).then_some(Vip { lease: 1, flags: self.vip_flags })
     }
 
     fn service(&self, key: &ServiceKey) -> Option<Service> {
@@ -275,6 +280,10 @@ impl Kernel for Maps {
     fn vlan(&self, key: &VlanKey) -> Option<u32> {
         let is_vlan = |device: &&Device| device.tag != Tag::NONE && device.vlan_key() == *key;
         self.devices.iter().find(is_vlan).map(|device| device.ifindex)
+    }
+
+    fn virtual_mac(&self, key: &VirtualMac) -> Option<u32> {
+        self.virtual_macs.get(key).copied()
     }
 
     fn is_director(&self, mac_key: u64) -> bool {

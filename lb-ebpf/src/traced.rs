@@ -2,8 +2,8 @@
 
 use lb_common::{
     Address, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState, Interface, NatReply, NatReplyKey,
-    NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Trace, Verdict, Vip, VlanKey,
-    ownership, slot_backend, slot_is_unsettled,
+    NatReplyKey6, Ownership, RangeKey, Service, ServiceKey, ServiceKey6, Trace, Verdict, Vip, VirtualMac,
+    VlanKey, ownership, slot_backend, slot_is_unsettled,
 };
 
 use crate::{
@@ -248,6 +248,11 @@ impl<K: Kernel> Kernel for Traced<K> {
     #[inline(always)]
     fn vlan(&self, key: &VlanKey) -> Option<u32> {
         self.kernel.vlan(key)
+    }
+
+    #[inline(always)]
+    fn virtual_mac(&self, key: &VirtualMac) -> Option<u32> {
+        self.kernel.virtual_mac(key)
     }
 
     #[inline(always)]

@@ -192,12 +192,13 @@ fn commands_are_split_as_a_shell_would() {
 #[test]
 fn settings_of_daemon_and_interfaces_reach_the_model() {
     let text = fs::read_to_string(folder("configs/tutorial-a.toml")).unwrap();
-    let settings = "[daemon]\nruntime_dir = \"/run/a\"\npin_dir = \"/sys/fs/bpf/a\"\npacket_log = \"warn\"\n\
+    let settings = "[daemon]\nruntime_dir = \"/run/a\"\npin_dir = \"/sys/fs/bpf/a\"\npacket_log = \"warn\"\nrealtime = false\n\
                     [interface.eth1]\nxdp = \"native\"\n[interface.eth2]\n";
     let config = Config::parse("test", &(text + settings)).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.daemon.runtime_dir, Path::new("/run/a"));
     assert_eq!(config.daemon.pin_dir, Path::new("/sys/fs/bpf/a"));
     assert_eq!(config.daemon.packet_log, PacketLog::Warn);
+    assert!(!config.daemon.realtime);
     assert_eq!(config.interfaces["eth1"].xdp, XdpMode::Native);
     assert_eq!(config.interfaces["eth2"].xdp, XdpMode::Auto);
     assert_eq!(config.attached_interfaces(), ["eth0", "eth1", "eth2"]);
@@ -240,7 +241,7 @@ fn errors_are_there_for_scripts_too() {
         "column": 1,
         "message": "unknown key `run_dir`",
         "expected": null,
-        "help": "did you mean `runtime_dir`? known in [daemon]: `notify_fifo`, `packet_log`, `pin_dir`, `runtime_dir`",
+        "help": "did you mean `runtime_dir`? known in [daemon]: `notify_fifo`, `packet_log`, `pin_dir`, `realtime`, `runtime_dir`",
         "related": [],
     }]);
     assert_eq!(json, expected);

@@ -190,10 +190,48 @@ fn keys_and_types() {
             ("a word that is not one of a few", edited("protocol = \"tcp\"", "protocol = \"TCP\"")),
             ("non-ASCII before the mistake", edited("name = \"VI_1\"", "name = \"größe\"; x")),
             ("several at once", edited("router_id = 33\npriority = 200", "router_id = 0\npriority = 255")),
-            ("settings of the daemon", with("[daemon]\nruntime_dir = \"run\"\npacket_log = \"verbose\"\n")),
+            (
+                "settings of the daemon",
+                with("[daemon]\nruntime_dir = \"run\"\npacket_log = \"verbose\"\nrealtime = 1\n"),
+            ),
             ("settings of an interface", with("[interface.eth0123456789abcdef]\nxdp = \"offload\"\n")),
         ]),
     );
+}
+
+#[test]
+fn placement() {
+    let vips =
+        |vip: &str| edited("vips = [\"172.20.128.4/24\"]", &format!("vips = [\"172.20.128.4/24\", {vip}]"));
+    let router = |more: &str| edited("priority = 200\n", &format!("priority = 200\n{more}\n"));
+    let route = |keys: &str| {
+        edited("# What the tutorial", &format!("[[virtual_router.route]]\n{keys}\n\n# What the tutorial"))
+    };
+    let cases = [
+        ("VIP without address", vips("{ interface = \"eth1\" }")),
+        ("VIP with a bad address", vips("{ address = \"172.20.128.0/24\" }")),
+        ("unknown key of a VIP", vips("{ address = \"172.20.128.5/24\", device = \"eth1\" }")),
+        ("label of another interface", vips("{ address = \"172.20.128.5/24\", label = \"eth1:1\" }")),
+        ("label of IPv6", vips("{ address = \"2001:db8::5/64\", label = \"eth0:1\" }")),
+        ("unknown scope", vips("{ address = \"172.20.128.5/24\", scope = \"lnk\" }")),
+        ("VIP that is excluded too", router("excluded_vips = [\"172.20.128.4/24\"]")),
+        ("virtual MAC of another type", router("virtual_mac = 33")),
+        ("virtual MAC on the interface itself", router("virtual_mac = \"eth0\"")),
+        ("accept in quotes", router("accept = \"false\"")),
+        ("route to nowhere", route("to = \"default\"")),
+        ("route without destination", route("via = \"172.20.128.1\"")),
+        ("route to a host's bits", route("to = \"192.0.2.1/24\"\nvia = \"172.20.128.1\"")),
+        ("route of two families", route("to = \"192.0.2.0/24\"\nvia = \"2001:db8::1\"")),
+        ("link-local gateway", route("to = \"default\"\nvia = \"fe80::1\"")),
+        (
+            "the same route twice",
+            route(
+                "to = \"default\"\nvia = \"172.20.128.1\"\n[[virtual_router.route]]\nto = \"0.0.0.0/0\"\nvia = \"172.20.128.9\"",
+            ),
+        ),
+        ("address without interface", with("[[address]]\naddress = \"192.0.2.9/24\"\n")),
+    ];
+    snapshot("placement", &all_refused(&cases));
 }
 
 #[test]

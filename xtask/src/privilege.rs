@@ -65,7 +65,7 @@ impl Privilege {
 }
 
 /// The capabilities we look at, with their numbers (`linux/capability.h`) and what `lb` needs them for.
-pub const CAPABILITIES: [Capability; 6] = [
+pub const CAPABILITIES: [Capability; 8] = [
     Capability { name: "CAP_BPF", number: 39, required: true, purpose: "loading the XDP program" },
     Capability { name: "CAP_NET_ADMIN", number: 12, required: true, purpose: "attaching it, moving the VIP" },
     Capability {
@@ -87,6 +87,8 @@ pub const CAPABILITIES: [Capability; 6] = [
         required: false,
         purpose: "map memory before Linux 5.11",
     },
+    Capability { name: "CAP_SYS_NICE", number: 23, required: false, purpose: "adverts in real time" },
+    Capability { name: "CAP_IPC_LOCK", number: 14, required: false, purpose: "memory that is never on disk" },
 ];
 
 /// One capability.

@@ -54,3 +54,31 @@ fn interface_that_nobody_described_takes_everything() {
     maps.devices.push(Device { ifindex: INGRESS + 1, mac: OWN, ..Device::default() });
     assert_eq!(maps.run::<false>(&mut to(SOMEBODY, to_service())).verdict, Verdict::Dr);
 }
+
+#[test]
+fn frame_for_a_virtual_mac_is_the_owners() {
+    let mac = VirtualMac { ifindex: INGRESS, end: [1, 33], reserved: 0 };
+    let of = |lease: u64, mac: VirtualMac| {
+        let mut maps = Maps { lease, virtual_macs: HashMap::from([(mac, 1)]), ..Maps::new(MODE_DR) };
+        let frame = [0, 0, 0x5e, 0, 1, 33];
+        let mut run = |packet| maps.run::<false>(&mut to(Mac(frame), packet)).verdict;
+        [run(to_service()), run(segment((CLIENT, 40_000), (VIP, 81))), run(arp_request())]
+    };
+    assert_eq!(of(1_000, mac), [Verdict::Dr, Verdict::VipStack, Verdict::ArpOwner]);
+    assert_eq!(of(lb_common::LEASE_BACKUP, mac), [Verdict::VirtualMacNotOwner; 3]);
+    assert_eq!(of(499, mac), [Verdict::LeaseExpired, Verdict::LeaseExpired, Verdict::ArpLeaseExpired]);
+    for other in [VirtualMac { ifindex: INGRESS + 1, ..mac }, VirtualMac { end: [2, 33], ..mac }] {
+        assert_eq!(of(1_000, other), [Verdict::OtherMac; 3]);
+    }
+}
+
+#[test]
+fn owner_that_does_not_accept_takes_services_and_questions_only() {
+    let run = |packet: Vec<u8>| {
+        let mut maps = Maps { vip_flags: Vip::NOT_ACCEPTED, ..Maps::new(MODE_DR) };
+        maps.run::<false>(&mut packet.clone()).verdict
+    };
+    assert_eq!(run(segment((CLIENT, 40_000), (VIP, 81))), Verdict::NotAccepted);
+    assert_eq!(run(to_service()), Verdict::Dr);
+    assert_eq!(run(to(EVERYBODY, arp_request())), Verdict::ArpOwner);
+}

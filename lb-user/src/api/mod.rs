@@ -19,7 +19,8 @@ pub use explain::{
 };
 pub use server::{Call, Server, ServerError};
 pub use status::{
-    BackendStatus, InterfaceStatus, RouterStatus, ServiceStatus, Status, TrackerStatus, Traffic,
+    BackendStatus, GuardianStatus, InterfaceStatus, RouteStatus, RouterStatus, ServiceStatus, Status,
+    ThreadStatus, TrackerStatus, Traffic, VirtualMacStatus,
 };
 
 /// The file name of the socket in the runtime folder.

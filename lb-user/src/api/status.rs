@@ -18,18 +18,53 @@ pub struct Status {
     pub config: String,
     /// Seconds since it started.
     pub uptime_seconds: u64,
+    /// How the thread that sends adverts and keeps the leases runs.
+    #[serde(default)]
+    pub protocol_thread: ThreadStatus,
+    /// The process that gives the VIPs up in the daemon's place when it dies; absent where there is no data plane.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub guardian: Option<GuardianStatus>,
     /// Interfaces with the XDP program.
     pub interfaces: Vec<InterfaceStatus>,
     /// Virtual routers, in the order of the configuration.
     pub virtual_routers: Vec<RouterStatus>,
     /// Scripts, processes and files that are tracked.
     pub trackers: Vec<TrackerStatus>,
+    /// Notify commands and lines of the FIFO that nobody took in time.
+    #[serde(default)]
+    pub notifications_dropped: u64,
     /// Services, in the order of the configuration.
     pub services: Vec<ServiceStatus>,
+    /// Routes of the node's own.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub routes: Vec<RouteStatus>,
     /// Verdict name → packets since the program was loaded.
     pub verdicts: BTreeMap<String, u64>,
     /// What is wrong at the moment, in sentences; empty when all is well.
     pub problems: Vec<String>,
+}
+
+/// How the protocol thread runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadStatus {
+    /// Its scheduling class: `SCHED_RR 50` or `SCHED_OTHER`.
+    pub scheduling: String,
+    /// Whether the memory of the process is locked.
+    pub memory_locked: bool,
+    /// Why something was refused, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// The process that outlives the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardianStatus {
+    /// Its process id, as the daemon sees it; absent while there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pid: Option<u32>,
+    /// Guardians that died or could not be started, since the daemon started.
+    pub lost: u64,
+    /// How the last of them was lost.
+    pub reason: String,
 }
 
 /// An interface with the XDP program.
@@ -60,6 +95,12 @@ pub struct RouterStatus {
     pub priority: u8,
     /// The VIPs.
     pub vips: Vec<String>,
+    /// The MAC address they have, if it is not the interface's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub virtual_mac: Option<VirtualMacStatus>,
+    /// The routes that follow the VIPs.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub routes: Vec<RouteStatus>,
     /// Milliseconds until the lease runs out; absent unless owner.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lease_ms: Option<u64>,
@@ -67,6 +108,26 @@ pub struct RouterStatus {
     pub transitions: u64,
     /// `adverts_sent`, `adverts_received` and, by reason, the adverts that were rejected.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// The interface with a virtual router's MAC address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualMacStatus {
+    /// The MAC address.
+    pub mac: String,
+    /// The interface's name.
+    pub interface: String,
+    /// `up` on the owner, `down` on a backup, `missing`.
+    pub state: String,
+}
+
+/// A route of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteStatus {
+    /// The route, in the words of `ip route`.
+    pub route: String,
+    /// `present` or `absent` in the kernel's tables.
+    pub state: String,
 }
 
 /// Something that is tracked.
@@ -191,9 +252,13 @@ impl fmt::Display for Status {
             humantime::format_duration(std::time::Duration::from_secs(self.uptime_seconds)),
             self.config
         )?;
+        if let Some(guardian) = &self.guardian {
+            guardian.fmt(f)?;
+        }
         for problem in &self.problems {
             writeln!(f, "PROBLEM  {problem}")?;
         }
+        self.protocol_thread.fmt(f)?;
         for interface in &self.interfaces {
             writeln!(f, "\ninterface {} · XDP {} ({})", interface.name, interface.xdp, interface.reason)?;
         }
@@ -203,8 +268,17 @@ impl fmt::Display for Status {
         for TrackerStatus { kind, name, state, detail } in &self.trackers {
             writeln!(f, "\ntrack {kind} {name} · {state} ({detail})")?;
         }
+        if self.notifications_dropped > 0 {
+            writeln!(f, "\nnotifications dropped · {}", self.notifications_dropped)?;
+        }
         for service in &self.services {
             service.fmt(f)?;
+        }
+        if !self.routes.is_empty() {
+            writeln!(f, "\nroutes")?;
+        }
+        for RouteStatus { route, state } in &self.routes {
+            writeln!(f, "  {route} ({state})")?;
         }
         writeln!(f, "\npackets by verdict")?;
         let mut silent = true;
@@ -216,6 +290,27 @@ impl fmt::Display for Status {
             writeln!(f, "  none yet")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for ThreadStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let locked = if self.memory_locked { "memory locked" } else { "memory not locked" };
+        writeln!(f, "protocol thread · {} · {locked}", self.scheduling)?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
+    }
+}
+
+impl fmt::Display for GuardianStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "guardian · pid {pid} · watching")?,
+            None => write!(f, "guardian · none")?,
+        }
+        if self.lost > 0 {
+            write!(f, " · {} lost, the last: {}", self.lost, self.reason)?;
+        }
+        writeln!(f)
     }
 }
 
@@ -232,6 +327,12 @@ impl fmt::Display for RouterStatus {
             self.priority,
             self.vips.join(", ")
         )?;
+        if let Some(VirtualMacStatus { mac, interface, state }) = &self.virtual_mac {
+            writeln!(f, "  virtual MAC {mac} on {interface} ({state})")?;
+        }
+        for RouteStatus { route, state } in &self.routes {
+            writeln!(f, "  route {route} ({state})")?;
+        }
         if let Some(lease) = self.lease_ms {
             writeln!(f, "  lease ends in {lease} ms unless renewed")?;
         }

@@ -39,6 +39,10 @@ pub(super) fn words(verdict: Verdict, about: &Explanation) -> Words {
                 "nothing, if a switch flooded it; `ip neighbour show {vip}` on the client or its router says whom it takes for the owner"
             ),
         ),
+        Verdict::VirtualMacNotOwner => mend(
+            format!("in a frame for the virtual MAC address of {vip}, which another node owns: dropped here"),
+            "nothing, if it is rare: a switch flooded it, or had yet to learn where the owner is",
+        ),
         Verdict::ArpOwner => fine(format!("this node owns {vip}, so its kernel answers who asks for it")),
         Verdict::ArpNotOwner => mend(
             format!("another node owns {vip} and answers who asks for it: dropped here"),
@@ -51,6 +55,10 @@ pub(super) fn words(verdict: Verdict, about: &Explanation) -> Words {
         Verdict::VipStack => mend(
             format!("no service takes {target}; this node owns the VIP, so its own stack gets the packet"),
             format!("to have it balanced, name the port in a [[service]] of {vip}"),
+        ),
+        Verdict::NotAccepted => mend(
+            format!("no service takes {target}, and the owner is told not to accept such packets: dropped"),
+            format!("accept = true in the [[virtual_router]], or a [[service]] of {vip} that names the port"),
         ),
         Verdict::VipNotOwner => mend(
             format!("no service takes {target}, and another node owns the VIP: dropped here"),

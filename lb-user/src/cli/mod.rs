@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod guardian;
 mod run;
 mod status;
 
@@ -21,6 +22,8 @@ pub mod exit {
     pub const RIGHTS: u8 = 3;
     /// Another daemon runs on this node.
     pub const ALREADY_RUNNING: u8 = 4;
+    /// The daemon found a fault of its own and ended at once; its guardian gives the VIPs up.
+    pub const PANIC: u8 = 5;
 }
 
 /// A highly available layer-4 load balancer: XDP steering and VRRP in one binary.
@@ -59,6 +62,9 @@ pub enum Command {
     /// Make the daemon read its configuration again; it applies all of it or nothing.
     #[command(after_help = "Example:\n  lb reload")]
     Reload(SocketArgs),
+    /// Watch over a daemon, and give its VIPs up in its place when it dies without stopping; `lb run` starts it.
+    #[command(hide = true)]
+    Guardian(GuardianArgs),
 }
 
 /// Arguments of `lb run`.
@@ -126,6 +132,17 @@ pub struct ExplainArgs {
     pub socket: SocketArgs,
 }
 
+/// Arguments of `lb guardian`.
+#[derive(Debug, clap::Args)]
+pub struct GuardianArgs {
+    /// The process number of the daemon.
+    #[arg(long, value_name = "PID")]
+    pub daemon: u32,
+    /// Write logs as JSON, one object a line.
+    #[arg(long)]
+    pub json_log: bool,
+}
+
 /// Where the daemon listens.
 #[derive(Debug, clap::Args)]
 pub struct SocketArgs {
@@ -142,5 +159,6 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Status(args) => status::status(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Reload(args) => status::reload(&args),
+        Command::Guardian(args) => guardian::guardian(&args),
     }
 }

@@ -47,9 +47,12 @@ pub(super) struct Spans {
 pub(super) struct RouterSpans {
     pub(super) interface: Range<usize>,
     pub(super) source: Range<usize>,
+    /// Of all VIPs, in the order of `VirtualRouter::all_vips`.
     pub(super) vips: Vec<Range<usize>>,
     /// The interfaces it tracks.
     pub(super) tracked: Vec<(String, Range<usize>)>,
+    /// Interfaces that VIPs name.
+    pub(super) places: BTreeMap<String, Range<usize>>,
 }
 
 pub(super) fn check(parsed: &Parsed, facts: &HostFacts) -> Result<(), ConfigErrors> {
@@ -88,9 +91,8 @@ struct Host<'f> {
 impl<'f> Host<'f> {
     fn new(parsed: &Parsed, facts: &'f HostFacts) -> Self {
         let routers = &parsed.config.virtual_routers;
-        let is_vip = |address: IpAddr| {
-            routers.iter().any(|router| router.vips.iter().any(|vip| vip.addr() == address))
-        };
+        let is_vip =
+            |address: IpAddr| routers.iter().any(|router| router.all_vips().any(|vip| vip.addr() == address));
         let own = |interface: &'f HostInterface| {
             let addresses = interface.addresses.iter().filter(|address| !is_vip(address.addr()));
             (interface.name.as_str(), addresses.copied().collect())
@@ -118,13 +120,20 @@ impl<'f> Host<'f> {
                     .help(format!("this node has {}; is this another node's file?", self.list_addresses())),
             );
         }
-        let Some(own) = self.interface(&router.interface) else {
+        if self.interface(&router.interface).is_none() {
             problems.push(self.no_interface(&router.interface, spans.interface.clone()));
-            return;
-        };
-        for (vip, span) in router.vips.iter().zip(&spans.vips) {
-            if !own.iter().any(|network| network.contains(&vip.addr())) {
-                problems.push(self.outside(vip.addr(), &router.interface, own, span, spans));
+        }
+        for (name, span) in &spans.places {
+            if self.interface(name).is_none() {
+                problems.push(self.no_interface(name, span.clone()));
+            }
+        }
+        for (vip, span) in router.all_vips().map(|vip| vip.addr()).zip(&spans.vips) {
+            let link = router.link_of(vip);
+            let Some(own) = self.interface(link) else { continue };
+            if !own.iter().any(|network| network.contains(&vip)) {
+                let place = spans.places.get(link).unwrap_or(&spans.interface);
+                problems.push(self.outside(vip, link, own, span, place));
             }
         }
     }
@@ -135,10 +144,10 @@ impl<'f> Host<'f> {
         interface: &str,
         own: &[IpNet],
         span: &Range<usize>,
-        spans: &RouterSpans,
+        place: &Range<usize>,
     ) -> Problem {
         let problem = Problem::at(span.clone(), format!("VIP {vip} is in no network of {interface}"))
-            .related(spans.interface.clone(), "the interface");
+            .related(place.clone(), "the interface");
         let other = self.addresses().find(|(_, network)| network.contains(&vip));
         let problem = match other {
             Some((other, network)) => problem.help(format!("{other} has {network}: is that the interface?")),

@@ -188,8 +188,17 @@ pub(super) fn ipv4(key: &str, value: &Value<'_>) -> Parsed<Ipv4Addr> {
     }
 }
 
-/// A VIP with the prefix it carries; without one, /32 or /128.
+/// A VIP with the prefix it carries, alone or in a table; without one, /32 or /128.
 pub(super) fn vip(key: &str, value: &Value<'_>) -> Parsed<IpNet> {
+    if let DeValue::Table(table) = value.get_ref() {
+        return match table.get("address") {
+            Some(address) => vip("address", address),
+            None => {
+                Err(Problem::at(value.span(), "the VIP has no `address`")
+                    .help("add address = \"192.0.2.4/24\""))
+            }
+        };
+    }
     let text = string(key, value)?;
     let prefix = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let Ok(prefix) = prefix else {

@@ -11,6 +11,8 @@ pub(super) type Assigned = (String, IpNet);
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     applied: BTreeSet<Assigned>,
+    /// Wanted ones that somebody else had put there before: they stay when they are not wanted any more.
+    found: BTreeSet<Assigned>,
 }
 
 impl Addresses {
@@ -19,14 +21,20 @@ impl Addresses {
         self.applied.insert(address);
     }
 
+    /// Notes a wanted address as somebody else's.
+    pub(super) fn note_found(&mut self, address: Assigned) {
+        self.found.insert(address);
+    }
+
     /// Notes an address as gone, whoever removed it. Returns whether it was one of ours.
     pub(super) fn forget(&mut self, address: &Assigned) -> bool {
-        self.applied.remove(address)
+        self.applied.remove(address) | self.found.remove(address)
     }
 
     /// Forgets every address that is not there.
     pub(super) fn retain(&mut self, is_there: impl Fn(&str, IpNet) -> bool) {
         self.applied.retain(|(interface, address)| is_there(interface, *address));
+        self.found.retain(|(interface, address)| is_there(interface, *address));
     }
 
     /// What has to be removed, then what has to be added.
@@ -37,7 +45,8 @@ impl Addresses {
         let on_loopback = |(name, _): &Assigned| name == super::desired::LOOPBACK;
         let mut remove: Vec<Assigned> = self.applied.difference(desired).cloned().collect();
         remove.sort_by_key(on_loopback);
-        let mut add: Vec<Assigned> = desired.difference(&self.applied).cloned().collect();
+        let mut add: Vec<Assigned> =
+            desired.difference(&self.applied).filter(|a| !self.found.contains(*a)).cloned().collect();
         add.sort_by_key(|address| !on_loopback(address));
         (remove, add)
     }
@@ -60,6 +69,18 @@ mod tests {
         assert_eq!(addresses.difference(&desired), (vec![], vec![]));
         assert!(addresses.forget(&vip));
         assert_eq!(addresses.difference(&desired), (vec![], vec![vip]));
+    }
+
+    #[test]
+    fn address_that_somebody_else_had_put_there_stays() {
+        let own = on("eth0", "172.20.128.9/24");
+        let desired = BTreeSet::from([own.clone()]);
+        let mut addresses = Addresses::default();
+        addresses.note_found(own.clone());
+        assert_eq!(addresses.difference(&desired), (vec![], vec![]));
+        assert_eq!(addresses.difference(&BTreeSet::new()), (vec![], vec![]));
+        assert!(addresses.forget(&own));
+        assert_eq!(addresses.difference(&desired), (vec![], vec![own]));
     }
 
     #[test]

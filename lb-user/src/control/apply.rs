@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use ipnet::IpNet;
 use lb_common::{Device, Interface, Mac, NextHop};
 use tracing::{debug, error, info, warn};
 
@@ -18,9 +19,11 @@ use super::{
     world::{World, wanted_neighbours},
 };
 use crate::{
-    config::{Config, Mode, Service, XdpMode},
+    config::{Config, Mode, NodeAddress, Scope, Service, XdpMode},
     dataplane::DataplaneError,
-    net::{self, InterfaceAddress, InterfaceSysctl, NetEvent, NetlinkError, Route, TagOffload},
+    net::{
+        self, AddressOptions, InterfaceAddress, InterfaceSysctl, NetEvent, NetlinkError, Route, TagOffload,
+    },
     time::Timestamp,
 };
 
@@ -45,12 +48,12 @@ impl Controller {
         self.follow_paths();
         let wanted = desired(&self.config, &self.view());
         let forwarding = self.apply_maps(&wanted, now);
-        let addresses = self.apply_addresses(&wanted.addresses).await;
-        let left = if addresses { self.forget_vips(&wanted) } else { true };
+        let node = self.apply_node(&wanted).await;
+        let left = if node { self.forget_vips(&wanted) } else { true };
         let attached = self.attach_missing();
         let text = attached.as_ref().err().map(ToString::to_string);
         let attached = self.problem("attach XDP", text.map_or(Ok(()), Err));
-        if !(forwarding && addresses && left && attached) {
+        if !(forwarding && node && left && attached) {
             self.retry_at = Some(now + RETRY);
         }
     }
@@ -175,6 +178,16 @@ impl Controller {
         self.problem(what, errors.is_empty().then_some(()).ok_or(text))
     }
 
+    /// Brings interfaces, addresses and routes to the desired state, each after what it needs.
+    pub(super) async fn apply_node(&mut self, wanted: &Desired) -> bool {
+        let removed = self.remove_routes(&wanted.routes).await;
+        let raised = self.raise_virtual_macs(wanted).await;
+        let addresses = self.apply_addresses(&wanted.addresses).await;
+        let quiet = self.quiet_virtual_macs(wanted).await;
+        let added = self.add_routes(&wanted.routes).await;
+        removed && raised && addresses && quiet && added
+    }
+
     pub(super) async fn apply_addresses(&mut self, wanted: &BTreeSet<Assigned>) -> bool {
         let (remove, add) = self.addresses.difference(wanted);
         let mut all = true;
@@ -194,26 +207,31 @@ impl Controller {
             );
         }
         for (interface, address) in add {
+            let options = address_options(&self.config, &interface, address);
             let result = match self.world.link_named(&interface) {
                 Some(link) => self
                     .edges
                     .netlink
-                    .add_address(link.index, address)
+                    .add_address_with(link.index, address, &options)
                     .await
-                    .map(drop)
                     .map_err(|error| error.to_string()),
                 None => Err(format!("interface {interface} does not exist")),
             };
-            if result.is_ok() {
+            if let Ok(added) = result {
                 if let Some(link) = self.world.link_named(&interface) {
                     // The kernel says so too, later: until then nobody takes the address for gone.
                     let added = InterfaceAddress { index: link.index, address };
                     self.world.event(NetEvent::AddressAdded(added));
                 }
-                self.addresses.note((interface.clone(), address));
+                let assigned = (interface.clone(), address);
+                if options.of_node && !added {
+                    self.addresses.note_found(assigned);
+                } else {
+                    self.addresses.note(assigned);
+                }
                 debug!(%interface, %address, "address added");
             }
-            all &= self.problem(&format!("add {address} to {interface}"), result);
+            all &= self.problem(&format!("add {address} to {interface}"), result.map(drop));
         }
         all
     }
@@ -224,7 +242,7 @@ impl Controller {
         self.taken = true;
         let now = Timestamp::now();
         for router in &mut self.routers {
-            if router.is_owner() && router.config.vips.iter().any(|vip| vip.addr() == address) {
+            if router.is_owner() && router.config.all_vips().any(|vip| vip.addr() == address) {
                 router.announce_again(now);
             }
         }
@@ -235,7 +253,7 @@ impl Controller {
     pub(super) async fn put_back(&mut self) {
         if std::mem::take(&mut self.taken) {
             let wanted = desired(&self.config, &self.view());
-            self.apply_addresses(&wanted.addresses).await;
+            self.apply_node(&wanted).await;
         }
     }
 
@@ -304,11 +322,9 @@ impl Controller {
 
     /// Notes VIPs that an earlier daemon left on the node, so that those not wanted are removed.
     pub(super) fn adopt_addresses(&mut self) {
-        let on_interfaces = self
-            .config
-            .virtual_routers
-            .iter()
-            .flat_map(|router| router.vips.iter().map(|vip| (router.interface.clone(), *vip)));
+        let on_interfaces = self.config.virtual_routers.iter().flat_map(|router| {
+            router.all_vips().map(|vip| (router.interface_of(vip.addr()).to_owned(), vip))
+        });
         let on_loopback =
             self.config.services.iter().map(|service| (LOOPBACK.to_owned(), service.vip.into()));
         let leftovers: Vec<Assigned> = on_interfaces
@@ -339,6 +355,19 @@ impl Controller {
             }
         }
     }
+}
+
+/// How an address is added that the configuration places.
+fn address_options(config: &Config, interface: &str, address: IpNet) -> AddressOptions {
+    let number = |scope: Option<Scope>| scope.map_or(0, Scope::number);
+    let own = |own: &&NodeAddress| own.interface == interface && own.address == address;
+    if let Some(own) = config.addresses.iter().find(own) {
+        return AddressOptions { of_node: true, label: own.label.clone(), scope: number(own.scope) };
+    }
+    let router = config.router_of(address.addr()).filter(|_| interface != LOOPBACK);
+    let place = router.and_then(|router| router.placement.places.get(&address.addr()));
+    let place = place.cloned().unwrap_or_default();
+    AddressOptions { of_node: false, label: place.label, scope: number(place.scope) }
 }
 
 /// The interfaces the program belongs on: those of the configuration, of a VLAN interface its parent.
@@ -390,6 +419,10 @@ impl View for Known<'_> {
 
     fn outer(&self, address: IpAddr) -> Outer {
         self.controller.world.outer(address)
+    }
+
+    fn index_of(&self, interface: &str) -> Option<u32> {
+        self.controller.world.link_named(interface).map(|link| link.index)
     }
 
     fn neighbour(&self, address: IpAddr) -> Option<Mac> {

@@ -1,6 +1,11 @@
 //! The control task: events in, desired state out.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use lb_common::{LEASE_BACKUP, LEASE_FOREVER, limits};
 use tokio::sync::mpsc;
@@ -14,6 +19,8 @@ use super::{
     forwarding::Forwarding,
     health::Health,
     router::Router,
+    routes::KnownRoutes,
+    start::RunError,
     trackers::Trackers,
     world::{Change, World},
 };
@@ -21,11 +28,13 @@ use crate::{
     api::{Call, Request, Response},
     config::{Config, Parsed},
     dataplane::{Attachment, Dataplane, DataplaneError},
+    guardian,
     health::{Checker, HealthEvent},
     net::{
-        Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, REFRESH, SysctlGuard, TagOffload,
-        VrrpSocketError,
+        Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, REFRESH, SysctlGuard,
+        TagOffload, VrrpSocketError,
     },
+    notify::Notifier,
     protocol::{Command, Link, RouterKey},
     time::Timestamp,
     track::{Runner, TrackEvent, WatchEvent, Watcher},
@@ -93,6 +102,8 @@ pub(super) struct Edges {
     pub(super) dataplane: Box<dyn Dataplane>,
     /// Links and addresses.
     pub(super) netlink: Netlink,
+    /// The routes that this daemon makes.
+    pub(super) own_routes: OwnRoutes,
     /// Keeps next hops resolved.
     pub(super) neighbours: NeighbourKeeper,
     /// Sends gratuitous ARP and neighbour advertisements.
@@ -103,6 +114,10 @@ pub(super) struct Edges {
     pub(super) runner: Runner,
     /// Watches tracked processes and files.
     pub(super) watcher: Watcher,
+    /// Tells others of changes of state.
+    pub(super) notifier: Notifier,
+    /// Keeps the process that outlives this one; none before the start and once there is nothing left to do.
+    pub(super) guardian: Option<guardian::Keeper>,
     /// Owns the machines of the virtual routers and their leases.
     pub(super) protocol: Link,
 }
@@ -131,6 +146,9 @@ pub(super) struct Controller {
     pub(super) next_key: RouterKey,
     pub(super) forwarding: Forwarding,
     pub(super) addresses: Addresses,
+    pub(super) own_routes: KnownRoutes,
+    /// The interfaces of virtual MAC addresses that are there.
+    pub(super) virtual_macs: BTreeSet<String>,
     pub(super) attachments: BTreeMap<String, Attached>,
     /// What could not be done, by what it was; cleared when it works.
     pub(super) problems: BTreeMap<String, String>,
@@ -189,6 +207,8 @@ impl Controller {
             forwarding: Forwarding::new(room_for_backends(&parsed.config)),
             config: parsed.config,
             addresses: Addresses::default(),
+            own_routes: KnownRoutes::default(),
+            virtual_macs: BTreeSet::new(),
             attachments: BTreeMap::new(),
             problems: BTreeMap::new(),
             sysctls: Vec::new(),
@@ -229,7 +249,12 @@ impl Controller {
     }
 
     /// Runs until `stop` says so, then hands the VIPs over and takes everything back.
-    pub(super) async fn run(&mut self, mut inputs: Inputs, mut stop: mpsc::Receiver<Signal>) {
+    pub(super) async fn run(
+        &mut self,
+        mut inputs: Inputs,
+        mut stop: mpsc::Receiver<Signal>,
+    ) -> Result<(), RunError> {
+        let mut outcome = Ok(());
         loop {
             let sleep = self.sleep();
             tokio::select! {
@@ -240,13 +265,13 @@ impl Controller {
                     },
                     Some(Signal::Stop) | None => break,
                 },
-                event = self.edges.protocol.event() => match event {
-                    Some(event) => self.protocol_event(&event),
-                    None => {
-                        error!("the protocol thread is gone");
+                event = self.edges.protocol.event() => {
+                    let Some(event) = event else {
+                        outcome = Err(RunError::ProtocolThread);
                         break;
-                    }
-                },
+                    };
+                    self.protocol_event(&event);
+                }
                 Some(event) = inputs.net.recv() => if !self.net_result(event) { break },
                 Some(event) = inputs.health.recv() => {
                     if self.health.event(&event) {
@@ -270,6 +295,7 @@ impl Controller {
             self.turn().await;
         }
         self.stop().await;
+        outcome
     }
 
     /// Everything that is due now; the reconciler last.
@@ -352,6 +378,10 @@ impl Controller {
                 self.routes.stale = true;
                 return;
             }
+            Change::OwnRouteGone => {
+                self.routes.stale = true;
+                self.own_routes.look_again();
+            }
             Change::Network => self.network_changed(),
             Change::AddressGone { interface, address } => {
                 if self.addresses.forget(&(interface.clone(), address)) {
@@ -366,6 +396,8 @@ impl Controller {
 
     fn network_changed(&mut self) {
         self.routes.stale = true;
+        self.own_routes.look_again();
+        self.forget_lost_macs();
         // An interface that went, and perhaps came back under another index, lost its program and addresses.
         let gone: Vec<String> = self
             .attachments

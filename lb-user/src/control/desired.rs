@@ -7,9 +7,10 @@ use std::{
 };
 
 use ipnet::IpNet;
-use lb_common::{Device, Interface, Mac, NextHop, limits};
+use lb_common::{Device, Interface, Mac, NextHop, VirtualMac, limits};
 
-use crate::config::{Config, Mode, Ports, Protocol, Service};
+use super::virtual_mac::DesiredMac;
+use crate::config::{Config, Mode, Ports, Protocol, Route, Service, VirtualRouter};
 
 /// The lease of VIPs that no virtual router guards.
 pub(super) const STANDALONE_LEASE: u32 = 0;
@@ -35,6 +36,12 @@ pub(super) struct Desired {
     pub(super) left: BTreeMap<IpAddr, NextHop>,
     /// VIPs that this node has as addresses: (interface, address with prefix).
     pub(super) addresses: BTreeSet<(String, IpNet)>,
+    /// Interfaces with the MAC address of a virtual router, by name.
+    pub(super) virtual_macs: BTreeMap<String, DesiredMac>,
+    /// The MAC addresses of virtual routers, and the lease that each goes with.
+    pub(super) virtual_leases: BTreeMap<VirtualMac, u32>,
+    /// Routes of this node's.
+    pub(super) routes: BTreeSet<Route>,
 }
 
 /// A VIP as the data plane should know it.
@@ -44,6 +51,8 @@ pub(super) struct DesiredVip {
     pub(super) lease: u32,
     /// Some of its services have several ports.
     pub(super) has_ranges: bool,
+    /// Its owner does not take what no service is for.
+    pub(super) not_accepted: bool,
 }
 
 /// What tells a service from the others.
@@ -138,6 +147,10 @@ pub(super) trait View {
     fn next_hop(&self, address: IpAddr) -> NextHop;
     /// The source address and MTU of packets to an address, as far as known.
     fn outer(&self, address: IpAddr) -> Outer;
+    /// The index of an interface.
+    fn index_of(&self, _interface: &str) -> Option<u32> {
+        None
+    }
     /// The MAC address of a directly connected neighbour, if known.
     fn neighbour(&self, address: IpAddr) -> Option<Mac>;
 }
@@ -157,18 +170,35 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
     let mut desired =
         Desired { interfaces: view.interfaces(), devices: view.devices(), ..Desired::default() };
     for (index, router) in config.virtual_routers.iter().enumerate() {
-        for vip in &router.vips {
-            let guarded = DesiredVip { lease: lease_of_router(index), has_ranges: false };
+        let owner = view.is_owner(&router.name);
+        for vip in router.all_vips() {
+            let lease = lease_of_router(index);
+            let guarded = DesiredVip { lease, has_ranges: false, not_accepted: !router.accepts() };
             desired.vips.insert(vip.addr(), guarded);
-            if view.is_owner(&router.name) {
-                desired.addresses.insert((router.interface.clone(), *vip));
+            if owner {
+                desired.addresses.insert((router.interface_of(vip.addr()).to_owned(), vip));
             }
+        }
+        if let Some(name) = &router.placement.virtual_mac {
+            desired.virtual_macs.insert(name.clone(), virtual_mac(router, owner));
+            if let Some(ifindex) = view.index_of(&router.interface) {
+                let Mac([.., family, number]) = router.virtual_mac();
+                let mac = VirtualMac { ifindex, end: [family, number], reserved: 0 };
+                desired.virtual_leases.insert(mac, lease_of_router(index));
+            }
+        }
+        if owner {
+            desired.routes.extend(router.placement.routes.iter().cloned());
         }
         desired.directors.extend(router.peers().iter().filter_map(|peer| view.neighbour(*peer)));
     }
+    let of_node = config.addresses.iter().map(|own| (own.interface.clone(), own.address));
+    desired.addresses.extend(of_node);
+    desired.routes.extend(config.routes.iter().cloned());
     for service in &config.services {
         let alone = if service.backend_only { BACKEND_LEASE } else { STANDALONE_LEASE };
-        let vip = desired.vips.entry(service.vip).or_insert(DesiredVip { lease: alone, has_ranges: false });
+        let vip =
+            desired.vips.entry(service.vip).or_insert(DesiredVip { lease: alone, ..DesiredVip::default() });
         vip.has_ranges |= service.ports.one().is_none();
         let lease = vip.lease;
         let backends = backends(service, view);
@@ -196,6 +226,15 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
         }
     }
     desired
+}
+
+fn virtual_mac(router: &VirtualRouter, owner: bool) -> DesiredMac {
+    DesiredMac {
+        parent: router.interface.clone(),
+        mac: router.virtual_mac(),
+        up: owner,
+        has_ipv6: router.all_vips().any(|vip| vip.addr().is_ipv6()),
+    }
 }
 
 fn backends(service: &Service, view: &impl View) -> BTreeMap<(IpAddr, u16), DesiredBackend> {

@@ -9,7 +9,7 @@ use std::{
 
 use lb_common::{
     Address, Backend, BackendCounters, Be16, Device, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL,
-    MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, Service, Vip, limits,
+    MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, Service, Vip, VirtualMac, limits,
 };
 
 use super::{
@@ -103,6 +103,8 @@ pub(super) struct Forwarding {
     pub(super) services: BTreeMap<ServiceId, AppliedService>,
     pub(super) backends: BTreeMap<BackendKey, AppliedBackend>,
     nat_replies: BTreeMap<NatReplyKey6, NatReply>,
+    /// The lease that each goes with.
+    virtual_macs: BTreeMap<VirtualMac, u32>,
     directors: BTreeSet<Mac>,
     backend_ids: Identifiers,
     /// How many backend identifiers there are.
@@ -127,6 +129,7 @@ impl Forwarding {
             services: BTreeMap::new(),
             backends: BTreeMap::new(),
             nat_replies: BTreeMap::new(),
+            virtual_macs: BTreeMap::new(),
             directors: BTreeSet::new(),
             // Identifier 0 of a backend means "none" in a ring.
             backend_ids: Identifiers::new(1, room),
@@ -156,6 +159,7 @@ impl Forwarding {
         self.recycle(dataplane, now, &mut errors);
         self.interfaces(dataplane, &desired.interfaces, &mut errors);
         self.devices(dataplane, &desired.devices, &mut errors);
+        self.virtual_macs(dataplane, &desired.virtual_leases, &mut errors);
         self.directors(dataplane, &desired.directors, &mut errors);
         let mut new = Vec::new();
         for (key, service) in &desired.services {
@@ -365,6 +369,35 @@ impl Forwarding {
         }
     }
 
+    fn virtual_macs(
+        &mut self,
+        dataplane: &mut dyn Dataplane,
+        desired: &BTreeMap<VirtualMac, u32>,
+        errors: &mut Vec<ForwardingError>,
+    ) {
+        for (mac, lease) in desired {
+            if self.virtual_macs.get(mac) == Some(lease) {
+                continue;
+            }
+            match dataplane.put_virtual_mac(*mac, *lease) {
+                Ok(()) => {
+                    self.virtual_macs.insert(*mac, *lease);
+                }
+                Err(error) => errors.push(error.into()),
+            }
+        }
+        let gone: Vec<VirtualMac> =
+            self.virtual_macs.keys().filter(|mac| !desired.contains_key(mac)).copied().collect();
+        for mac in gone {
+            match dataplane.delete_virtual_mac(mac) {
+                Ok(()) => {
+                    self.virtual_macs.remove(&mac);
+                }
+                Err(error) => errors.push(error.into()),
+            }
+        }
+    }
+
     fn directors(
         &mut self,
         dataplane: &mut dyn Dataplane,
@@ -399,7 +432,8 @@ impl Forwarding {
             if self.vips.get(address) == Some(vip) {
                 continue;
             }
-            let flags = if vip.has_ranges { Vip::HAS_RANGES } else { 0 };
+            let flag = |set, flag| if set { flag } else { 0 };
+            let flags = flag(vip.has_ranges, Vip::HAS_RANGES) | flag(vip.not_accepted, Vip::NOT_ACCEPTED);
             match dataplane.put_vip((*address).into(), Vip { lease: vip.lease, flags }) {
                 Ok(()) => {
                     self.vips.insert(*address, *vip);

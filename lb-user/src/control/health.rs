@@ -231,6 +231,7 @@ mod tests {
             carrier: true,
             master: None,
             vlan: None,
+            macvlan_on: None,
         }));
         let address = ipnet::IpNet::new(NODE_A, 16).unwrap();
         world.event(NetEvent::AddressAdded(InterfaceAddress { index: INTERFACE, address }));

@@ -14,18 +14,22 @@ mod desired;
 mod explain;
 mod flows;
 mod forwarding;
+mod guardian;
 mod health;
 mod identifiers;
+mod notices;
 mod protocol;
 mod reload;
 mod rings;
 mod router;
+mod routes;
 #[cfg(feature = "bench")]
 pub(crate) mod scale;
 mod start;
 mod status;
 mod stop;
 mod trackers;
+mod virtual_mac;
 mod world;
 
 #[cfg(test)]

@@ -27,10 +27,8 @@ impl Controller {
                 }
             }
             Event::Trouble(trouble) => self.trouble(trouble),
-            // Dropped here, where closing may wait.
-            Event::Retired(_) => {}
-            // Asked for by who waits for it.
-            Event::Report(_) | Event::Ended { .. } => {}
+            // Channels are dropped here, where closing may wait. Who asked for the others takes them.
+            Event::Retired(_) | Event::Report(_) | Event::Ended { .. } => {}
         }
     }
 
@@ -48,6 +46,7 @@ impl Controller {
             self.health.peer_lost(*silent, now);
         }
         self.announce(index, now);
+        self.notify(index);
     }
 
     fn trouble(&self, trouble: &Trouble) {
@@ -99,11 +98,13 @@ impl Controller {
         if due == 0 || !router.is_owner() {
             return;
         }
-        let Some(link) = self.world.link_named(&router.config.interface) else { return };
-        let Some(mac) = link.mac else { return };
-        for vip in router.config.vips.iter().flat_map(|vip| std::iter::repeat_n(vip, due as usize)) {
-            if let Err(error) = self.edges.announcer.announce(link.index, mac, vip.addr()) {
-                warn!(router = %router.config.name, vip = %vip.addr(), %error, "not announced");
+        for vip in router.config.all_vips().map(|vip| vip.addr()) {
+            // A virtual MAC address is announced through the interface below, which is up already.
+            let Some(link) = self.world.link_named(router.config.link_of(vip)) else { continue };
+            let Some(mac) = router.config.mac_of(vip).or(link.mac) else { continue };
+            let announce = || self.edges.announcer.announce(link.index, mac, vip);
+            if let Err(error) = (0..due).try_for_each(|_| announce()) {
+                warn!(router = %router.config.name, %vip, %error, "not announced");
             }
         }
     }

@@ -66,6 +66,11 @@ impl Router {
         if self.started { self.state.name() } else { "init" }
     }
 
+    /// Its state, as far as it is known here.
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
     /// Why it is in its state.
     pub(super) fn reason(&self) -> &str {
         &self.reason

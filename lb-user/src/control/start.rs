@@ -21,10 +21,12 @@ use crate::{
     api::{Server, ServerError},
     config::{self, ConfigErrors, HostFacts, PacketLog, Parsed},
     dataplane::{Dataplane as _, DataplaneError, LoadOptions, Program, XdpDataplane, spawn_packet_log},
+    guardian,
     health::Checker,
-    net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, follow},
+    net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, follow},
     node_lock::{NodeLock, NodeLockError},
-    protocol,
+    notify::Notifier,
+    protocol::{self, Grant, Scheduling},
     track::{Runner, Watcher},
 };
 
@@ -49,6 +51,9 @@ pub enum RunError {
     /// The data plane or a socket refuses.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The thread that keeps the leases has ended, by a fault of lb.
+    #[error("the protocol thread has ended unexpectedly")]
+    ProtocolThread,
     /// The control socket cannot be made.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -83,13 +88,14 @@ pub async fn host_facts(netlink: &Netlink) -> Result<HostFacts, NetlinkError> {
     Ok(world.host_facts())
 }
 
-/// Runs the daemon until a signal ends it.
-pub async fn run(config_path: &Path) -> Result<(), RunError> {
+/// Runs the daemon until a signal ends it. `json_log`: its guardian is to log as JSON too.
+pub async fn run(config_path: &Path, json_log: bool) -> Result<(), RunError> {
     let parsed = config::load(config_path).map_err(RunError::Config)?;
     for warning in &parsed.warnings {
         warn!("{warning}");
     }
     let _lock = NodeLock::take()?;
+    let predecessor = guardian::Predecessor::find();
     let signals = signals()?;
     let netlink = Netlink::open()?;
     let mut world = World::default();
@@ -98,29 +104,32 @@ pub async fn run(config_path: &Path) -> Result<(), RunError> {
     if !Uid::effective().is_root() {
         info!("not root: relying on capabilities");
     }
-    let (mut controller, inputs) = build(config_path.to_owned(), parsed, &netlink, world)?;
+    // The programs take a second or two, longer than an earlier daemon's guardian needs to finish.
+    let dataplane = load(&parsed, &world)?;
+    predecessor.ended().await;
+    world.event(NetEvent::Resync(netlink.snapshot().await?));
+    let leases = dataplane
+        .leases()
+        .descriptor()
+        .map_err(|source| RunError::Process { what: "lending LEASES to the guardian", source })?;
+    let (mut controller, inputs) = build(config_path.to_owned(), parsed, &netlink, world, dataplane)?;
     let (calls, receiver) = mpsc::channel(QUEUE);
     let _server = Server::start(controller.runtime_dir(), calls)?;
     let mut inputs = Inputs { calls: receiver, ..inputs };
+    controller.edges.guardian = Some(guardian::Keeper::start(leases, json_log));
     if let Err(error) = controller.start(&mut inputs).await {
         controller.withdraw().await;
         return Err(error.into());
     }
     info!(config = %config_path.display(), "running");
-    controller.run(inputs, signals).await;
-    Ok(())
+    controller.run(inputs, signals).await
 }
 
-fn build(
-    config_path: PathBuf,
-    parsed: Parsed,
-    netlink: &Netlink,
-    world: World,
-) -> Result<(Controller, Inputs), RunError> {
+fn load(parsed: &Parsed, world: &World) -> Result<XdpDataplane, RunError> {
     let config::Daemon { pin_dir, packet_log, .. } = parsed.config.daemon.clone();
     let backends = room_for_backends(&parsed.config);
-    let first_choice = |name: &String| Program::first_choice(name, wanted_mode(&parsed.config, &world, name));
-    let programs: BTreeSet<Program> = carriers(&parsed.config, &world).iter().map(first_choice).collect();
+    let first_choice = |name: &String| Program::first_choice(name, wanted_mode(&parsed.config, world, name));
+    let programs: BTreeSet<Program> = carriers(&parsed.config, world).iter().map(first_choice).collect();
     let options = LoadOptions {
         packet_log,
         backends,
@@ -132,6 +141,16 @@ fn build(
     if packet_log != PacketLog::Off {
         spawn_packet_log(&mut dataplane)?;
     }
+    Ok(dataplane)
+}
+
+fn build(
+    config_path: PathBuf,
+    parsed: Parsed,
+    netlink: &Netlink,
+    world: World,
+    dataplane: XdpDataplane,
+) -> Result<(Controller, Inputs), RunError> {
     let (health_sender, health) = mpsc::channel(QUEUE);
     let (track_sender, track) = mpsc::channel(QUEUE);
     let (watch_sender, watch) = mpsc::channel(QUEUE);
@@ -148,13 +167,28 @@ fn build(
             what: "starting the thread that watches processes and files",
             source,
         })?,
+        notifier: Notifier::new(parsed.config.daemon.notify_fifo.as_deref())
+            .map_err(|source| RunError::Process { what: "starting the thread of notify commands", source })?,
         netlink: netlink.clone(),
-        protocol: protocol::start(leases)
+        own_routes: OwnRoutes::open()?,
+        guardian: None,
+        protocol: protocol::start(leases, parsed.config.daemon.realtime)
             .map_err(|source| RunError::Process { what: "starting the protocol thread", source })?,
     };
+    report(edges.protocol.scheduling());
     // A socket of its own: the kernel lists one thing at a time on each, and a resync may come at any moment.
     let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, watch, calls };
     Ok((Controller::new(config_path, parsed, edges, world), inputs))
+}
+
+fn report(scheduling: &Scheduling) {
+    let refused = |what, grant: &Grant| {
+        if let Grant::Refused(why) = grant {
+            warn!("{what} was refused, so adverts may be late on a busy machine: {why}");
+        }
+    };
+    refused("the real-time class of the protocol thread", &scheduling.realtime);
+    refused("locking memory", &scheduling.memory);
 }
 
 fn signals() -> Result<mpsc::Receiver<Signal>, RunError> {

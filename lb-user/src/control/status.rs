@@ -9,8 +9,12 @@ use super::{
     desired::service_id,
 };
 use crate::{
-    api::{BackendStatus, InterfaceStatus, RouterStatus, ServiceStatus, Status, TrackerStatus},
-    config::{Backend, Mode, Service},
+    api::{
+        BackendStatus, InterfaceStatus, RouteStatus, RouterStatus, ServiceStatus, Status, ThreadStatus,
+        TrackerStatus, VirtualMacStatus,
+    },
+    config::{Backend, Mode, Route, Service, VirtualRouter},
+    protocol::{Grant, PRIORITY, Scheduling},
     time::Timestamp,
 };
 
@@ -27,11 +31,18 @@ impl Controller {
                 BTreeMap::new()
             }
         };
+        if let Some(problem) = self.edges.notifier.problem() {
+            problems.push(format!("notify_fifo: {problem}"));
+        }
+        let notifications_dropped = self.edges.notifier.dropped();
         Status {
+            notifications_dropped,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             config: self.config_path.display().to_string(),
             uptime_seconds: now.since(self.started).as_secs(),
+            protocol_thread: thread_status(self.edges.protocol.scheduling()),
+            guardian: self.guardian_status(),
             interfaces: self.interfaces_status(),
             virtual_routers: self.routers_status(now),
             trackers: self
@@ -45,6 +56,7 @@ impl Controller {
                 })
                 .collect(),
             services: self.config.services.iter().map(|service| self.service_status(service)).collect(),
+            routes: self.routes_status(&self.config.routes),
             verdicts,
             problems,
         }
@@ -74,12 +86,29 @@ impl Controller {
             state: router.state_name().to_owned(),
             reason: router.reason().to_owned(),
             priority: router.priority,
-            vips: router.config.vips.iter().map(ToString::to_string).collect(),
+            vips: router.config.all_vips().map(|vip| vip.to_string()).collect(),
+            virtual_mac: self.virtual_mac_status(&router.config),
+            routes: self.routes_status(&router.config.placement.routes),
             lease_ms: router.lease_ms(now),
             transitions: router.transitions(),
             counters: router.counters(),
         };
         self.routers.iter().map(status).collect()
+    }
+
+    fn virtual_mac_status(&self, router: &VirtualRouter) -> Option<VirtualMacStatus> {
+        let interface = router.placement.virtual_mac.clone()?;
+        let link = self.world.link_named(&interface);
+        let state = link.map_or("missing", |link| if link.up { "up" } else { "down" });
+        Some(VirtualMacStatus { mac: router.virtual_mac().to_string(), state: state.to_owned(), interface })
+    }
+
+    fn routes_status(&self, routes: &[Route]) -> Vec<RouteStatus> {
+        let state = |route| if self.has_route(route) { "present" } else { "absent" };
+        routes
+            .iter()
+            .map(|route| RouteStatus { route: route.to_string(), state: state(route).to_owned() })
+            .collect()
     }
 
     fn service_status(&self, service: &Service) -> ServiceStatus {
@@ -124,5 +153,18 @@ impl Controller {
             next_hop,
             traffic: traffic.into(),
         }
+    }
+}
+
+fn thread_status(Scheduling { realtime, memory }: &Scheduling) -> ThreadStatus {
+    let is_realtime = *realtime == Grant::Given;
+    let note = |what, grant: &Grant| match grant {
+        Grant::Refused(why) => Some(format!("{what}: {why}")),
+        Grant::Given | Grant::NotWanted => None,
+    };
+    ThreadStatus {
+        scheduling: if is_realtime { format!("SCHED_RR {PRIORITY}") } else { "SCHED_OTHER".to_owned() },
+        memory_locked: *memory == Grant::Given,
+        notes: note("no real-time class", realtime).into_iter().chain(note("memory", memory)).collect(),
     }
 }

@@ -1,11 +1,14 @@
 //! Leaving: the VIPs are handed over, then everything that was put on the node is taken back.
 
-use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::controller::Controller;
+use super::{controller::Controller, desired::Desired};
 use crate::protocol::{Command, Event};
+
+/// How long commands may take that are told of the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Controller {
     /// Hands over and cleans up.
@@ -23,12 +26,13 @@ impl Controller {
             self.protocol_event(&event);
         }
         self.withdraw().await;
+        self.edges.notifier.finish(LAST_WORDS).await;
         info!("stopped");
     }
 
     /// Takes back what was put on the node: addresses first, then the guard.
     pub(super) async fn withdraw(&mut self) {
-        self.apply_addresses(&BTreeSet::new()).await;
+        self.apply_node(&Desired::default()).await;
         let attached: Vec<String> = self.attachments.keys().cloned().collect();
         for interface in attached {
             if let Err(error) = self.edges.dataplane.detach(&interface) {
@@ -36,6 +40,7 @@ impl Controller {
             }
         }
         self.restore_settings();
+        self.dismiss_guardian().await;
     }
 
     fn restore_settings(&mut self) {

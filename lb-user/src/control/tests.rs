@@ -101,6 +101,10 @@ impl View for NodeA {
         Outer { source: Some(if address.is_ipv4() { NODE_A } else { NODE_A_V6 }), mtu: 1400 }
     }
 
+    fn index_of(&self, interface: &str) -> Option<u32> {
+        (interface == "eth0").then_some(7)
+    }
+
     fn neighbour(&self, address: IpAddr) -> Option<Mac> {
         self.mac_b.filter(|_| address == NODE_B)
     }

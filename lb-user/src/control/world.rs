@@ -59,6 +59,8 @@ pub(super) enum Change {
     Desired,
     /// Routes.
     Routes,
+    /// A route that this daemon made is gone.
+    OwnRouteGone,
     /// Links or addresses, and so perhaps routes.
     Network,
     /// An address went away.
@@ -111,6 +113,7 @@ impl World {
                 }
             }
             NetEvent::RoutesChanged => Change::Routes,
+            NetEvent::OwnRouteGone => Change::OwnRouteGone,
             NetEvent::Neighbour(Neighbour { next_hop, mac }) => {
                 let before = match mac {
                     Some(mac) => self.neighbours.insert(next_hop, mac),

@@ -17,7 +17,7 @@ use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Device, FragmentKey, FragmentState, Interface, Lease, NatReply,
     NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Settings, SlotPair, Trace, Vip,
-    VlanKey, names,
+    VirtualMac, VlanKey, names,
 };
 
 use super::{
@@ -46,6 +46,7 @@ pub(super) struct Maps {
     pub(super) egress: DevMap<MapData>,
     pub(super) devices: Array<MapData, Device>,
     pub(super) vlans: Hash<VlanKey, u32>,
+    pub(super) virtual_macs: Hash<VirtualMac, u32>,
     pub(super) fragments: Hash<FragmentKey, FragmentState>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) backends: Words,
@@ -78,6 +79,7 @@ impl Maps {
             egress: take(ebpf, names::EGRESS)?,
             devices: take(ebpf, names::DEVICES)?,
             vlans: Hash::take(ebpf, names::VLANS)?,
+            virtual_macs: Hash::take(ebpf, names::VIRTUAL_MACS)?,
             fragments: Hash::take(ebpf, names::FRAGMENTS)?,
             settings: take(ebpf, names::SETTINGS)?,
             backends: Words::take::<Backend>(ebpf, names::BACKENDS)?,

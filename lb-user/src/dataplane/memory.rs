@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use lb_common::{
     Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
-    NextHop, RangeKey, Service, ServiceKey6, Verdict, Vip,
+    NextHop, RangeKey, Service, ServiceKey6, Verdict, Vip, VirtualMac,
 };
 
 use super::{Attachment, Dataplane, DataplaneError, Explained, FlowCursor, Leases};
@@ -29,6 +29,8 @@ pub enum Operation {
     PutInterface(u16, Interface),
     PutDevice(Device),
     DeleteDevice(Device),
+    PutVirtualMac(VirtualMac, u32),
+    DeleteVirtualMac(VirtualMac),
     PutDirector(Mac),
     DeleteDirector(Mac),
     PutNatReply(NatReplyKey6, NatReply),
@@ -58,6 +60,8 @@ pub struct MemoryDataplane {
     pub interfaces: BTreeMap<u16, Interface>,
     /// `DEVICES`, by place
     pub devices: BTreeMap<u32, Device>,
+    /// `VIRTUAL_MACS`
+    pub virtual_macs: BTreeMap<VirtualMac, u32>,
     /// `DIRECTORS`
     pub directors: std::collections::BTreeSet<Mac>,
     /// `NAT_REPLIES` and `NAT_REPLIES6`
@@ -199,6 +203,18 @@ impl Dataplane for MemoryDataplane {
     fn delete_device(&mut self, device: Device) -> Result<(), DataplaneError> {
         self.record(Operation::DeleteDevice(device))?;
         self.devices.remove(&Device::place(device.ifindex));
+        Ok(())
+    }
+
+    fn put_virtual_mac(&mut self, mac: VirtualMac, lease: u32) -> Result<(), DataplaneError> {
+        self.record(Operation::PutVirtualMac(mac, lease))?;
+        self.virtual_macs.insert(mac, lease);
+        Ok(())
+    }
+
+    fn delete_virtual_mac(&mut self, mac: VirtualMac) -> Result<(), DataplaneError> {
+        self.record(Operation::DeleteVirtualMac(mac))?;
+        self.virtual_macs.remove(&mac);
         Ok(())
     }
 

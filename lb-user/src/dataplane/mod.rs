@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use lb_common::{
     Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
-    NextHop, RangeKey, Service, ServiceKey6, Vip,
+    NextHop, RangeKey, Service, ServiceKey6, Vip, VirtualMac,
 };
 use serde::Serialize;
 
@@ -82,6 +82,10 @@ pub trait Dataplane: Send {
     fn put_device(&mut self, device: Device) -> Result<(), DataplaneError>;
     /// Forgets it.
     fn delete_device(&mut self, device: Device) -> Result<(), DataplaneError>;
+    /// Has a device take frames for a virtual router's MAC address while this node owns a lease.
+    fn put_virtual_mac(&mut self, mac: VirtualMac, lease: u32) -> Result<(), DataplaneError>;
+    /// Forgets it.
+    fn delete_virtual_mac(&mut self, mac: VirtualMac) -> Result<(), DataplaneError>;
     /// Notes the MAC address of another director.
     fn put_director(&mut self, mac: Mac) -> Result<(), DataplaneError>;
     /// Forgets it.

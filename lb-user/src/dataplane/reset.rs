@@ -53,6 +53,7 @@ impl Maps {
             egress,
             devices,
             vlans,
+            virtual_macs,
             fragments,
             // Written last, by the caller.
             settings: _,
@@ -88,6 +89,7 @@ impl Maps {
             devices.set(place, Device::default(), 0).map_err(failed(names::DEVICES, "clear", place))?;
         }
         vlans.clear()?;
+        virtual_macs.clear()?;
         fragments.clear()?;
         backends.clear();
         leases.clear();

@@ -1,8 +1,7 @@
 //! Whether this process may load XDP programs, asked before anything is tried.
 
-use std::fs;
-
 use super::DataplaneError;
+use crate::rights;
 
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -12,17 +11,10 @@ const CAP_BPF: u32 = 39;
 /// Checks the effective capabilities of the process.
 pub(super) fn check(what: &'static str) -> Result<(), DataplaneError> {
     // Without a readable /proc nothing is known; the kernel will say what it thinks when the program is loaded.
-    let Ok(status) = fs::read_to_string("/proc/self/status") else { return Ok(()) };
-    match effective(&status).and_then(missing) {
+    match rights::effective().and_then(missing) {
         None => Ok(()),
         Some(capabilities) => Err(DataplaneError::Rights { what, capabilities }),
     }
-}
-
-/// The set of effective capabilities in the text of `/proc/PID/status`.
-fn effective(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
 }
 
 /// What a set of capabilities lacks. CAP_PERFMON is among them because the verifier lets nobody else compute where a
@@ -64,11 +56,5 @@ mod tests {
         ] {
             assert_eq!(missing(set), expected, "{set:x}");
         }
-    }
-
-    #[test]
-    fn reads_the_effective_set() {
-        assert_eq!(effective("CapPrm:\t0\nCapEff:\t0000008000001000\nCapBnd:\t1\n"), Some(0x80_0000_1000));
-        assert_eq!(effective("Name:\tlb\n"), None);
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::{
     Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
-    NextHop, RangeKey, Service, ServiceKey6, Settings, Tag, Verdict, Vip, limits, names,
+    NextHop, RangeKey, Service, ServiceKey6, Settings, Tag, Verdict, Vip, VirtualMac, limits, names,
 };
 
 use super::{
@@ -279,6 +279,14 @@ impl Dataplane for XdpDataplane {
             "delete",
             device.ifindex,
         ))
+    }
+
+    fn put_virtual_mac(&mut self, mac: VirtualMac, lease: u32) -> Result<(), DataplaneError> {
+        self.maps.virtual_macs.put(mac, lease)
+    }
+
+    fn delete_virtual_mac(&mut self, mac: VirtualMac) -> Result<(), DataplaneError> {
+        self.maps.virtual_macs.delete(mac)
     }
 
     fn put_director(&mut self, mac: Mac) -> Result<(), DataplaneError> {

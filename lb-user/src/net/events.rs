@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::{
     neighbour::Neighbour,
     netlink::{InterfaceAddress, Link, Netlink, NetlinkError},
+    own_routes::ROUTE_PROTOCOL,
 };
 
 /// How many events may wait for the control task. When it falls further behind, the kernel's buffer fills, and
@@ -45,6 +46,9 @@ pub enum NetEvent {
     /// A route came, went or changed: ask for those of interest again. Routes of many messages that arrive
     /// together are one event.
     RoutesChanged,
+    /// A route of this daemon's ([`OwnRoute`](super::OwnRoute)) was deleted. Not told of IPv4 routes that go with an
+    /// address or an interface.
+    OwnRouteGone,
     /// A neighbour was resolved, changed its MAC, or (`mac: None`) does not answer or was forgotten.
     Neighbour(Neighbour),
 }
@@ -180,6 +184,9 @@ fn event(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<NetEvent> {
         }
         RouteNetlinkMessage::DelAddress(message) => {
             InterfaceAddress::parse(&message).map(NetEvent::AddressRemoved)
+        }
+        RouteNetlinkMessage::DelRoute(message) if u8::from(message.header.protocol) == ROUTE_PROTOCOL => {
+            Some(NetEvent::OwnRouteGone)
         }
         RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message) => {
             leads_away(&message).then_some(NetEvent::RoutesChanged)

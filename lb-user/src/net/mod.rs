@@ -4,6 +4,7 @@
 //! * [`announce`] tells a network where an address lives now, and when to repeat it.
 //! * [`packet_socket`] carries single TCP packets to a MAC of the caller's choice, and their answers.
 //! * [`netlink`] reads and changes links and addresses, looks routes up; [`events`] follows the changes.
+//! * [`macvlan`] makes interfaces for virtual MAC addresses; [`own_routes`] has the routes that are ours.
 //! * [`neighbour`] makes the kernel resolve next hops and keep them resolved.
 //! * [`sysctl`] sets what an interface needs and puts it back; [`tag_offload`] keeps VLAN tags on what it receives.
 
@@ -13,8 +14,10 @@ mod arp;
 pub mod bfd_socket;
 mod ethtool;
 pub mod events;
+pub mod macvlan;
 pub mod neighbour;
 pub mod netlink;
+pub mod own_routes;
 pub mod packet_socket;
 pub mod sysctl;
 pub mod tag_offload;
@@ -25,7 +28,8 @@ pub use bfd_socket::{BfdSocket, BfdSocketError};
 pub(crate) use ethtool::ethtool;
 pub use events::{NetEvent, Snapshot, follow};
 pub use neighbour::{Failure, Neighbour, NeighbourKeeper, NextHop, REFRESH};
-pub use netlink::{InterfaceAddress, Link, Netlink, NetlinkError, Path, Route, Vlan};
+pub use netlink::{AddressOptions, InterfaceAddress, Link, Netlink, NetlinkError, Path, Route, Vlan};
+pub use own_routes::{OwnRoute, OwnRoutes, ROUTE_PROTOCOL};
 pub use packet_socket::{PacketSocket, PacketSocketError};
 pub use sysctl::{InterfaceSysctl, SysctlError, SysctlGuard};
 pub use tag_offload::{TagOffload, TagOffloadError};

@@ -10,8 +10,8 @@ use rtnetlink::{
     packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo},
-        link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+        address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo},
+        link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia},
     },
 };
@@ -66,7 +66,7 @@ impl NetlinkError {
         }
     }
 
-    fn code(&self) -> Option<i32> {
+    pub(super) fn code(&self) -> Option<i32> {
         match self {
             Self::Open(error) | Self::Refused { error, .. } => error.raw_os_error(),
             Self::Protocol { .. } => None,
@@ -93,6 +93,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// What it is part of, if it is a VLAN interface such as `eth0.100`.
     pub vlan: Option<Vlan>,
+    /// The index of the interface below, if it is one with a MAC address of its own (macvlan).
+    pub macvlan_on: Option<u32>,
 }
 
 /// The place of a VLAN interface: packets through it leave by the parent with the tag.
@@ -122,8 +124,9 @@ impl Link {
             carrier: message.header.flags.contains(LinkFlags::LowerUp),
             master: None,
             vlan: None,
+            macvlan_on: None,
         };
-        let (mut parent, mut tag, mut elsewhere) = (None, None, false);
+        let (mut parent, mut tag, mut macvlan, mut elsewhere) = (None, None, false, false);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -134,14 +137,19 @@ impl Link {
                 LinkAttribute::Controller(index) => link.master = Some(*index).filter(|index| *index != 0),
                 LinkAttribute::Link(index) => parent = Some(*index),
                 LinkAttribute::LinkNetNsId(_) => elsewhere = true,
-                LinkAttribute::LinkInfo(infos) => tag = infos.iter().find_map(vlan_tag),
+                LinkAttribute::LinkInfo(infos) => {
+                    tag = infos.iter().find_map(vlan_tag);
+                    macvlan = infos.contains(&LinkInfo::Kind(InfoKind::MacVlan));
+                }
                 _ => {}
             }
         }
         // A parent in another network namespace has a number of that namespace.
-        if let (Some(parent), Some((protocol, id)), false) = (parent, tag, elsewhere) {
+        let parent = parent.filter(|_| !elsewhere);
+        if let (Some(parent), Some((protocol, id))) = (parent, tag) {
             link.vlan = Some(Vlan { parent, protocol, id });
         }
+        link.macvlan_on = parent.filter(|_| macvlan);
         (!link.name.is_empty()).then_some(link)
     }
 }
@@ -160,7 +168,7 @@ fn vlan_tag(info: &LinkInfo) -> Option<(u16, u16)> {
     Some((protocol.unwrap_or(Tag::PROTOCOL), id))
 }
 
-fn family(address: IpAddr) -> AddressFamily {
+pub(super) fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
@@ -201,6 +209,17 @@ impl InterfaceAddress {
         message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
         message
     }
+}
+
+/// How an address is added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressOptions {
+    /// It is the node's own and no VIP: its prefix gets a route, and the node sends from it.
+    pub of_node: bool,
+    /// Its label (IPv4).
+    pub label: Option<String>,
+    /// Its scope by the kernel's numbers: 0 global, 200 site, 253 link, 254 host.
+    pub scope: u8,
 }
 
 /// How the kernel would send to a destination.
@@ -258,7 +277,7 @@ impl Route {
     }
 }
 
-fn ip_address(address: &RouteAddress) -> Option<IpAddr> {
+pub(super) fn ip_address(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
         RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
@@ -306,7 +325,7 @@ impl Netlink {
         collect("listing addresses", self.handle.address().get().execute(), InterfaceAddress::parse).await
     }
 
-    /// Adds an address without a route for its prefix; whether it was not there before.
+    /// Adds a VIP, without a route for its prefix; whether it was not there before.
     ///
     /// The kernel calls the second address of one network secondary, and deletes it with the first unless
     /// [`InterfaceSysctl::PromoteSecondaries`](super::InterfaceSysctl::PromoteSecondaries) is set.
@@ -315,15 +334,29 @@ impl Netlink {
     /// loopback or a moment ago), and deprecated (RFC 6724, rule 3): the node does not choose it as the source
     /// of its own packets.
     pub async fn add_address(&self, index: u32, address: IpNet) -> Result<bool, NetlinkError> {
+        self.add_address_with(index, address, &AddressOptions::default()).await
+    }
+
+    /// As [`add_address`](Self::add_address), with options.
+    pub async fn add_address_with(
+        &self,
+        index: u32,
+        address: IpNet,
+        options: &AddressOptions,
+    ) -> Result<bool, NetlinkError> {
         let mut message = InterfaceAddress { index, address }.message();
-        let mut flags = AddressFlags::Noprefixroute;
-        if let IpNet::V6(_) = address {
-            flags |= AddressFlags::Nodad;
-            let mut lifetimes = CacheInfo::default();
-            (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, u32::MAX);
-            message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        message.header.scope = AddressScope::from(options.scope);
+        message.attributes.extend(options.label.clone().map(AddressAttribute::Label));
+        if !options.of_node {
+            let mut flags = AddressFlags::Noprefixroute;
+            if let IpNet::V6(_) = address {
+                flags |= AddressFlags::Nodad;
+                let mut lifetimes = CacheInfo::default();
+                (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, u32::MAX);
+                message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+            }
+            message.attributes.push(AddressAttribute::Flags(flags));
         }
-        message.attributes.push(AddressAttribute::Flags(flags));
         let operation = format!("adding address {address} to interface number {index}");
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         match self.acknowledged(&operation, RouteNetlinkMessage::NewAddress(message), flags).await {

@@ -51,6 +51,10 @@ pub enum InterfaceSysctl {
     /// Whether packets from others that carry an address of this node as their source are taken: `nat` replies
     /// that generic mode leaves to the stack.
     AcceptLocal,
+    /// Which addresses ARP requests are answered for; 1: those of the interface the request came in by.
+    ArpIgnore,
+    /// Whether a packet's source must be reached by the interface it came in by; 1: it must, 2: by any.
+    RpFilter,
 }
 
 impl InterfaceSysctl {
@@ -60,6 +64,8 @@ impl InterfaceSysctl {
             Self::ArpAnnounce => "arp_announce",
             Self::PromoteSecondaries => "promote_secondaries",
             Self::AcceptLocal => "accept_local",
+            Self::ArpIgnore => "arp_ignore",
+            Self::RpFilter => "rp_filter",
         }
     }
 
@@ -124,7 +130,7 @@ fn read(path: &Path) -> Result<u32, SysctlError> {
     text.trim().parse().map_err(|_| SysctlError::Value { path: path.to_owned(), text: text.clone() })
 }
 
-fn write(path: &Path, key: &'static str, value: u32) -> Result<(), SysctlError> {
+pub(super) fn write(path: &Path, key: &'static str, value: u32) -> Result<(), SysctlError> {
     fs::write(path, format!("{value}\n")).map_err(|error| SysctlError::Write {
         path: path.to_owned(),
         key,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use etherparse::Ipv4HeaderSlice;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::vrrp::packet::{Datagram, IP_PROTOCOL, TTL};
@@ -166,6 +166,17 @@ impl VrrpSocket {
             Ok(_) => Ok(()),
             Err(error) => Err(VrrpSocketError::Send { interface: self.interface.clone(), peer, error }),
         }
+    }
+
+    /// Has the kernel drop what arrives, so that a socket nobody reads does not fill. What has arrived stays.
+    pub fn stop_hearing(&self) -> io::Result<()> {
+        const DROP_ALL: SockFilter = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+        self.socket.get_ref().attach_filter(&[DROP_ALL])
+    }
+
+    /// Undoes [`stop_hearing`](Self::stop_hearing).
+    pub fn hear(&self) -> io::Result<()> {
+        self.socket.get_ref().detach_filter()
     }
 
     fn receive_error(&self, error: io::Error) -> VrrpSocketError {

@@ -346,3 +346,6 @@ fn write_lease(leases: &Leases, events: &Sender<Event>, router: &Router, expiry:
         events.send(Event::Trouble(Trouble::LeaseNotWritten { router, error }));
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -17,8 +17,7 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::spawner::pidfd_open;
-use crate::config::ProcessMatch;
+use crate::{config::ProcessMatch, pidfd::pidfd_open};
 
 /// The kernel keeps so many bytes of a process's name.
 const NAME_BYTES: usize = 15;

@@ -7,7 +7,7 @@
 use std::{
     fs, io,
     os::{
-        fd::{FromRawFd, OwnedFd},
+        fd::OwnedFd,
         unix::{fs::PermissionsExt, process::CommandExt},
     },
     path::{Path, PathBuf},
@@ -23,6 +23,7 @@ use nix::{
 use tokio::sync::oneshot;
 
 use super::{process::Process, user::Identity};
+use crate::pidfd::pidfd_open;
 
 /// Where programs without a slash are looked for, and the scripts' own `PATH`.
 pub const SAFE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -173,17 +174,6 @@ fn explain(error: io::Error, path: &Path, identity: &Identity) -> StartError {
         Some(libc::EPERM) if *identity != Identity::Own => StartError::NoSwitch(identity.name().to_owned()),
         _ => StartError::Start { path, error },
     }
-}
-
-/// A descriptor that becomes readable when the process ends (Linux 5.3).
-pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes two integers and returns a descriptor or −1.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just gave us this descriptor; nobody else owns it. Descriptors fit an i32.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 #[cfg(test)]

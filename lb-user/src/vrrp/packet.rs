@@ -17,6 +17,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{Password, VirtualRouter, VrrpVersion};
 
 /// The IP protocol number of VRRP.
@@ -57,7 +59,7 @@ pub struct Advert {
 }
 
 /// What this node says of a virtual router, and so what it accepts about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acceptance {
     /// The protocol version.
     pub version: VrrpVersion,

@@ -8,7 +8,7 @@ use crate::{
     packets::{CLIENT, arp, solicitation, tcp, udp, within},
     world::{
         CLOSED, DIRECTOR, DR, DR_UDP, EMPTY, LOCAL, NAT, OTHER, OWN_ADDRESS, TX, VIP, VIP_BACKUP,
-        VIP_EXPIRED, VIP6, VIP6_BACKUP,
+        VIP_EXPIRED, VIP6, VIP6_BACKUP, virtual_mac,
     },
 };
 
@@ -51,6 +51,27 @@ table! {
         passes("not for a VIP", tcp(OTHER, 80).destination_mac(SOMEBODY), NotOurs),
         sends("for this one", tcp(VIP, DR), TX, Dr, DR, near),
         sends("for this one, nat", tcp(VIP, NAT), TX, Nat, NAT, nat),
+    ];
+
+    /// RFC 9568, section 7.3.
+    frames_for_a_virtual_mac_are_the_owners = [
+        sends("dr", tcp(VIP, DR).destination_mac(virtual_mac(1)), TX, Dr, DR, near),
+        sends("nat", tcp(VIP, NAT).destination_mac(virtual_mac(1)), TX, Nat, NAT, nat),
+        sends("IPv6", tcp(VIP6, DR).destination_mac(Mac([0, 0, 0x5e, 0, 2, 1])), TX, Dr, DR, near),
+        passes("no service", tcp(VIP, CLOSED).destination_mac(virtual_mac(1)), VipStack),
+        passes("ARP", to(virtual_mac(1), arp(1, CLIENT, VIP)), ArpOwner),
+        passes("solicitation", to(virtual_mac(1), solicitation(VIP6)), ArpOwner),
+        drops("another node's", tcp(VIP_BACKUP, DR).destination_mac(virtual_mac(2)), VirtualMacNotOwner),
+        drops("another node's, no service", tcp(VIP_BACKUP, CLOSED).destination_mac(virtual_mac(2)), VirtualMacNotOwner),
+        drops("another node's, ARP", to(virtual_mac(2), arp(1, CLIENT, VIP_BACKUP)), VirtualMacNotOwner),
+        drops("another node's, a reply", answer().destination_mac(virtual_mac(2)), VirtualMacNotOwner),
+        drops("lease ran out", tcp(VIP_EXPIRED, DR).destination_mac(virtual_mac(3)), LeaseExpired),
+        drops("lease ran out, no service", tcp(VIP_EXPIRED, CLOSED).destination_mac(virtual_mac(3)), LeaseExpired),
+        drops("lease ran out, ARP", to(virtual_mac(3), arp(1, CLIENT, VIP_EXPIRED)), ArpLeaseExpired),
+        passes("nobody's number", tcp(VIP, DR).destination_mac(virtual_mac(4)), OtherMac),
+        passes("nobody's family", tcp(VIP, DR).destination_mac(Mac([0, 0, 0x5e, 0, 2, 2])), OtherMac),
+        passes("another range", tcp(VIP, DR).destination_mac(Mac([0, 0, 0x5e, 1, 1, 1])), OtherMac),
+        passes("not for a VIP", tcp(OTHER, 80).destination_mac(virtual_mac(2)), NotOurs),
     ];
 
     questions_to_other_machines_pass_untouched = [

@@ -8,13 +8,13 @@ use lb_common::Verdict::*;
 use crate::{
     fixtures::{drops, far, near, passes, run, sends, table, wraps},
     packets::{
-        CLIENT, CLIENT6, Packet, ones_complement_sum, tcp, truncated, udp, with_protocol, with_total_length,
-        with_version, within,
+        CLIENT, CLIENT6, Packet, arp, ones_complement_sum, solicitation, tcp, truncated, udp, with_protocol,
+        with_total_length, with_version, within,
     },
     world::{
-        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, IPIP, NAT_BACKEND, NAT_BACKEND6, OTHER, OTHER6, OWN_ADDRESS,
-        OWN_ADDRESS6, REDIRECT, SILENT_CLIENT, TUNNEL, TX, VIP, VIP_BACKUP, VIP_EXPIRED, VIP6, VIP6_BACKUP,
-        VIP6_EXPIRED,
+        CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, IPIP, LOCAL, NAT_BACKEND, NAT_BACKEND6, OTHER, OTHER6,
+        OWN_ADDRESS, OWN_ADDRESS6, PASS, REDIRECT, SILENT_CLIENT, TUNNEL, TX, VIP, VIP_BACKUP, VIP_EXPIRED,
+        VIP_REFUSING, VIP6, VIP6_BACKUP, VIP6_EXPIRED, VIP6_REFUSING,
     },
 };
 
@@ -83,6 +83,22 @@ const BROADCAST: Ipv4Addr = Ipv4Addr::BROADCAST;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 table! {
+    /// Accept_Mode of RFC 9568, section 6.1.
+    owner_that_accepts_nothing_drops_what_no_service_is_for = [
+        drops("echo", echo(VIP_REFUSING), NotAccepted),
+        drops("echo, 6", echo(VIP6_REFUSING), NotAccepted),
+        drops("no service", tcp(VIP_REFUSING, CLOSED), NotAccepted),
+        drops("no service, 6", tcp(VIP6_REFUSING, CLOSED), NotAccepted),
+        drops("another protocol", with_protocol(tcp(VIP_REFUSING, DR).bytes(), 132), NotAccepted),
+        drops("a fragment", tcp(VIP_REFUSING, CLOSED).more_fragments(true), NotAccepted),
+        passes("ARP", arp(1, CLIENT, VIP_REFUSING), ArpOwner),
+        passes("solicitation", solicitation(VIP6_REFUSING), ArpOwner),
+        passes("advertisement", icmp(136, VIP6_REFUSING), VipStack),
+        sends("a service", tcp(VIP_REFUSING, DR), TX, Dr, DR, near),
+        sends("a service, 6", tcp(VIP6_REFUSING, DR), TX, Dr, DR, near),
+        sends("a local service", tcp(VIP_REFUSING, LOCAL), PASS, Local, LOCAL, |p| p),
+    ];
+
     /// Katran answers an echo request for any address that it is sent.
     echo_is_answered_by_the_stack_of_the_owner_and_by_nobody_for_others = [
         passes("to a VIP of ours", echo(VIP), VipStack),

@@ -9,7 +9,7 @@ use lb::{
 use lb_common::{
     Address, Backend, BackendCounters, Be16, Device, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR,
     MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, RangeKey, Service,
-    ServiceKey6, Tag, Verdict, Vip,
+    ServiceKey6, Tag, Verdict, Vip, VirtualMac,
 };
 
 use crate::{
@@ -32,6 +32,9 @@ pub(crate) const VIP_BACKUP: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 5);
 pub(crate) const VIP_EXPIRED: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 6);
 /// Its lease does not exist: a fault of lb.
 pub(crate) const VIP_NO_LEASE: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 7);
+/// Its owner takes nothing for itself.
+pub(crate) const VIP_REFUSING: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 8);
+pub(crate) const VIP6_REFUSING: Ipv6Addr = ipv6(8);
 /// The same of IPv6.
 pub(crate) const VIP6: Ipv6Addr = ipv6(4);
 pub(crate) const VIP6_BACKUP: Ipv6Addr = ipv6(5);
@@ -373,10 +376,20 @@ fn put_interfaces(dataplane: &mut XdpDataplane) {
     ] {
         dataplane.put_device(device).expect("put_device");
     }
+    for (ifindex, end, lease) in
+        [(1, [1, 1], 1), (1, [1, 2], 2), (1, [1, 3], 3), (1, [2, 1], 1), (vlan, [1, 1], 1)]
+    {
+        dataplane.put_virtual_mac(VirtualMac { ifindex, end, reserved: 0 }, lease).expect("put_virtual_mac");
+    }
+}
+
+/// The MAC address of the virtual router with this number, which is also the number of its lease.
+pub(crate) const fn virtual_mac(number: u8) -> Mac {
+    Mac([0, 0, 0x5e, 0, 1, number])
 }
 
 fn put_services(dataplane: &mut XdpDataplane, ports: &[u16]) {
-    let vips: [(IpAddr, u32); 7] = [
+    let vips: [(IpAddr, u32); 9] = [
         (VIP.into(), 1),
         (VIP_BACKUP.into(), 2),
         (VIP_EXPIRED.into(), 3),
@@ -384,9 +397,15 @@ fn put_services(dataplane: &mut XdpDataplane, ports: &[u16]) {
         (VIP6.into(), 1),
         (VIP6_BACKUP.into(), 2),
         (VIP6_EXPIRED.into(), 3),
+        (VIP_REFUSING.into(), 1),
+        (VIP6_REFUSING.into(), 1),
     ];
     for (vip, lease) in vips {
-        let flags = if vip == VIP || vip == VIP6 { Vip::HAS_RANGES } else { 0 };
+        let flags = match vip {
+            _ if vip == VIP || vip == VIP6 => Vip::HAS_RANGES,
+            _ if vip == VIP_REFUSING || vip == VIP6_REFUSING => Vip::NOT_ACCEPTED,
+            _ => 0,
+        };
         dataplane.put_vip(address(vip), Vip { lease, flags }).expect("put_vip");
         for &port in ports {
             let protocol = if port == NAT_UDP || port == DR_UDP { 17 } else { 6 };

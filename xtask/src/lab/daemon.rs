@@ -52,6 +52,8 @@ pub(crate) fn start(folder: &Path, init: Pid, node: &NodeSpec) -> Result<(), Lab
         Daemon::Keepalived { config } => {
             let mut command = Command::new("keepalived");
             command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file", KEEPALIVED_CONFIG]);
+            // Where it writes what it is asked for by SIGUSR1 and SIGUSR2: a place of the node's own.
+            command.env("TMPDIR", "/run/lab");
             (command, KEEPALIVED_CONFIG, config)
         }
     };

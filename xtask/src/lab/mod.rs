@@ -26,7 +26,7 @@ mod xdp_pass;
 
 use std::{
     io::{BufRead, BufReader, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     time::Duration,
@@ -180,7 +180,8 @@ impl Lab {
 
     /// The nodes whose first interface carries `vip`. A frozen node keeps the address, so that this may be two; who *answers* for it
     /// is what [`probe::arp`] finds out.
-    pub fn holders(&self, vip: Ipv4Addr) -> Result<Vec<String>, LabError> {
+    pub fn holders(&self, vip: impl Into<IpAddr>) -> Result<Vec<String>, LabError> {
+        let vip = vip.into();
         let mut holders = Vec::new();
         for node in self.nodes() {
             if node.has_address(&node.interface(), vip)? {

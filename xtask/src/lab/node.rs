@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -111,8 +111,9 @@ impl Node {
     }
 
     /// Whether `interface` carries `address`. The kernel is asked, which answers for a frozen node too.
-    pub fn has_address(&self, interface: &str, address: Ipv4Addr) -> Result<bool, LabError> {
-        let text = self.run(&["ip", "-4", "-oneline", "address", "show", "dev", interface])?;
+    pub fn has_address(&self, interface: &str, address: impl Into<IpAddr>) -> Result<bool, LabError> {
+        let address: IpAddr = address.into();
+        let text = self.run(&["ip", "-oneline", "address", "show", "dev", interface])?;
         Ok(text
             .split_ascii_whitespace()
             .any(|word| word.split_once('/').is_some_and(|(host, _)| host.parse() == Ok(address))))

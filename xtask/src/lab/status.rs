@@ -72,6 +72,12 @@ impl DaemonStatus {
         sum
     }
 
+    /// The process number of its guardian on the node, while there is one, and how many it has lost.
+    pub fn guardian(&self) -> (Option<u64>, u64) {
+        let guardian = &self.json["guardian"];
+        (guardian["pid"].as_u64(), guardian["lost"].as_u64().unwrap_or_default())
+    }
+
     /// Packets by verdict.
     pub fn verdicts(&self) -> BTreeMap<String, u64> {
         let mut sum = BTreeMap::new();

@@ -1,6 +1,7 @@
 //! The validated model of a configuration. Whoever holds a [`Config`] need not check it again.
 
 mod group;
+mod placement;
 mod router;
 mod service;
 mod track;
@@ -8,6 +9,7 @@ mod track;
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 pub use group::{Notify, SyncGroup, Witness};
+pub use placement::{NodeAddress, Place, Placement, Route, Scope};
 pub use router::{Bfd, Password, Transport, VirtualRouter, VrrpVersion};
 pub use service::{Backend, Check, CheckKind, Mode, Protocol, Service};
 pub use track::{ProcessMatch, TrackFile, TrackProcess, TrackScript, Tracked, Tracker, Weight};
@@ -31,6 +33,10 @@ pub struct Config {
     pub sync_groups: Vec<SyncGroup>,
     /// Services; names, and (vip, ports, protocol) triples, are unique.
     pub services: Vec<Service>,
+    /// Addresses that the node has while the daemon runs.
+    pub addresses: Vec<NodeAddress>,
+    /// Routes that the node has while the daemon runs.
+    pub routes: Vec<Route>,
 }
 
 /// Settings of the process itself.
@@ -44,6 +50,8 @@ pub struct Daemon {
     pub packet_log: PacketLog,
     /// A FIFO that gets a line for each change of state; made if it is not there. Default none.
     pub notify_fifo: Option<PathBuf>,
+    /// Whether the protocol thread asks for a real-time class and for memory that is never on disk. Default true.
+    pub realtime: bool,
 }
 
 /// The level of aya-log in the XDP program, in the order of verbosity.
@@ -82,7 +90,7 @@ pub struct InterfaceSettings {
 impl Config {
     /// The virtual router that owns `vip`, if any.
     pub fn router_of(&self, vip: IpAddr) -> Option<&VirtualRouter> {
-        self.virtual_routers.iter().find(|r| r.vips.iter().any(|v| v.addr() == vip))
+        self.virtual_routers.iter().find(|r| r.all_vips().any(|v| v.addr() == vip))
     }
 
     /// The group of the virtual router with that name, if it is in one.
@@ -91,12 +99,16 @@ impl Config {
     }
 
     /// Every interface the XDP program must be attached to, in order of name, without repeats: those of the
-    /// virtual routers and those listed under `interface`.
+    /// virtual routers, those that VIPs are on, and those listed under `interface`. An interface with a virtual MAC address is
+    /// none of them: what is for it comes in below.
     pub fn attached_interfaces(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self
             .virtual_routers
             .iter()
-            .map(|r| r.interface.as_str())
+            .flat_map(|r| {
+                let of_vips = r.placement.places.values().filter_map(|place| place.interface.as_deref());
+                of_vips.chain([r.interface.as_str()])
+            })
             .chain(self.interfaces.keys().map(String::as_str))
             .collect();
         names.sort_unstable();

@@ -3,6 +3,9 @@
 use std::{fmt, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::Placement;
 
 use super::{Notify, Tracked, Witness};
 
@@ -30,6 +33,10 @@ pub struct VirtualRouter {
     /// The VIPs, with the prefix they carry. At least one is IPv4: adverts name those, in this order. IPv6 VIPs
     /// follow the same lease without being named.
     pub vips: Vec<IpNet>,
+    /// VIPs that follow the same lease and are not named in adverts (keepalived: virtual_ipaddress_excluded), of either family.
+    pub excluded_vips: Vec<IpNet>,
+    /// How the VIPs are on the node.
+    pub placement: Placement,
     /// How the other nodes' death is noticed sooner than by their adverts; `None`: it is not.
     pub bfd: Option<Bfd>,
     /// What it watches, each thing with its effect; its group may add to that.
@@ -67,7 +74,7 @@ impl Bfd {
 }
 
 /// The version of the protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum VrrpVersion {
     /// RFC 3768, IPv4 only.
     #[default]
@@ -89,7 +96,7 @@ pub enum Transport {
 }
 
 /// A VRRPv2 simple text password (RFC 2338 §10.2): 1–8 bytes, padded with zeros. Never printed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Password(pub [u8; 8]);
 
 impl fmt::Debug for Password {
@@ -103,6 +110,12 @@ impl VirtualRouter {
     pub fn advertised(&self) -> impl Iterator<Item = IpAddr> {
         let is_ipv4 = self.source().is_ipv4();
         self.vips.iter().map(IpNet::addr).filter(move |vip| vip.is_ipv4() == is_ipv4)
+    }
+
+    /// Whether both are the same to the protocol; what is tracked, and who is told or asked, may differ.
+    pub fn speaks_as(&self, other: &Self) -> bool {
+        let Self { tracking, notify, witness, .. } = other.clone();
+        Self { tracking, notify, witness, ..self.clone() } == *other
     }
 
     /// This node's address, which its adverts come from.

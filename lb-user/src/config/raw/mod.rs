@@ -4,6 +4,7 @@
 
 mod bfd;
 mod group;
+mod placement;
 mod router;
 mod service;
 mod track;
@@ -14,6 +15,7 @@ use toml::{Spanned, de::DeTable};
 
 pub(super) use bfd::RawBfd;
 pub(super) use group::{RawNotify, RawSyncGroup, RawWitness};
+pub(super) use placement::{RawNodeAddress, RawPlace, RawRoute, RawVirtualMac};
 pub(super) use router::{RawRouter, RawUnicast};
 pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawService};
 pub(super) use track::{
@@ -38,6 +40,8 @@ pub(super) struct RawConfig {
     pub(super) track_files: Vec<Spanned<RawTrackFile>>,
     pub(super) sync_groups: Vec<Spanned<RawSyncGroup>>,
     pub(super) services: Vec<Spanned<RawService>>,
+    pub(super) addresses: Vec<Spanned<RawNodeAddress>>,
+    pub(super) routes: Vec<Spanned<RawRoute>>,
 }
 
 #[derive(Default)]
@@ -46,6 +50,7 @@ pub(super) struct RawDaemon {
     pub(super) pin_dir: Option<Spanned<PathBuf>>,
     pub(super) packet_log: Option<Spanned<PacketLog>>,
     pub(super) notify_fifo: Option<Spanned<PathBuf>>,
+    pub(super) realtime: Option<Spanned<bool>>,
 }
 
 pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>) -> RawConfig {
@@ -61,6 +66,8 @@ pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>)
         track_files: top.tables("track_file", "[[track_file]]", track::track_file),
         sync_groups: top.tables("sync_group", "[[sync_group]]", group::sync_group),
         services: top.tables("service", "[[service]]", service::service),
+        addresses: top.tables("address", "[[address]]", placement::node_address),
+        routes: top.tables("route", "[[route]]", placement::route),
     })
 }
 
@@ -76,5 +83,6 @@ fn daemon(table: &mut Reader<'_, '_>) -> RawDaemon {
         pin_dir: table.optional("pin_dir", value::folder),
         packet_log: table.optional("packet_log", value::choice(&levels)),
         notify_fifo: table.optional("notify_fifo", value::path),
+        realtime: table.optional("realtime", value::boolean),
     }
 }

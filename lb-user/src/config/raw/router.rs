@@ -8,6 +8,7 @@ use toml::Spanned;
 use super::bfd::{self, RawBfd};
 use super::{
     group::{RawNotify, RawWitness, notify, witness},
+    placement::{self, RawPlace, RawRoute, RawVirtualMac},
     track::{RawTracking, tracking},
 };
 use crate::config::{read::Reader, report::Problem, value};
@@ -22,6 +23,12 @@ pub(in crate::config) struct RawRouter {
     pub(in crate::config) password: Option<Spanned<[u8; 8]>>,
     pub(in crate::config) unicast: Option<Spanned<RawUnicast>>,
     pub(in crate::config) vips: Option<Spanned<Vec<Spanned<IpNet>>>>,
+    pub(in crate::config) excluded_vips: Option<Spanned<Vec<Spanned<IpNet>>>>,
+    /// Of VIPs that are tables, by address.
+    pub(in crate::config) places: Vec<RawPlace>,
+    pub(in crate::config) virtual_mac: Option<Spanned<RawVirtualMac>>,
+    pub(in crate::config) accept: Option<Spanned<bool>>,
+    pub(in crate::config) routes: Vec<Spanned<RawRoute>>,
     pub(in crate::config) bfd: Option<Spanned<RawBfd>>,
     pub(in crate::config) tracking: RawTracking,
     pub(in crate::config) notify: Option<Spanned<RawNotify>>,
@@ -78,6 +85,11 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         password: table.optional("password", value::password),
         unicast,
         vips: table.required_list("vips", "vips = [\"192.0.2.4/24\"]", value::vip),
+        excluded_vips: table.list("excluded_vips", value::vip),
+        places: placement::places(table),
+        virtual_mac: table.optional("virtual_mac", placement::virtual_mac),
+        accept: table.optional("accept", value::boolean),
+        routes: table.tables("route", "[[virtual_router.route]]", placement::route),
         bfd: bfd::bfd(table),
         tracking: tracking(table),
         notify: notify(table, "[virtual_router.notify]"),

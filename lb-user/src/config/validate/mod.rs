@@ -3,6 +3,7 @@
 mod bfd;
 mod check;
 mod group;
+mod placement;
 mod router;
 mod service;
 mod track;
@@ -54,6 +55,7 @@ pub(super) fn validate(raw: &RawConfig, findings: &mut Findings<'_>) -> (Config,
     let (sync_groups, tracked) = group::sync_groups(raw, &context, findings);
     let (services, backends) = service::services(raw, &context, findings);
     within_limits(raw, &context, findings);
+    placement::check_virtual_macs(raw, findings);
     let config = Config {
         daemon: daemon(&raw.daemon),
         interfaces,
@@ -63,6 +65,8 @@ pub(super) fn validate(raw: &RawConfig, findings: &mut Findings<'_>) -> (Config,
         track_files,
         sync_groups,
         services,
+        addresses: placement::addresses(raw, findings),
+        routes: placement::routes(&raw.routes, findings),
     };
     (config, Spans { interfaces: interface_spans, routers, tracked, backends })
 }
@@ -89,7 +93,7 @@ fn context(raw: &RawConfig) -> Context<'_> {
     let mut router_vips = BTreeMap::new();
     for router in raw.virtual_routers.iter().map(Spanned::get_ref) {
         let name = router.name.as_ref().map_or("?", |name| name.get_ref());
-        for vip in router.vips.iter().flat_map(Spanned::get_ref) {
+        for vip in router.vips.iter().chain(&router.excluded_vips).flat_map(Spanned::get_ref) {
             router_vips.entry(vip.get_ref().addr()).or_insert((vip.span(), name));
         }
     }
@@ -109,6 +113,7 @@ fn daemon(raw: &RawDaemon) -> Daemon {
         pin_dir: folder(&raw.pin_dir, "/sys/fs/bpf/lb"),
         packet_log: copied(raw.packet_log.as_ref()).unwrap_or_default(),
         notify_fifo: raw.notify_fifo.as_ref().map(|path| path.get_ref().clone()),
+        realtime: copied(raw.realtime.as_ref()).unwrap_or(true),
     }
 }
 
@@ -159,8 +164,12 @@ fn within_limits(raw: &RawConfig, context: &Context<'_>, findings: &mut Findings
     let mut all_vips = router_vips.chain(other_vips.map(|(_, span)| span));
     limit("VIPs", limits::VIPS, all_vips.nth(nth(limits::VIPS)).cloned());
     let mut names = BTreeSet::new();
-    let routers = raw.virtual_routers.iter().filter_map(|router| router.get_ref().interface.as_ref());
+    let routers = raw.virtual_routers.iter().map(Spanned::get_ref);
+    let of_vips =
+        routers.clone().flat_map(|router| &router.places).filter_map(|place| place.interface.as_ref());
     let beyond = routers
+        .filter_map(|router| router.interface.as_ref())
+        .chain(of_vips)
         .chain(raw.interfaces.iter().map(|(name, _)| name))
         .find(|name| names.insert(name.get_ref()) && names.len() > nth(limits::INTERFACES));
     limit("interfaces", limits::INTERFACES, beyond.map(Spanned::span));

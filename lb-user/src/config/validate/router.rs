@@ -1,6 +1,7 @@
 //! Virtual routers.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     ops::{Range, RangeInclusive},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 use toml::Spanned;
 
-use super::{Context, Findings, bfd, copied, group, track, unique, unique_names};
+use super::{Context, Findings, bfd, copied, group, placement, track, unique, unique_names};
 use crate::config::{
     host::RouterSpans,
     model::{Password, Transport, VirtualRouter, VrrpVersion},
@@ -40,7 +41,8 @@ pub(super) fn virtual_routers(
             .help("their adverts could not be told apart; give each its own number")
     });
 
-    let vips = routers().flat_map(|router| router.vips.iter().flat_map(Spanned::get_ref));
+    let vips = routers()
+        .flat_map(|router| router.vips.iter().chain(&router.excluded_vips).flat_map(Spanned::get_ref));
     unique(vips.map(|vip| (vip.get_ref().addr(), vip.span())), findings, |vip, span, first| {
         Problem::at(span, format!("VIP {vip} is listed twice"))
             .related(first, "the first time")
@@ -66,6 +68,8 @@ fn virtual_router(
         check_unicast(unicast.get_ref(), context, findings);
     }
 
+    let placement = placement::placement(raw, findings);
+    let excluded = || raw.excluded_vips.iter().flat_map(Spanned::get_ref);
     let unicast = raw.unicast.as_ref()?.get_ref();
     let (source, interface, vips) =
         (unicast.source.as_ref()?, raw.interface.as_ref()?, raw.vips.as_ref()?.get_ref());
@@ -84,6 +88,8 @@ fn virtual_router(
         },
         authentication: copied(raw.password.as_ref()).map(Password),
         vips: vips.iter().map(|vip| *vip.get_ref()).collect(),
+        excluded_vips: excluded().map(|vip| *vip.get_ref()).collect(),
+        placement,
         bfd: bfd::settings(raw, advert_interval),
         tracking,
         notify,
@@ -92,10 +98,17 @@ fn virtual_router(
     let spans = RouterSpans {
         interface: interface.span(),
         source: source.span(),
-        vips: vips.iter().map(Spanned::span).collect(),
+        vips: vips.iter().chain(excluded()).map(Spanned::span).collect(),
+        places: places(raw),
         tracked: interfaces,
     };
     Some((router, spans))
+}
+
+/// Where the interfaces of VIPs stand.
+fn places(raw: &RawRouter) -> BTreeMap<String, Range<usize>> {
+    let interfaces = raw.places.iter().filter_map(|place| place.interface.as_ref());
+    interfaces.map(|name| (name.get_ref().clone(), name.span())).collect()
 }
 
 fn check_vips(raw: &RawRouter, findings: &mut Findings<'_>) {

@@ -27,6 +27,7 @@ fn link(index: u32, name: &str) -> Link {
         up: true,
         carrier: true,
         vlan: None,
+        macvlan_on: None,
         master: None,
     }
 }

@@ -91,7 +91,10 @@ fn ranges_are_a_few_prefixes_that_come_and_go_with_their_service() {
         let vip: IpAddr = V6_VIP.parse().unwrap();
         let id = ServiceId { vip, ports, protocol: Protocol::Udp };
         assert_eq!(wanted.services.keys().collect::<Vec<_>>(), [&id]);
-        assert_eq!(wanted.vips[&vip], DesiredVip { lease: STANDALONE_LEASE, has_ranges: true });
+        assert_eq!(
+            wanted.vips[&vip],
+            DesiredVip { lease: STANDALONE_LEASE, has_ranges: true, ..DesiredVip::default() }
+        );
 
         let mut node = Node::default();
         node.apply(&wanted);

@@ -8,7 +8,17 @@ const MAC: Mac = Mac([2, 0, 0, 0, 0, 0x64]);
 
 fn link(index: u32, name: &str, vlan: Option<Vlan>) -> Link {
     let mac = Some(Mac([2, 0, 0, 0, 1, index as u8]));
-    Link { index, name: name.to_owned(), mac, mtu: 1500, up: true, carrier: true, master: None, vlan }
+    Link {
+        index,
+        name: name.to_owned(),
+        mac,
+        mtu: 1500,
+        up: true,
+        carrier: true,
+        master: None,
+        vlan,
+        macvlan_on: None,
+    }
 }
 
 /// eth0 is 2, eth0.100 is 3, a VLAN on that is 4.

@@ -26,6 +26,7 @@ fn world(carrier: bool) -> World {
         carrier,
         master: None,
         vlan: None,
+        macvlan_on: None,
     };
     let own = InterfaceAddress { index: 2, address: "172.20.128.2/24".parse().unwrap() };
     let mut world = World::default();
