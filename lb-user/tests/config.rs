@@ -267,7 +267,6 @@ fn documentation_names_every_key() {
         ("`[[virtual_router]]`", "[[virtual_router]]\nzzz = 1"),
         ("`[virtual_router.unicast]`", "[[virtual_router]]\n[virtual_router.unicast]\nzzz = 1"),
         ("`[virtual_router.notify]`", "[[virtual_router]]\n[virtual_router.notify]\nzzz = 1"),
-        ("`[virtual_router.witness]`", "[[virtual_router]]\n[virtual_router.witness]\nzzz = 1"),
         ("`[[track_script]]`", "[[track_script]]\nzzz = 1"),
         ("`[[track_process]]`", "[[track_process]]\nzzz = 1"),
         ("`[[track_file]]`", "[[track_file]]\nzzz = 1"),

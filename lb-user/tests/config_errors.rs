@@ -189,7 +189,7 @@ fn keys_and_types() {
             ("no duration at all", edited("interval = \"2s\"", "interval = \"0s\"")),
             ("a word that is not one of a few", edited("protocol = \"tcp\"", "protocol = \"TCP\"")),
             ("non-ASCII before the mistake", edited("name = \"VI_1\"", "name = \"größe\"; x")),
-            ("several at once", edited("router_id = 33\npriority = 200", "router_id = 0\npriority = 255")),
+            ("several at once", edited("router_id = 33\npriority = 200", "router_id = 0\npriority = 256")),
             (
                 "settings of the daemon",
                 with("[daemon]\nruntime_dir = \"run\"\npacket_log = \"verbose\"\nrealtime = 1\n"),
@@ -247,7 +247,9 @@ fn virtual_routers() {
         &all_refused(&[
             ("router_id 0", edited("router_id = 33", "router_id = 0")),
             ("router_id 256", edited("router_id = 33", "router_id = 256")),
-            ("priority 255", edited("priority = 200", "priority = 255")),
+            ("priority 0", edited("priority = 200", "priority = 0")),
+            ("a delay beyond reason", edited("priority = 200", "priority = 200\npreempt_delay = \"1h\"")),
+            ("a refresh without a unit", edited("priority = 200", "priority = 200\nannounce_refresh = 1")),
             (
                 "half a second in version 2",
                 edited("advert_interval = \"1s\"", "advert_interval = \"1500ms\""),
@@ -429,7 +431,7 @@ fn trackers() {
 }
 
 #[test]
-fn groups_notification_and_witness() {
+fn groups_and_notification() {
     let second = "[[virtual_router]]\nname = \"VI_2\"\ninterface = \"eth0\"\nrouter_id = 34\npriority = 200\n\
                   vips = [\"172.20.128.5/24\"]\n[virtual_router.unicast]\nsource = \"172.20.128.2\"\n\
                   peers = [\"172.20.128.3\"]\n";
@@ -441,7 +443,7 @@ fn groups_notification_and_witness() {
         )
     };
     snapshot(
-        "groups_notification_and_witness",
+        "groups_and_notification",
         &all_refused(&[
             ("no members", group("")),
             ("one member", group("routers = [\"VI_1\"]")),
@@ -463,12 +465,6 @@ fn groups_notification_and_witness() {
             ("keepalived's name of a state", of_router("notify]\nmaster = \"/bin/true\"")),
             ("an empty command", of_router("notify]\nowner = \"\"")),
             ("a FIFO that is a folder", with("[daemon]\nnotify_fifo = \"/run/lb/\"\n")),
-            ("a witness without an address", of_router("witness]\ninterval = \"1s\"")),
-            ("the VIP as a witness", of_router("witness]\naddress = \"172.20.128.4\"")),
-            (
-                "a witness's timeout",
-                of_router("witness]\naddress = \"172.20.128.1\"\ninterval = \"1s\"\ntimeout = \"2s\""),
-            ),
         ]),
     );
 }

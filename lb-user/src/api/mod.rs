@@ -36,6 +36,16 @@ pub enum Request {
     Reload,
     /// Where a packet would go, and why.
     Explain(ExplainRequest),
+    /// Hand VIPs over to another node.
+    Release {
+        /// Those of this virtual router; `None`: all.
+        router: Option<String>,
+    },
+    /// Take VIPs over from another node.
+    Claim {
+        /// Those of this virtual router.
+        router: String,
+    },
 }
 
 /// A daemon's answer.

@@ -18,6 +18,7 @@ use super::{
     desired::{BACKEND_LEASE, STANDALONE_LEASE},
     forwarding::Forwarding,
     health::Health,
+    orders::{Order, Orders},
     router::Router,
     routes::KnownRoutes,
     start::RunError,
@@ -139,6 +140,7 @@ pub(super) struct Controller {
     pub(super) world: World,
     pub(super) health: Health,
     pub(super) trackers: Trackers,
+    pub(super) orders: Orders,
     pub(super) routers: Vec<Router>,
     /// What the protocol thread has open.
     pub(super) channels: Vec<OpenChannel>,
@@ -201,6 +203,7 @@ impl Controller {
             world,
             health: Health::default(),
             trackers: Trackers::default(),
+            orders: Orders::default(),
             routers: Vec::new(),
             channels: Vec::new(),
             next_key: RouterKey(0),
@@ -319,6 +322,7 @@ impl Controller {
         }
         self.find_some_routes().await;
         self.settle(now);
+        self.orders.give_up(now, &self.routers);
         let retry = self.retry_at.is_some_and(|at| at <= now);
         if self.dirty || retry {
             self.reconcile().await;
@@ -430,6 +434,11 @@ impl Controller {
                 Ok(message) => Response::Done { message },
                 Err(message) => Response::Error { message },
             },
+            // Answered once it is known what came of it.
+            Request::Release { router } => {
+                return self.order(Order::Release, router.as_deref(), call.answer);
+            }
+            Request::Claim { router } => return self.order(Order::Claim, Some(&router), call.answer),
         };
         if call.answer.send(response).is_err() {
             debug!("control socket: client gone before its answer");
@@ -447,6 +456,7 @@ impl Controller {
             .iter()
             .filter_map(Router::next_announcement)
             .chain(self.retry_at)
+            .chain(self.orders.next_timeout())
             .chain(self.forwarding.next_settling());
         // Invariant: the last two make it never empty.
         due.chain([self.refresh_at, self.alive_at]).min().map_or(Duration::ZERO, |at| at.since(now))

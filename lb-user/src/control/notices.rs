@@ -39,7 +39,7 @@ impl Controller {
 /// What is told of a virtual router; nothing before it has started.
 fn told(router: &Router) -> Option<Told> {
     match router.state() {
-        State::Owner => Some(Told::Master),
+        State::Owner | State::Leaving => Some(Told::Master),
         State::Backup => Some(Told::Backup),
         State::Fault => Some(Told::Fault),
         State::Stopped => router.started.then_some(Told::Stop),

@@ -3,7 +3,7 @@
 
 use tracing::{error, info, warn};
 
-use super::{controller::Controller, trackers::Surroundings};
+use super::{controller::Controller, group, router::Fault, trackers::Surroundings};
 use crate::{
     protocol::{Command, Event, OwnerReason, RouterKey, Trouble},
     time::Timestamp,
@@ -15,15 +15,22 @@ impl Controller {
     /// Takes what the protocol thread says.
     pub(super) fn protocol_event(&mut self, event: &Event) {
         let now = Timestamp::now();
+        self.orders.event(event, &self.routers);
         match event {
             Event::BecameOwner { router, .. }
             | Event::BecameBackup { router, .. }
             | Event::EnteredFault { router, .. }
             | Event::Stopped { router }
-            | Event::Announce { router } => self.router_event(*router, event, now),
+            | Event::Announce { router }
+            | Event::Refresh { router } => self.router_event(*router, event, now),
             Event::HandedOver { router, source } => {
                 if let Some(router) = self.router_of(*router) {
                     info!(router = %self.routers[router].config.name, %source, "handed over");
+                }
+            }
+            Event::Kept { router } => {
+                if let Some(router) = self.router_of(*router) {
+                    warn!(router = %self.routers[router].config.name, "nobody took over: this node goes on");
                 }
             }
             Event::Trouble(trouble) => self.trouble(trouble),
@@ -37,9 +44,12 @@ impl Controller {
         let Some(index) = self.router_of(key) else { return };
         let was_owner = self.routers[index].is_owner();
         self.routers[index].note(event, now);
-        self.dirty |= !matches!(event, Event::Announce { .. });
+        self.dirty |= !matches!(event, Event::Announce { .. } | Event::Refresh { .. });
         if was_owner && !self.routers[index].is_owner() {
             self.leave_flows_behind(index);
+        }
+        if let Some(input) = group::follow(event, was_owner) {
+            self.tell_group(index, &input);
         }
         // An owner that fell silent takes its backends along until probes pass again.
         if let Event::BecameOwner { reason: OwnerReason::Silence(silent), .. } = event {
@@ -62,6 +72,17 @@ impl Controller {
             }
             Trouble::LeaseNotWritten { router, error } => {
                 error!(router = name(router), %error, "lease not written");
+            }
+        }
+    }
+
+    /// Tells the other members of a virtual router's group what one of them did.
+    fn tell_group(&self, index: usize, input: &Input) {
+        let name = &self.routers[index].config.name;
+        let Some(group) = self.config.group_of(name) else { return };
+        for other in &self.routers {
+            if other.config.name != *name && group.routers.contains(&other.config.name) {
+                self.edges.protocol.send(Command::Tell(other.key, input.clone()));
             }
         }
     }
@@ -113,7 +134,8 @@ impl Controller {
     pub(super) fn track(&mut self) {
         let around = Surroundings { config: &self.config, world: &self.world, health: &self.health };
         for router in &mut self.routers {
-            let Effects { pending, faults, priority, .. } = self.trackers.effects(&router.config, around);
+            let Effects { pending, faults, hand_over, priority } =
+                self.trackers.effects(&router.config, around);
             if pending && faults.is_empty() {
                 continue;
             }
@@ -122,9 +144,13 @@ impl Controller {
             if !faults.is_empty() {
                 router.set_reason(faults.join("; "));
             }
-            if router.faulty == faults.is_empty() {
-                router.faulty = !faults.is_empty();
-                tell(if faults.is_empty() { Input::FaultCleared } else { Input::FaultSet });
+            let fault = (!faults.is_empty()).then_some(Fault { hand_over });
+            if router.fault != fault {
+                router.fault = fault;
+                tell(match fault {
+                    Some(Fault { hand_over }) => Input::FaultSet { hand_over },
+                    None => Input::FaultCleared,
+                });
             }
             // A virtual router that must not own starts in fault, not as a backup that then leaves.
             if !router.started {

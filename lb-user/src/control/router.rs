@@ -14,6 +14,13 @@ use crate::{
     vrrp::{BackupReason, State},
 };
 
+/// Something forbids this node to own the VIPs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// Whether it can still answer for them until another does.
+    pub(super) hand_over: bool,
+}
+
 /// A virtual router of this node.
 #[derive(Debug)]
 pub(super) struct Router {
@@ -25,8 +32,8 @@ pub(super) struct Router {
     pub(super) lease: u32,
     /// The machine has been told to start.
     pub(super) started: bool,
-    /// The machine has been told that it is in fault.
-    pub(super) faulty: bool,
+    /// The fault the machine has been told of.
+    pub(super) fault: Option<Fault>,
     /// The priority the machine was told last.
     pub(super) priority: u8,
     /// What the protocol thread said when it was asked last.
@@ -46,7 +53,7 @@ impl Router {
             config: config.clone(),
             lease: STANDALONE_LEASE,
             started: false,
-            faulty: false,
+            fault: None,
             priority: config.priority,
             report: None,
             state: State::Stopped,
@@ -118,6 +125,7 @@ impl Router {
                 self.enter(State::Stopped);
             }
             Event::Announce { .. } if self.is_owner() => self.announcements.begin(now),
+            Event::Refresh { .. } if self.is_owner() => self.announcements.refresh(now),
             _ => {}
         }
     }
@@ -139,7 +147,7 @@ impl Router {
 
     /// Milliseconds until the lease runs out.
     pub(super) fn lease_ms(&self, now: Timestamp) -> Option<u64> {
-        let report = self.report.as_ref().filter(|report| report.state == State::Owner)?;
+        let report = self.report.as_ref().filter(|report| report.state.has_vips())?;
         Some(report.lease.0.saturating_sub(now.0) / 1_000_000)
     }
 
@@ -185,5 +193,8 @@ fn backup_reason(reason: BackupReason) -> String {
         BackupReason::LeaseExpired => {
             "the lease ran out before it was renewed (frozen, starved or unable to send)".to_owned()
         }
+        BackupReason::Released => "released by the operator".to_owned(),
+        BackupReason::Group => "another virtual router of its group became backup".to_owned(),
+        BackupReason::Isolated => "neither a peer nor the witness can be reached".to_owned(),
     }
 }

@@ -105,6 +105,7 @@ pub const SECOND_BURST_AFTER: Duration = Duration::from_secs(5);
 /// Without I/O: ask [`due`](Self::due) how often to announce now, and come back at [`next`](Self::next).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnnounceSchedule {
+    refresh: Option<Timestamp>,
     first: Option<Timestamp>,
     second: Option<Timestamp>,
 }
@@ -112,12 +113,17 @@ pub struct AnnounceSchedule {
 impl AnnounceSchedule {
     /// A schedule with nothing to do.
     pub const fn idle() -> Self {
-        Self { first: None, second: None }
+        Self { refresh: None, first: None, second: None }
     }
 
     /// Begins anew: the node became owner, or must repeat itself.
     pub fn begin(&mut self, now: Timestamp) {
-        *self = Self { first: Some(now), second: Some(now + SECOND_BURST_AFTER) };
+        *self = Self { refresh: None, first: Some(now), second: Some(now + SECOND_BURST_AFTER) };
+    }
+
+    /// Once, now, beside what is to come anyway.
+    pub fn refresh(&mut self, now: Timestamp) {
+        self.refresh = Some(now);
     }
 
     /// Forgets what was to come: the node is no longer owner.
@@ -127,7 +133,7 @@ impl AnnounceSchedule {
 
     /// How many announcements of each address to send now; counts them as sent.
     pub fn due(&mut self, now: Timestamp) -> u32 {
-        let mut due = 0;
+        let mut due = u32::from(self.refresh.take_if(|at| *at <= now).is_some());
         for burst in [&mut self.first, &mut self.second] {
             if burst.is_some_and(|at| at <= now) {
                 *burst = None;
@@ -140,7 +146,7 @@ impl AnnounceSchedule {
 
     /// When the next burst is due.
     pub fn next(&self) -> Option<Timestamp> {
-        self.first.or(self.second)
+        self.refresh.or(self.first).or(self.second)
     }
 }
 
@@ -169,6 +175,18 @@ mod tests {
         schedule.begin(Timestamp(0));
         schedule.cancel();
         assert_eq!((schedule.due(Timestamp(u64::MAX)), schedule.next()), (0, None));
+    }
+
+    #[test]
+    fn schedule_is_refreshed_by_one_announcement_which_a_burst_includes() {
+        let mut schedule = AnnounceSchedule::idle();
+        schedule.refresh(Timestamp(7));
+        assert_eq!(schedule.next(), Some(Timestamp(7)));
+        assert_eq!((schedule.due(Timestamp(7)), schedule.next()), (1, None));
+        schedule.begin(Timestamp(8));
+        schedule.refresh(Timestamp(8));
+        assert_eq!(schedule.due(Timestamp(8)), BURST);
+        assert_eq!(schedule.due(Timestamp(9)), 0);
     }
 
     #[test]

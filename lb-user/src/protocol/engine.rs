@@ -3,12 +3,9 @@
 
 use std::{
     collections::VecDeque,
-    net::IpAddr,
     task::{Context, Poll},
     time::Duration,
 };
-
-use lb_common::LEASE_BACKUP;
 
 use super::{
     channel::{Channel, Received},
@@ -21,10 +18,6 @@ use crate::{
     time::Timestamp,
     vrrp::{Action, Input, State},
 };
-
-/// How long a leaving owner goes on serving unless it hears a new owner first: the longest skew a VRRPv2 backup waits
-/// after a farewell is just under a second.
-const HANDOVER: Duration = Duration::from_millis(1_200);
 
 /// How long the control task may say nothing. It keeps what an owner must have beside its lease: the rings follow the
 /// backends' health, the address is on the interface. Applying the largest configuration takes it some seconds.
@@ -47,15 +40,10 @@ pub(super) struct Engine {
     alive: Option<Timestamp>,
     /// It has said nothing for too long, and the virtual routers are in fault for that.
     unattended: bool,
-    leaving: Option<Leaving>,
-}
-
-/// Handing over.
-#[derive(Debug)]
-struct Leaving {
-    deadline: Timestamp,
-    /// Virtual routers this node owned and nobody else has yet.
-    owned: Vec<RouterKey>,
+    /// Every machine has been told to stop.
+    stopping: bool,
+    /// Virtual routers that stopped as owner and that nobody took over.
+    alone: Vec<RouterKey>,
 }
 
 impl Engine {
@@ -69,7 +57,8 @@ impl Engine {
             channels: Vec::new(),
             alive: None,
             unattended: false,
-            leaving: None,
+            stopping: false,
+            alone: Vec::new(),
         }
     }
 
@@ -77,7 +66,7 @@ impl Engine {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             // What is left to do is to hand over.
-            Command::Configure { .. } | Command::Tell(..) if self.leaving.is_some() => {}
+            Command::Configure { .. } | Command::Tell(..) if self.stopping => {}
             Command::Configure { routers, opened } => self.configure(routers, opened),
             Command::Tell(key, input) => self.told(key, input),
             Command::Report => self.report(),
@@ -105,23 +94,16 @@ impl Engine {
 
     /// When the next turn is due, if no packet comes first.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        let leaving = self.leaving.as_ref().map(|leaving| leaving.deadline);
         let routers = self.routers.iter().filter_map(Router::next_timeout);
-        routers.chain(self.unattended_at()).chain(leaving).min()
+        routers.chain(self.unattended_at()).min()
     }
 
     /// Whether everything is handed over, or as good as. To be asked after each turn; it says so once.
     pub(super) fn has_ended(&mut self) -> bool {
-        let now = (self.clock)();
-        let Some(leaving) = &mut self.leaving else { return false };
-        if !leaving.owned.is_empty() && now < leaving.deadline {
+        if !self.stopping || self.routers.iter().any(|router| router.machine.state() == State::Leaving) {
             return false;
         }
-        let alone = std::mem::take(&mut leaving.owned);
-        for router in self.routers.iter().filter(|router| alone.contains(&router.key)) {
-            write_lease(&self.leases, &self.events, router, LEASE_BACKUP);
-        }
-        self.events.send(Event::Ended { alone });
+        self.events.send(Event::Ended { alone: std::mem::take(&mut self.alone) });
         true
     }
 
@@ -140,6 +122,8 @@ impl Engine {
         for index in 0..self.routers.len() {
             if !plans.iter().any(|plan| plan.key == self.routers[index].key) {
                 self.input(index, Input::Stop);
+                // Its successor on this node needs its addresses and its lease.
+                self.input(index, Input::FaultSet { hand_over: false });
             }
         }
         let mut before = std::mem::take(&mut self.routers);
@@ -178,7 +162,7 @@ impl Engine {
         let Some(index) = self.routers.iter().position(|router| router.key == key) else { return };
         match input {
             Input::Start => self.routers[index].started = true,
-            Input::FaultSet => self.routers[index].told_fault = true,
+            Input::FaultSet { .. } => self.routers[index].told_fault = true,
             Input::FaultCleared => {
                 self.routers[index].told_fault = false;
                 if self.unattended {
@@ -205,32 +189,26 @@ impl Engine {
 
     /// A node whose control task hangs owns nothing; it takes part again once the task is back.
     fn attend(&mut self, unattended: bool) {
-        if std::mem::replace(&mut self.unattended, unattended) == unattended || self.leaving.is_some() {
+        if std::mem::replace(&mut self.unattended, unattended) == unattended || self.stopping {
             return;
         }
         for index in 0..self.routers.len() {
             if !self.routers[index].told_fault {
-                self.input(index, if unattended { Input::FaultSet } else { Input::FaultCleared });
+                let fault = Input::FaultSet { hand_over: false };
+                self.input(index, if unattended { fault } else { Input::FaultCleared });
             }
         }
     }
 
-    /// Make before break: the farewell is out, and this node goes on answering for the VIPs until it hears the new
-    /// owner, or for [`HANDOVER`] where nobody takes over.
+    /// Make before break: the machines that own VIPs answer for them until another does, or a bound passes.
     fn leave(&mut self) {
-        if self.leaving.is_some() {
+        if std::mem::replace(&mut self.stopping, true) {
             return;
         }
-        let owned = |router: &&Router| router.machine.state() == State::Owner;
-        let owned: Vec<RouterKey> = self.routers.iter().filter(owned).map(|router| router.key).collect();
+        self.alone.clear();
         for index in 0..self.routers.len() {
             self.input(index, Input::Stop);
         }
-        let deadline = (self.clock)() + HANDOVER;
-        for router in self.routers.iter().filter(|router| owned.contains(&router.key)) {
-            write_lease(&self.leases, &self.events, router, deadline.0);
-        }
-        self.leaving = Some(Leaving { deadline, owned });
     }
 
     /// Feeds every waiting packet to its state machine. Called before any timeout is (vrrp::machine, rule 2): a node that
@@ -242,26 +220,13 @@ impl Engine {
                     Received::Nothing => break,
                     Received::Rejected(trouble) => trouble.into_iter().for_each(|t| self.trouble(t)),
                     Received::Advert { index, advert, source } => {
-                        if advert.priority > 0 {
-                            self.taken_over(index, source);
-                        }
-                        if self.routers[index].started && self.leaving.is_none() {
+                        if self.routers[index].started {
                             self.input(index, Input::AdvertReceived { advert, source });
                         }
                     }
                 }
             }
         }
-    }
-
-    /// A new owner was heard, which is what a leaving one waits for.
-    fn taken_over(&mut self, index: usize, source: IpAddr) {
-        let Some(leaving) = &mut self.leaving else { return };
-        let router = &self.routers[index];
-        let Some(position) = leaving.owned.iter().position(|key| *key == router.key) else { return };
-        leaving.owned.swap_remove(position);
-        write_lease(&self.leases, &self.events, router, LEASE_BACKUP);
-        self.events.send(Event::HandedOver { router: router.key, source });
     }
 
     /// Hands an input to a state machine and performs what it asks for.
@@ -276,6 +241,8 @@ impl Engine {
                 if let Action::SendAdvert { priority, not_after } = action {
                     let sent = self.send_advert(index, priority, not_after);
                     inputs.extend(sent.map(|sent| Input::AdvertSent { sent }));
+                } else if let Action::HandedOver { successor: None } = action {
+                    self.alone.push(self.routers[index].key);
                 } else if let Some(event) = self.event(&self.routers[index], action, now) {
                     self.events.send(event);
                 }
@@ -286,7 +253,10 @@ impl Engine {
     fn event(&self, router: &Router, action: Action, now: Timestamp) -> Option<Event> {
         let key = router.key;
         Some(match action {
-            Action::SendAdvert { .. } => return None,
+            // The control task knows it as owner until it is something else.
+            Action::SendAdvert { .. } | Action::HandOver => return None,
+            Action::StayOwner => Event::Kept { router: key },
+            Action::HandedOver { successor } => Event::HandedOver { router: key, source: successor? },
             Action::BecomeOwner => Event::BecameOwner { router: key, reason: router.owner_reason(now) },
             Action::BecomeBackup { reason } => Event::BecameBackup { router: key, reason },
             Action::EnterFault => {
@@ -299,6 +269,7 @@ impl Engine {
             }
             Action::Stop => Event::Stopped { router: key },
             Action::AnnounceAddresses => Event::Announce { router: key },
+            Action::RefreshAddresses => Event::Refresh { router: key },
         })
     }
 

@@ -80,12 +80,22 @@ pub enum Event {
         /// Which.
         router: RouterKey,
     },
+    /// Its addresses are to be announced once more, in case somebody else claimed them unheard.
+    Refresh {
+        /// Which.
+        router: RouterKey,
+    },
     /// A new owner was heard after this one had stopped.
     HandedOver {
         /// Which.
         router: RouterKey,
         /// The new owner.
         source: IpAddr,
+    },
+    /// Nobody took over what was to be handed over: this node goes on as owner.
+    Kept {
+        /// Which.
+        router: RouterKey,
     },
     /// Something worth a line in the log.
     Trouble(Trouble),

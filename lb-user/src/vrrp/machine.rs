@@ -1,4 +1,4 @@
-//! The state machine of one virtual router (RFC 3768 §6.4), and the lease of its owner.
+//! The state machine of one virtual router (RFC 3768 §6.4, RFC 9568 §6.4), and the lease of its owner.
 //!
 //! It takes *now* and an [`Input`], changes its state and returns [`Action`]s. It never touches a socket, a
 //! clock or a map. The adapter's part of the contract:
@@ -13,142 +13,69 @@
 //!    [`Input::AdvertSent`] with the moment read before the first. If one failed, count it and do no more:
 //!    the machine tries again at its next timeout, or the lease runs out.
 //! 4. Call again at [`Machine::next_timeout`].
+//! 5. **Leaving.** [`Input::Stop`], [`Input::Release`], [`Input::YieldWithGroup`] and [`Input::FaultSet`] with
+//!    `hand_over` make an owner say farewell, and then [`Action::HandOver`]: the VIPs stay, the lease goes on in
+//!    steps of at most [`timers::LEAVING_LEASE`], and rules 1–4 hold on. It ends by [`Action::HandedOver`] and what
+//!    to be then ([`Action::Stop`], [`Action::BecomeBackup`], [`Action::EnterFault`]), or by [`Action::StayOwner`].
+//!    Only after [`Action::Stop`] may the machine be dropped, or its lease must be written 0 by hand.
 //!
 //! An owner whose lease is over has been frozen, starved or mute, and somebody else may own the VIP. So
 //! whatever the input is, it becomes backup first, with a fresh timer, and the input meets a backup.
 //!
 //! Beyond RFC 3768: an owner answers an advert of a lower priority at once (RFC 9568 §6.4.3) and repeats its
-//! gratuitous ARP, since clients may have learned the other's. A backup heeds a farewell (priority 0) only
-//! from whom it heard last, and only if it has listened, and heard nobody else, for as long as a lease may
-//! run: a farewell may be late, or come from a node whose claim the present owner has not heard yet.
+//! gratuitous ARP, since clients may have learned the other's. Beyond both: an owner that yields to a better one
+//! says farewell, so that the winner does so too even if it never heard the loser. A backup heeds a farewell
+//! (priority 0) only from whom it heard last, and only if it has listened, and heard nobody else, for as long as a
+//! lease may run: a farewell may be late, or come from a node whose claim the present owner has not heard yet, or
+//! from one that has just yielded.
+//!
+//! A priority that falls below another's is no reason to leave: who is better, and wants to preempt, will claim.
+//! The owner says its new priority at once and serves until it hears that claim. Were it to say farewell, a node worse
+//! than itself could take the VIP, or one that is not to preempt.
 
 use std::{net::IpAddr, time::Duration};
 
 use super::{
     packet::Advert,
-    settings::{PRIORITY_MAX, PRIORITY_MIN, Settings},
+    settings::{PRIORITY_ADDRESS_OWNER, PRIORITY_MAX, PRIORITY_MIN, Settings},
     timers,
 };
-use crate::time::Timestamp;
+use crate::{config::VrrpVersion, time::Timestamp};
+use backup::{Backup, Heard};
 use lb_common::LEASE_BACKUP;
+use leaving::{End, Leaving};
+use owner::Owner;
 
-/// Where a virtual router stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Not started, or stopped.
-    Stopped,
-    /// Listens to the owner, or is about to claim.
-    Backup,
-    /// Owns the VIPs for as long as the lease runs (RFC 3768: Master).
-    Owner,
-    /// Takes no part: a track script of weight 0 failed, the interface is down or the like.
-    Fault,
-}
+mod backup;
+mod leaving;
+mod messages;
+mod orders;
+mod owner;
 
-impl State {
-    /// The name in status, logs and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Backup => "backup",
-            Self::Owner => "owner",
-            Self::Fault => "fault",
-        }
-    }
-}
-
-/// Something the machine must know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// Take part from now on.
-    Start,
-    /// The moment of [`Machine::next_timeout`] has come. Too early or too often does no harm.
-    Timeout,
-    /// A peer's advert that passed every check of [`packet::decode`](super::packet::decode).
-    AdvertReceived {
-        /// The advert.
-        advert: Advert,
-        /// The source address of its IP packet.
-        source: IpAddr,
-    },
-    /// The advert of the last [`Action::SendAdvert`] went out to every peer.
-    AdvertSent {
-        /// The clock before the first sending.
-        sent: Timestamp,
-    },
-    /// Something that forbids owning the VIPs has happened. Repeating it does no harm.
-    FaultSet,
-    /// Nothing forbids owning the VIPs any more.
-    FaultCleared,
-    /// The priority after tracking; kept within [`PRIORITY_MIN`] and [`PRIORITY_MAX`].
-    PriorityChanged(u8),
-    /// Take part no more.
-    Stop,
-}
-
-/// Something the adapter must do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Send an advert to every peer.
-    SendAdvert {
-        /// Its priority; 0 says farewell.
-        priority: u8,
-        /// Past this moment it must not be sent any more.
-        not_after: Timestamp,
-    },
-    /// The claim is out and the lease runs: take the VIPs, and announce them by gratuitous ARP.
-    BecomeOwner,
-    /// Give the VIPs up, if this node has them, and listen.
-    BecomeBackup {
-        /// Why.
-        reason: BackupReason,
-    },
-    /// Give the VIPs up, if this node has them, and take no part.
-    EnterFault,
-    /// Give the VIPs up, if this node has them; the machine has stopped.
-    Stop,
-    /// Repeat the gratuitous ARP: another node claimed the VIPs, and clients may have believed it.
-    AnnounceAddresses,
-}
-
-/// Why a node became backup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BackupReason {
-    /// It started.
-    Started,
-    /// What forbade it to take part is over.
-    FaultCleared,
-    /// It was owner and heard a better one.
-    BetterOwner {
-        /// The other's priority.
-        priority: u8,
-        /// The other's address.
-        source: IpAddr,
-    },
-    /// It was owner and did not renew its lease in time: frozen, starved, or unable to send.
-    LeaseExpired,
-}
-
-impl BackupReason {
-    /// The name in status, logs and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::FaultCleared => "fault_cleared",
-            Self::BetterOwner { .. } => "better_owner",
-            Self::LeaseExpired => "lease_expired",
-        }
-    }
-}
+pub use messages::{Action, BackupReason, Input, State};
 
 /// The state machine of one virtual router on this node.
 #[derive(Clone, Debug)]
 pub struct Machine {
     settings: Settings,
-    /// The priority after tracking.
-    priority: u8,
+    /// The priority after tracking, without what the operator ordered.
+    tracked: u8,
     faulty: bool,
+    order: Option<Order>,
+    /// Whether the witness answers.
+    witness: bool,
+    /// Whether every peer is known to be unreachable.
+    peers_lost: bool,
+    /// The interval of the owner this node respects (RFC 9568 §6.1, `Active_Adver_Interval`).
+    learned: Duration,
     role: Role,
+}
+
+/// What the operator ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Release,
+    Claim,
 }
 
 /// The state with what only it needs.
@@ -158,63 +85,22 @@ enum Role {
     Fault,
     Backup(Backup),
     Owner(Owner),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Backup {
-    /// When the present wait began: an advert that counts was received, or the node became backup.
-    since: Timestamp,
-    /// The owner has said farewell: wait for the skew only.
-    farewell: bool,
-    /// Whose adverts were heard, whether they counted or not.
-    heard: Owners,
-    /// The claim on its way, if any.
-    claim: Option<Claim>,
-}
-
-/// Who said of himself that he is owner.
-#[derive(Clone, Copy, Debug)]
-struct Owners {
-    last: Option<Heard>,
-    /// When another than him was heard last, or might have been heard had this node listened.
-    other: Option<Timestamp>,
-}
-
-/// An advert of somebody who owned the VIPs when he sent it.
-#[derive(Clone, Copy, Debug)]
-struct Heard {
-    source: IpAddr,
-    priority: u8,
-    at: Timestamp,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Claim {
-    /// Sendings before this moment were of something else.
-    since: Timestamp,
-    not_after: Timestamp,
-    retry: Timestamp,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Owner {
-    lease: Timestamp,
-    /// Sendings confirmed before this moment belong to an earlier ownership.
-    since: Timestamp,
-    next_advert: Timestamp,
-    /// Not before this moment is another advert sent out of turn.
-    next_answer: Timestamp,
-    /// When gratuitous ARP may be repeated again.
-    next_announcement: Timestamp,
-    /// A conflict asks for it.
-    announce: bool,
+    Leaving(Leaving),
 }
 
 impl Machine {
     /// A machine that waits for [`Input::Start`].
     pub fn new(settings: Settings) -> Self {
-        let priority = settings.priority.clamp(PRIORITY_MIN, PRIORITY_MAX);
-        Self { settings, priority, faulty: false, role: Role::Stopped }
+        Self {
+            tracked: settings.priority.clamp(PRIORITY_MIN, PRIORITY_MAX),
+            learned: settings.advert_interval,
+            settings,
+            faulty: false,
+            order: None,
+            witness: true,
+            peers_lost: false,
+            role: Role::Stopped,
+        }
     }
 
     /// Takes an input and returns what must be done, in order.
@@ -226,12 +112,27 @@ impl Machine {
         match input {
             Input::Start => self.start(now, &mut actions),
             Input::Timeout => self.timeout(now, &mut actions),
-            Input::AdvertReceived { advert, source } => self.received(now, &advert, source, &mut actions),
+            Input::AdvertReceived { advert, source } => {
+                let heard = self.understand(now, &advert, source);
+                self.received(heard, &mut actions);
+            }
             Input::AdvertSent { sent } => self.sent(now, sent, &mut actions),
-            Input::FaultSet => self.fault_set(&mut actions),
+            Input::FaultSet { hand_over } => self.fault_set(now, hand_over, &mut actions),
             Input::FaultCleared => self.fault_cleared(now, &mut actions),
             Input::PriorityChanged(priority) => self.priority_changed(now, priority, &mut actions),
-            Input::Stop => self.stop(&mut actions),
+            Input::Release => self.release(now, &mut actions),
+            Input::Claim => self.claim_by_order(now, &mut actions),
+            Input::Witness(answers) => {
+                self.witness = answers;
+                self.check_isolation(now, &mut actions);
+            }
+            Input::PeersLost(lost) => {
+                self.peers_lost = lost;
+                self.check_isolation(now, &mut actions);
+            }
+            Input::ClaimWithGroup => self.claim_with_group(now, &mut actions),
+            Input::YieldWithGroup => self.yield_with_group(now, &mut actions),
+            Input::Stop => self.stop(now, &mut actions),
         }
         actions
     }
@@ -240,13 +141,12 @@ impl Machine {
     pub fn next_timeout(&self) -> Option<Timestamp> {
         match self.role {
             Role::Stopped | Role::Fault => None,
-            Role::Backup(backup) => {
-                Some(backup.claim.map_or_else(|| self.down_at(backup), |claim| claim.retry))
-            }
-            Role::Owner(owner) => {
-                let next = owner.next_advert.min(owner.lease);
-                Some(if owner.announce { next.min(owner.next_announcement) } else { next })
-            }
+            Role::Backup(backup) => self.may_claim(backup).then(|| match backup.claim {
+                Some(claim) => claim.retry,
+                None => self.down_at(backup),
+            }),
+            Role::Owner(owner) => Some(owner.next_timeout()),
+            Role::Leaving(leaving) => Some(leaving.next_timeout()),
         }
     }
 
@@ -258,20 +158,27 @@ impl Machine {
             Role::Fault => State::Fault,
             Role::Backup(_) => State::Backup,
             Role::Owner(_) => State::Owner,
+            Role::Leaving(_) => State::Leaving,
         }
     }
 
     /// What the map must say: nanoseconds of CLOCK_MONOTONIC, or [`LEASE_BACKUP`].
     pub fn lease_expiry(&self) -> u64 {
-        match self.role {
-            Role::Owner(owner) => owner.lease.0,
-            Role::Stopped | Role::Fault | Role::Backup(_) => LEASE_BACKUP,
+        self.lease().map_or(LEASE_BACKUP, |lease| lease.0)
+    }
+
+    /// The priority that adverts say: after tracking, unless it is fixed or the operator has ordered a claim.
+    pub fn priority(&self) -> u8 {
+        match (self.settings.priority, self.order) {
+            (PRIORITY_ADDRESS_OWNER, _) => PRIORITY_ADDRESS_OWNER,
+            (_, Some(Order::Claim)) => PRIORITY_MAX,
+            (_, Some(Order::Release) | None) => self.tracked,
         }
     }
 
-    /// The priority after tracking, as adverts say it.
-    pub fn priority(&self) -> u8 {
-        self.priority
+    /// The priority after tracking: what [`Input::PriorityChanged`] said last.
+    pub fn tracked_priority(&self) -> u8 {
+        self.tracked
     }
 
     /// The settings it was made with.
@@ -281,171 +188,136 @@ impl Machine {
 }
 
 impl Machine {
+    /// When the node's right to answer for the VIPs ends, if it has it.
+    fn lease(&self) -> Option<Timestamp> {
+        match self.role {
+            Role::Owner(owner) => Some(owner.lease),
+            Role::Leaving(leaving) => Some(leaving.lease),
+            Role::Stopped | Role::Fault | Role::Backup(_) => None,
+        }
+    }
+
     fn check_lease(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if let Role::Owner(owner) = self.role
-            && now >= owner.lease
-        {
-            self.become_backup(now, BackupReason::LeaseExpired, actions);
+        if self.lease().is_none_or(|lease| now < lease) {
+            return;
+        }
+        if let Role::Leaving(leaving) = self.role {
+            self.end_leaving(now, leaving, End::Expired, actions);
+        } else {
+            self.become_backup(now, BackupReason::LeaseExpired, None, actions);
         }
     }
 
     fn start(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if !matches!(self.role, Role::Stopped) {
-            return;
+        match self.role {
+            Role::Stopped if self.faulty => self.enter_fault(actions),
+            Role::Stopped => {
+                self.learned = self.settings.advert_interval;
+                self.join(now, BackupReason::Started, actions);
+            }
+            Role::Leaving(mut leaving) => {
+                leaving.stop = false;
+                self.go_on(now, leaving, actions);
+            }
+            Role::Fault | Role::Backup(_) | Role::Owner(_) => {}
         }
-        if self.faulty {
-            self.role = Role::Fault;
-            actions.push(Action::EnterFault);
-        } else {
-            self.become_backup(now, BackupReason::Started, actions);
+    }
+
+    /// The state after the start (RFC 9568 §6.4.1): the address owner claims, anybody else listens.
+    fn join(&mut self, now: Timestamp, reason: BackupReason, actions: &mut Vec<Action>) {
+        self.become_backup(now, reason, None, actions);
+        let released = self.order == Some(Order::Release);
+        if self.priority() == PRIORITY_ADDRESS_OWNER && !released && self.witness {
+            self.claim_at_once(now, actions);
         }
     }
 
     fn timeout(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         match self.role {
             Role::Stopped | Role::Fault => {}
-            Role::Backup(backup) => {
-                let due = backup.claim.map_or_else(|| self.down_at(backup), |claim| claim.not_after);
-                if now >= due {
-                    self.claim(now, backup, actions);
-                }
-            }
-            Role::Owner(mut owner) => {
-                if now >= owner.next_advert {
-                    // Keeps the rhythm when late by less than one interval, and does not catch up on more.
-                    let interval = self.settings.advert_interval;
-                    let due = owner.next_advert + interval;
-                    owner.next_advert = if due > now { due } else { now + interval };
-                    actions.push(Action::SendAdvert { priority: self.priority, not_after: owner.lease });
-                }
-                owner.announce_when_allowed(now, actions);
-                self.role = Role::Owner(owner);
-            }
+            Role::Backup(backup) => self.timeout_as_backup(now, backup, actions),
+            Role::Owner(owner) => self.timeout_as_owner(now, owner, actions),
+            Role::Leaving(leaving) => self.timeout_as_leaving(now, leaving, actions),
         }
     }
 
-    fn claim(&mut self, now: Timestamp, backup: Backup, actions: &mut Vec<Action>) {
-        let interval = self.settings.advert_interval;
-        let claim = Claim {
-            since: now,
-            not_after: now + interval * timers::CLAIM_TENTHS / 10,
-            retry: now + interval,
+    fn received(&mut self, heard: Heard, actions: &mut Vec<Action>) {
+        match self.role {
+            Role::Backup(backup) => self.heard_as_backup(backup, heard),
+            Role::Owner(owner) => self.heard_as_owner(owner, heard, actions),
+            Role::Leaving(leaving) if heard.priority > 0 => {
+                self.end_leaving(heard.at, leaving, End::Taken(heard), actions);
+            }
+            Role::Stopped | Role::Fault | Role::Leaving(_) => {}
+        }
+    }
+
+    /// What an advert says to this node. Version 2 has one interval on all nodes; version 3 learns the sender's.
+    fn understand(&self, now: Timestamp, advert: &Advert, source: IpAddr) -> Heard {
+        let interval = match self.settings.version {
+            VrrpVersion::V2 => self.settings.advert_interval,
+            VrrpVersion::V3 => advert.advert_interval.max(timers::INTERVAL_MIN),
         };
-        self.role = Role::Backup(Backup { claim: Some(claim), ..backup });
-        actions.push(Action::SendAdvert { priority: self.priority, not_after: claim.not_after });
+        Heard { source, priority: advert.priority, interval, at: now }
     }
 
     fn sent(&mut self, now: Timestamp, sent: Timestamp, actions: &mut Vec<Action>) {
         let lease = sent.min(now) + timers::lease_term(self.settings.advert_interval);
         match self.role {
-            Role::Backup(Backup { claim: Some(claim), .. })
-                if sent >= claim.since && now <= claim.not_after =>
-            {
-                self.role = Role::Owner(Owner {
-                    lease,
-                    since: claim.since,
-                    next_advert: sent + self.settings.advert_interval,
-                    next_answer: now,
-                    next_announcement: now,
-                    announce: false,
-                });
-                actions.push(Action::BecomeOwner);
-            }
             Role::Backup(Backup { claim: Some(claim), heard, .. }) if sent >= claim.since => {
-                // Frozen while the claim was on its way: somebody else may have claimed meanwhile. Wait anew.
-                self.role = Role::Backup(Backup::new(now, heard));
+                if now <= claim.not_after {
+                    self.become_owner(now, claim.since, sent, lease, actions);
+                } else {
+                    // Frozen while the claim was on its way: somebody else may have claimed meanwhile. Wait anew.
+                    self.listen(now, heard);
+                }
             }
             Role::Owner(mut owner) if sent >= owner.since => {
                 owner.lease = owner.lease.max(lease);
                 self.role = Role::Owner(owner);
             }
-            // The ownership this sending belonged to has ended.
-            _ => {}
+            // The ownership this sending belonged to has ended, or ends.
+            Role::Stopped | Role::Fault | Role::Backup(_) | Role::Owner(_) | Role::Leaving(_) => {}
         }
     }
 
-    fn received(&mut self, now: Timestamp, advert: &Advert, source: IpAddr, actions: &mut Vec<Action>) {
-        match self.role {
-            Role::Stopped | Role::Fault => {}
-            Role::Backup(backup) => {
-                self.role = Role::Backup(self.heard_as_backup(now, backup, advert, source));
-            }
-            Role::Owner(mut owner) => {
-                if (advert.priority, source) > (self.priority, self.settings.primary) {
-                    let reason = BackupReason::BetterOwner { priority: advert.priority, source };
-                    self.become_backup(now, reason, actions);
-                    return;
-                }
-                // A farewell comes from somebody who was owner until now: a conflict as well.
-                self.answer(now, &mut owner, actions);
-                owner.announce = true;
-                owner.announce_when_allowed(now, actions);
-                self.role = Role::Owner(owner);
-            }
-        }
-    }
-
-    fn heard_as_backup(&self, now: Timestamp, mut backup: Backup, advert: &Advert, source: IpAddr) -> Backup {
-        if advert.priority == 0 {
-            let interval = self.settings.advert_interval;
-            let from_owner = backup.heard.only(source, now, interval * timers::DOWN_INTERVALS);
-            // Repeated farewells must not put the claim off.
-            if from_owner && !backup.farewell && backup.claim.is_none() {
-                backup.since = now;
-                backup.farewell = true;
-            }
-            return backup;
-        }
-        backup.heard.hear(Heard { source, priority: advert.priority, at: now });
-        self.heed(backup)
-    }
-
-    /// Lets what was heard last count, if by this node's present priority it does, and the wait did not begin anew since.
-    fn heed(&self, backup: Backup) -> Backup {
-        match backup.heard.last {
-            Some(heard)
-                if heard.at >= backup.since
-                    && (!self.settings.preempt || heard.priority >= self.priority) =>
-            {
-                Backup::new(heard.at, backup.heard)
-            }
-            _ => backup,
-        }
-    }
-
-    /// Sends an advert at once, or as soon as the last one of this kind is long enough ago.
-    fn answer(&self, now: Timestamp, owner: &mut Owner, actions: &mut Vec<Action>) {
-        let interval = self.settings.advert_interval;
-        if now >= owner.next_answer {
-            owner.next_answer = now + interval * timers::ANSWER_TENTHS / 10;
-            owner.next_advert = now + interval;
-            actions.push(Action::SendAdvert { priority: self.priority, not_after: owner.lease });
-        } else {
-            owner.next_advert = owner.next_advert.min(owner.next_answer);
-        }
-    }
-
-    fn fault_set(&mut self, actions: &mut Vec<Action>) {
+    fn fault_set(&mut self, now: Timestamp, hand_over: bool, actions: &mut Vec<Action>) {
         self.faulty = true;
-        if matches!(self.role, Role::Backup(_) | Role::Owner(_)) {
-            self.farewell(actions);
-            self.role = Role::Fault;
-            actions.push(Action::EnterFault);
+        match self.role {
+            Role::Owner(_) if hand_over => self.leave(now, false, false, actions),
+            Role::Backup(_) | Role::Owner(_) => {
+                self.farewell(actions);
+                self.enter_fault(actions);
+            }
+            Role::Leaving(leaving) if !hand_over => {
+                self.end_leaving(now, leaving, End::BrokenOff, actions);
+            }
+            Role::Stopped | Role::Fault | Role::Leaving(_) => {}
         }
     }
 
     fn fault_cleared(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         self.faulty = false;
-        if matches!(self.role, Role::Fault) {
-            self.become_backup(now, BackupReason::FaultCleared, actions);
+        match self.role {
+            Role::Fault => self.join(now, BackupReason::FaultCleared, actions),
+            Role::Leaving(leaving) => self.go_on(now, leaving, actions),
+            Role::Stopped | Role::Backup(_) | Role::Owner(_) => {}
         }
     }
 
-    fn stop(&mut self, actions: &mut Vec<Action>) {
-        if !matches!(self.role, Role::Stopped) {
-            self.farewell(actions);
-            self.role = Role::Stopped;
-            actions.push(Action::Stop);
+    fn stop(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        self.order = None;
+        match self.role {
+            Role::Stopped => {}
+            Role::Owner(_) => self.leave(now, true, false, actions),
+            Role::Leaving(mut leaving) => {
+                leaving.stop = true;
+                self.role = Role::Leaving(leaving);
+            }
+            Role::Fault | Role::Backup(_) => {
+                self.farewell(actions);
+                self.end(actions);
+            }
         }
     }
 
@@ -454,84 +326,19 @@ impl Machine {
         let not_after = match self.role {
             Role::Owner(owner) => owner.lease,
             Role::Backup(Backup { claim: Some(claim), .. }) => claim.not_after,
-            Role::Stopped | Role::Fault | Role::Backup(_) => return,
+            Role::Stopped | Role::Fault | Role::Backup(_) | Role::Leaving(_) => return,
         };
         actions.push(Action::SendAdvert { priority: 0, not_after });
     }
 
-    fn priority_changed(&mut self, now: Timestamp, priority: u8, actions: &mut Vec<Action>) {
-        let priority = priority.clamp(PRIORITY_MIN, PRIORITY_MAX);
-        if priority == self.priority {
-            return;
-        }
-        self.priority = priority;
-        match self.role {
-            Role::Stopped | Role::Fault => {}
-            // An owner it would have preempted may now be one it must respect.
-            Role::Backup(backup) => self.role = Role::Backup(self.heed(backup)),
-            Role::Owner(mut owner) => {
-                self.answer(now, &mut owner, actions);
-                self.role = Role::Owner(owner);
-            }
-        }
+    fn enter_fault(&mut self, actions: &mut Vec<Action>) {
+        self.role = Role::Fault;
+        actions.push(Action::EnterFault);
     }
 
-    fn become_backup(&mut self, now: Timestamp, reason: BackupReason, actions: &mut Vec<Action>) {
-        let heard = match reason {
-            BackupReason::BetterOwner { source, priority } => {
-                Owners { last: Some(Heard { source, priority, at: now }), other: None }
-            }
-            // It has not listened until now: anybody may be owner.
-            BackupReason::Started | BackupReason::FaultCleared | BackupReason::LeaseExpired => {
-                Owners { last: None, other: Some(now) }
-            }
-        };
-        self.role = Role::Backup(Backup::new(now, heard));
-        actions.push(Action::BecomeBackup { reason });
-    }
-
-    /// When this backup's patience ends.
-    fn down_at(&self, backup: Backup) -> Timestamp {
-        let Settings { version, advert_interval, .. } = self.settings;
-        backup.since
-            + if backup.farewell {
-                timers::skew(version, self.priority)
-            } else {
-                timers::master_down(version, self.priority, advert_interval)
-            }
-    }
-}
-
-impl Backup {
-    fn new(since: Timestamp, heard: Owners) -> Self {
-        Self { since, farewell: false, heard, claim: None }
-    }
-}
-
-impl Owners {
-    fn hear(&mut self, heard: Heard) {
-        if let Some(before) = self.last
-            && before.source != heard.source
-        {
-            self.other = Some(before.at);
-        }
-        self.last = Some(heard);
-    }
-
-    /// Whether `source` was heard last, and nobody else so lately that his lease may still run.
-    fn only(&self, source: IpAddr, now: Timestamp, lately: Duration) -> bool {
-        self.last.is_some_and(|last| last.source == source)
-            && self.other.is_none_or(|other| now.since(other) > lately)
-    }
-}
-
-impl Owner {
-    fn announce_when_allowed(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.announce && now >= self.next_announcement {
-            self.announce = false;
-            self.next_announcement = now + timers::ANNOUNCE_INTERVAL;
-            actions.push(Action::AnnounceAddresses);
-        }
+    fn end(&mut self, actions: &mut Vec<Action>) {
+        self.role = Role::Stopped;
+        actions.push(Action::Stop);
     }
 }
 

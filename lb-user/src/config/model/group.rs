@@ -1,6 +1,6 @@
-//! What belongs to virtual routers beside the protocol: groups, notification, witnesses.
+//! What belongs to virtual routers beside the protocol: groups and notification.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use super::Tracked;
 
@@ -49,19 +49,4 @@ impl Default for Notify {
             timeout: Duration::from_secs(30),
         }
     }
-}
-
-/// An address that answers as long as this node is connected to the rest of the world.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Witness {
-    /// A neighbour on the virtual router's interface, usually the gateway.
-    pub address: IpAddr,
-    /// Time from one question to the next. Default 500 ms.
-    pub interval: Duration,
-    /// When a question counts as not answered; at most the interval. Default: the interval, at most 250 ms.
-    pub timeout: Duration,
-    /// Answers in a row until it counts as there. Default 1.
-    pub rise: u32,
-    /// Questions in a row without an answer until it counts as gone. Default 2.
-    pub fall: u32,
 }

@@ -8,7 +8,7 @@ mod track;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
-pub use group::{Notify, SyncGroup, Witness};
+pub use group::{Notify, SyncGroup};
 pub use placement::{NodeAddress, Place, Placement, Route, Scope};
 pub use router::{Bfd, Password, Transport, VirtualRouter, VrrpVersion};
 pub use service::{Backend, Check, CheckKind, Mode, Protocol, Service};

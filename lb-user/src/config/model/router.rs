@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Placement;
 
-use super::{Notify, Tracked, Witness};
+use super::{Notify, Tracked};
 
 /// A VRRP instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +18,17 @@ pub struct VirtualRouter {
     pub interface: String,
     /// VRID, 1–255.
     pub router_id: u8,
-    /// 1–254 (255 is for the owner of the addresses in the RFC's sense).
+    /// 1–255; 255 claims at once and yields to nobody (the address owner of RFC 9568).
     pub priority: u8,
     /// Whether a node of higher priority takes the VIP from a living owner. Default true.
     pub preempt: bool,
-    /// Time between adverts; whole seconds 1–255 in version 2. Default 1 s.
+    /// How long it lets a living owner of lower priority be, after its start or a fault. Default 0.
+    pub preempt_delay: Duration,
+    /// Time between adverts; whole seconds 1–255 in version 2, hundredths of a second up to 40.95 s in version 3.
+    /// Default 1 s.
     pub advert_interval: Duration,
+    /// How often an owner announces the VIPs anew, in case clients believed another; `None`: never. Default 1 s.
+    pub announce_refresh: Option<Duration>,
     /// Protocol version; only 2 is built yet.
     pub version: VrrpVersion,
     /// Where adverts go.
@@ -43,8 +48,6 @@ pub struct VirtualRouter {
     pub tracking: Vec<Tracked>,
     /// Whom to tell when it changes its state.
     pub notify: Notify,
-    /// Whom to ask whether this node is connected.
-    pub witness: Option<Witness>,
 }
 
 /// Bidirectional forwarding detection with each peer. The same for all virtual routers of an interface and source.
@@ -112,10 +115,10 @@ impl VirtualRouter {
         self.vips.iter().map(IpNet::addr).filter(move |vip| vip.is_ipv4() == is_ipv4)
     }
 
-    /// Whether both are the same to the protocol; what is tracked, and who is told or asked, may differ.
+    /// Whether both are the same to the protocol; what is tracked, and who is told, may differ.
     pub fn speaks_as(&self, other: &Self) -> bool {
-        let Self { tracking, notify, witness, .. } = other.clone();
-        Self { tracking, notify, witness, ..self.clone() } == *other
+        let Self { tracking, notify, .. } = other.clone();
+        Self { tracking, notify, ..self.clone() } == *other
     }
 
     /// This node's address, which its adverts come from.

@@ -1,12 +1,12 @@
-//! Groups of virtual routers, notification, witnesses.
+//! Groups of virtual routers and notification.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use toml::Spanned;
 
 use super::{
     DAY,
-    track::{RawTiming, RawTracking, timing, tracking},
+    track::{RawTracking, tracking},
 };
 use crate::config::{read::Reader, value};
 
@@ -25,11 +25,6 @@ pub(in crate::config) struct RawNotify {
     pub(in crate::config) any: Option<Spanned<Vec<String>>>,
     pub(in crate::config) user: Option<Spanned<String>>,
     pub(in crate::config) timeout: Option<Spanned<Duration>>,
-}
-
-pub(in crate::config) struct RawWitness {
-    pub(in crate::config) address: Option<Spanned<IpAddr>>,
-    pub(in crate::config) timing: RawTiming,
 }
 
 pub(super) fn sync_group(table: &mut Reader<'_, '_>) -> RawSyncGroup {
@@ -54,16 +49,5 @@ pub(super) fn notify<'t>(table: &mut Reader<'t, '_>, what: &'t str) -> Option<Sp
         any: notify.optional("any", value::command),
         user: notify.optional("user", value::name),
         timeout: notify.optional("timeout", value::duration(Duration::from_millis(1)..=DAY)),
-    })
-}
-
-pub(super) fn witness(table: &mut Reader<'_, '_>) -> Option<Spanned<RawWitness>> {
-    table.table("witness", "[virtual_router.witness]", |witness| RawWitness {
-        address: witness.required(
-            "address",
-            "address = \"192.0.2.1\", a neighbour that always answers, such as the gateway",
-            value::reachable,
-        ),
-        timing: timing(witness),
     })
 }

@@ -14,7 +14,7 @@ use std::{path::PathBuf, time::Duration};
 use toml::{Spanned, de::DeTable};
 
 pub(super) use bfd::RawBfd;
-pub(super) use group::{RawNotify, RawSyncGroup, RawWitness};
+pub(super) use group::{RawNotify, RawSyncGroup};
 pub(super) use placement::{RawNodeAddress, RawPlace, RawRoute, RawVirtualMac};
 pub(super) use router::{RawRouter, RawUnicast};
 pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawService};

@@ -7,11 +7,15 @@ use toml::Spanned;
 
 use super::bfd::{self, RawBfd};
 use super::{
-    group::{RawNotify, RawWitness, notify, witness},
+    group::{RawNotify, notify},
     placement::{self, RawPlace, RawRoute, RawVirtualMac},
     track::{RawTracking, tracking},
 };
 use crate::config::{read::Reader, report::Problem, value};
+
+/// As much as keepalived takes.
+const PREEMPT_DELAY_MAX: Duration = Duration::from_secs(1_000);
+const ANNOUNCE_REFRESH_MAX: Duration = Duration::from_hours(24);
 
 pub(in crate::config) struct RawRouter {
     pub(in crate::config) name: Option<Spanned<String>>,
@@ -19,7 +23,9 @@ pub(in crate::config) struct RawRouter {
     pub(in crate::config) router_id: Option<Spanned<u8>>,
     pub(in crate::config) priority: Option<Spanned<u8>>,
     pub(in crate::config) preempt: Option<Spanned<bool>>,
+    pub(in crate::config) preempt_delay: Option<Spanned<Duration>>,
     pub(in crate::config) advert_interval: Option<Spanned<Duration>>,
+    pub(in crate::config) announce_refresh: Option<Spanned<Duration>>,
     pub(in crate::config) password: Option<Spanned<[u8; 8]>>,
     pub(in crate::config) unicast: Option<Spanned<RawUnicast>>,
     pub(in crate::config) vips: Option<Spanned<Vec<Spanned<IpNet>>>>,
@@ -32,7 +38,6 @@ pub(in crate::config) struct RawRouter {
     pub(in crate::config) bfd: Option<Spanned<RawBfd>>,
     pub(in crate::config) tracking: RawTracking,
     pub(in crate::config) notify: Option<Spanned<RawNotify>>,
-    pub(in crate::config) witness: Option<Spanned<RawWitness>>,
 }
 
 pub(in crate::config) struct RawUnicast {
@@ -77,11 +82,14 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         priority: table.required(
             "priority",
             "priority = 100; the living node with the highest owns the VIPs",
-            value::number(1..=254),
+            value::number(1..=255),
         ),
         preempt: table.optional("preempt", value::boolean),
+        preempt_delay: table.optional("preempt_delay", value::duration(Duration::ZERO..=PREEMPT_DELAY_MAX)),
         // Its range is one of whole numbers, so it is checked with the protocol version.
         advert_interval: table.optional("advert_interval", value::duration(Duration::ZERO..=Duration::MAX)),
+        announce_refresh: table
+            .optional("announce_refresh", value::duration(Duration::ZERO..=ANNOUNCE_REFRESH_MAX)),
         password: table.optional("password", value::password),
         unicast,
         vips: table.required_list("vips", "vips = [\"192.0.2.4/24\"]", value::vip),
@@ -93,6 +101,5 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         bfd: bfd::bfd(table),
         tracking: tracking(table),
         notify: notify(table, "[virtual_router.notify]"),
-        witness: witness(table),
     }
 }

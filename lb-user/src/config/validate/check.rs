@@ -95,7 +95,7 @@ fn fast_within(raw: &RawCheck, interval: Duration, findings: &mut Findings<'_>) 
     });
 }
 
-/// A script, or a question to a witness, must have ended before the next one starts.
+/// A script must have ended before the next one starts.
 pub(super) fn timeout_within(
     raw: &RawTiming,
     interval: Duration,

@@ -1,19 +1,16 @@
-//! Groups of virtual routers, notification, witnesses.
+//! Groups of virtual routers and notification.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{collections::BTreeMap, ops::Range};
 
 use toml::Spanned;
 
-use super::{Context, Findings, check::timeout_within, copied, track, unique, unique_names};
+use super::{Context, Findings, copied, track, unique, unique_names};
 use crate::config::{
-    model::{Notify, SyncGroup, Witness},
-    raw::{RawConfig, RawNotify, RawRouter, RawSyncGroup, RawWitness},
+    model::{Notify, SyncGroup},
+    raw::{RawConfig, RawNotify, RawRouter, RawSyncGroup},
     read::nearest,
     report::Problem,
 };
-
-const DEFAULT_WITNESS_INTERVAL: Duration = Duration::from_millis(500);
-const DEFAULT_WITNESS_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The groups, and where they name interfaces they track.
 pub(super) fn sync_groups(
@@ -120,30 +117,4 @@ pub(super) fn notify(raw: Option<&Spanned<RawNotify>>, findings: &mut Findings<'
         user: raw.user.as_ref().map(|user| user.get_ref().clone()),
         timeout: copied(raw.timeout.as_ref()).unwrap_or(Notify::default().timeout),
     }
-}
-
-/// The witness of a virtual router.
-pub(super) fn witness(
-    raw: Option<&Spanned<RawWitness>>,
-    context: &Context<'_>,
-    findings: &mut Findings<'_>,
-) -> Option<Witness> {
-    let raw = raw?.get_ref();
-    let interval = copied(raw.timing.interval.as_ref()).unwrap_or(DEFAULT_WITNESS_INTERVAL);
-    timeout_within(&raw.timing, interval, "500ms", findings);
-    let address = raw.address.as_ref()?;
-    if let Some((span, router)) = context.router_vips.get(address.get_ref()) {
-        findings.problems.push(
-            Problem::at(address.span(), format!("the witness is a VIP of virtual router {router:?}"))
-                .expected("the address of a machine that takes no part, such as the gateway")
-                .related(span.clone(), "the VIP"),
-        );
-    }
-    Some(Witness {
-        address: *address.get_ref(),
-        interval,
-        timeout: copied(raw.timing.timeout.as_ref()).unwrap_or(DEFAULT_WITNESS_TIMEOUT.min(interval)),
-        rise: copied(raw.timing.rise.as_ref()).unwrap_or(1),
-        fall: copied(raw.timing.fall.as_ref()).unwrap_or(2),
-    })
 }

@@ -62,7 +62,6 @@ fn virtual_router(
     check_vips(raw, findings);
     check_advert_interval(raw, findings);
     let (tracking, interfaces) = track::tracking(&raw.tracking, context, findings);
-    let witness = group::witness(raw.witness.as_ref(), context, findings);
     let notify = group::notify(raw.notify.as_ref(), findings);
     if let Some(unicast) = &raw.unicast {
         check_unicast(unicast.get_ref(), context, findings);
@@ -80,7 +79,10 @@ fn virtual_router(
         router_id: copied(raw.router_id.as_ref())?,
         priority: copied(raw.priority.as_ref())?,
         preempt: copied(raw.preempt.as_ref()).unwrap_or(true),
+        preempt_delay: copied(raw.preempt_delay.as_ref()).unwrap_or_default(),
         advert_interval,
+        announce_refresh: Some(copied(raw.announce_refresh.as_ref()).unwrap_or(Duration::from_secs(1)))
+            .filter(|refresh| !refresh.is_zero()),
         version: VrrpVersion::V2,
         transport: Transport::Unicast {
             source: (*source.get_ref()).into(),
@@ -93,7 +95,6 @@ fn virtual_router(
         bfd: bfd::settings(raw, advert_interval),
         tracking,
         notify,
-        witness,
     };
     let spans = RouterSpans {
         interface: interface.span(),

@@ -1,11 +1,16 @@
-use std::{net::Ipv4Addr, time::Duration};
+use std::net::Ipv4Addr;
 
 use super::*;
-use crate::config::VrrpVersion;
+
+mod conformance;
+mod leaving;
+mod orders;
+mod version_3;
 
 const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 const LOWER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const HIGHER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
+const FAULT: Input = Input::FaultSet { hand_over: false };
 /// Of priority 128: half a second.
 const SKEW: u64 = 500;
 
@@ -24,19 +29,28 @@ fn advert(priority: u8) -> Advert {
     Advert { router_id: 1, priority, advert_interval, addresses: vec![Ipv4Addr::new(192, 0, 2, 9).into()] }
 }
 
+fn settings() -> Settings {
+    Settings {
+        version: VrrpVersion::V2,
+        priority: 128,
+        preempt: true,
+        preempt_delay: Duration::ZERO,
+        advert_interval: Duration::from_secs(1),
+        primary: OURS,
+        announce_refresh: None,
+    }
+}
+
 fn send(priority: u8, not_after: u64) -> Action {
     Action::SendAdvert { priority, not_after: at(not_after) }
 }
 
 impl Bench {
     fn new(preempt: bool) -> Self {
-        let settings = Settings {
-            version: VrrpVersion::V2,
-            priority: 128,
-            preempt,
-            advert_interval: Duration::from_secs(1),
-            primary: OURS,
-        };
+        Self::with(Settings { preempt, ..settings() })
+    }
+
+    fn with(settings: Settings) -> Self {
         Self { machine: Machine::new(settings), clock: 0 }
     }
 
@@ -126,7 +140,7 @@ fn whatever_wakes_an_owner_whose_lease_is_over_it_is_backup_first_and_says_nothi
         (Input::AdvertReceived { advert: advert(0), source: LOWER }, &[expired]),
         (Input::AdvertReceived { advert: advert(200), source: HIGHER }, &[expired]),
         (Input::PriorityChanged(50), &[expired]),
-        (Input::FaultSet, &[expired, Action::EnterFault]),
+        (FAULT, &[expired, Action::EnterFault]),
         (Input::Stop, &[expired, Action::Stop]),
     ];
     for (input, expected) in cases {
@@ -235,7 +249,7 @@ fn an_owner_yields_to_a_higher_priority_and_to_a_higher_address_of_its_own() {
         let actions = bench.hear(4000, priority, source);
         if yields {
             let reason = BackupReason::BetterOwner { priority, source };
-            assert_eq!(actions, [Action::BecomeBackup { reason }]);
+            assert_eq!(actions, [send(0, 6400), Action::BecomeBackup { reason }]);
             bench.is(State::Backup, Some(4000 + 3500), 0);
         } else {
             assert_eq!(actions, [send(128, 6400), Action::AnnounceAddresses], "{priority} {source}");
@@ -250,6 +264,18 @@ fn the_better_owner_may_say_farewell() {
     bench.hear(4000, 200, LOWER);
     bench.hear(4001, 0, LOWER);
     bench.is(State::Backup, Some(4001 + SKEW), 0);
+}
+
+#[test]
+fn a_farewell_is_answered_at_once_though_another_advert_just_was() {
+    let mut bench = Bench::owner();
+    assert_eq!(bench.hear(4000, 1, LOWER), [send(128, 6400), Action::AnnounceAddresses]);
+    assert_eq!(bench.hear(4001, 1, LOWER), []);
+    assert_eq!(bench.hear(4002, 0, LOWER), [send(128, 6400)]);
+    assert_eq!(bench.hear(4003, 0, LOWER), []);
+    // What was put off still comes: the first of the two, the announcement last.
+    bench.is(State::Owner, Some(4102), 6400);
+    assert_eq!(bench.input(4200, Input::Timeout), [send(128, 6400), Action::AnnounceAddresses]);
 }
 
 #[test]
@@ -280,26 +306,22 @@ fn a_flood_of_lower_adverts_is_answered_slowly_and_to_the_end() {
 }
 
 #[test]
-fn fault_and_stop_of_an_owner_end_the_lease_and_say_farewell() {
-    for (input, state, last) in
-        [(Input::FaultSet, State::Fault, Action::EnterFault), (Input::Stop, State::Stopped, Action::Stop)]
-    {
-        let mut bench = Bench::owner();
-        assert_eq!(bench.input(4000, input.clone()), [send(0, 6400), last]);
-        bench.is(state, None, 0);
-        assert_eq!(bench.input(4001, input), []);
-        // Nothing it hears or is told wakes it.
-        assert_eq!(bench.hear(4002, 1, LOWER), []);
-        assert_eq!(bench.input(9000, Input::Timeout), []);
-        bench.is(state, None, 0);
-    }
+fn a_fault_of_an_owner_ends_the_lease_and_says_farewell() {
+    let mut bench = Bench::owner();
+    assert_eq!(bench.input(4000, FAULT), [send(0, 6400), Action::EnterFault]);
+    bench.is(State::Fault, None, 0);
+    assert_eq!(bench.input(4001, FAULT), []);
+    // Nothing it hears or is told wakes it.
+    assert_eq!(bench.hear(4002, 1, LOWER), []);
+    assert_eq!(bench.input(9000, Input::Timeout), []);
+    bench.is(State::Fault, None, 0);
 }
 
 #[test]
 fn a_claim_some_may_have_heard_is_taken_back_by_a_farewell() {
     let mut bench = Bench::backup();
     bench.input(3500, Input::Timeout);
-    assert_eq!(bench.input(3550, Input::FaultSet), [send(0, 3600), Action::EnterFault]);
+    assert_eq!(bench.input(3550, FAULT), [send(0, 3600), Action::EnterFault]);
     let mut bench = Bench::backup();
     assert_eq!(bench.input(1000, Input::Stop), [Action::Stop]);
 }
@@ -307,7 +329,7 @@ fn a_claim_some_may_have_heard_is_taken_back_by_a_farewell() {
 #[test]
 fn after_a_fault_the_wait_is_a_full_one() {
     let mut bench = Bench::owner();
-    bench.input(4000, Input::FaultSet);
+    bench.input(4000, FAULT);
     let cleared = Action::BecomeBackup { reason: BackupReason::FaultCleared };
     assert_eq!(bench.input(4100, Input::FaultCleared), [cleared]);
     bench.is(State::Backup, Some(4100 + 3500), 0);
@@ -318,7 +340,7 @@ fn after_a_fault_the_wait_is_a_full_one() {
 #[test]
 fn a_fault_before_the_start_counts() {
     let mut bench = Bench::new(true);
-    assert_eq!(bench.input(0, Input::FaultSet), []);
+    assert_eq!(bench.input(0, FAULT), []);
     assert_eq!(bench.input(1, Input::Start), [Action::EnterFault]);
     bench.is(State::Fault, None, 0);
 }
@@ -360,6 +382,8 @@ fn a_backup_whose_priority_falls_respects_the_owner_it_wanted_to_preempt() {
 fn stopped_and_started_again_it_begins_from_the_start() {
     let mut bench = Bench::owner();
     bench.input(4000, Input::Stop);
+    bench.hear(4500, 100, LOWER);
+    assert_eq!(bench.machine.state(), State::Stopped);
     let started = Action::BecomeBackup { reason: BackupReason::Started };
     assert_eq!(bench.input(5000, Input::Start), [started]);
     bench.is(State::Backup, Some(8500), 0);

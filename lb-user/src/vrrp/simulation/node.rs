@@ -6,17 +6,16 @@ use std::{
     time::Duration,
 };
 
-use super::INTERVAL;
 use crate::{
-    config::VrrpVersion,
     time::Timestamp,
-    vrrp::{Action, Advert, Input, Machine, Settings},
+    vrrp::{Action, Advert, BackupReason, Input, Machine, Settings, State},
 };
 
 /// True time, in nanoseconds.
 pub(super) type Moment = u64;
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they say independent things about one node")]
 pub(super) struct Node {
     pub(super) number: usize,
     pub(super) machine: Machine,
@@ -32,20 +31,32 @@ pub(super) struct Node {
     ask_again: bool,
     /// The lease in the map.
     pub(super) lease: u64,
+    /// Whether it is that of an owner that hands over, or has just stopped doing so.
+    pub(super) leaving: bool,
     /// Since when it does nothing, and until when.
     pub(super) stalled: Option<(Moment, Moment)>,
     /// Since when it has not done all there was to do: from a stall on, until it has caught up.
     pub(super) behind: Option<Moment>,
+    /// The last time it was, from and to.
+    pub(super) was_behind: (Moment, Moment),
     pub(super) dead: bool,
-    /// When it last sent its claim.
+    /// When it last sent its claim, or broke off a hand-over.
     pub(super) claimed: Moment,
+    /// When it last was told to claim.
+    pub(super) ordered: Moment,
+    /// Whether the operator's claim holds.
+    pub(super) claiming: bool,
+    /// Whether it was told to let others be.
+    pub(super) released: bool,
+    /// When it began to listen, knowing nobody.
+    pub(super) joined: Moment,
     /// What its last advert said.
     pub(super) advertised: u8,
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    WriteLease(u64),
+    WriteLease { lease: u64, leaving: bool },
     Perform(Action),
     Send { priority: u8, sent: Timestamp },
     Confirm { sent: Timestamp },
@@ -60,17 +71,13 @@ pub(super) enum Effect {
         sent: Timestamp,
     },
     BecameOwner,
+    Yielded,
+    Announced,
 }
 
 impl Node {
-    pub(super) fn new(number: usize, priority: u8, preempt: bool, drift: i64, offset: u64) -> Self {
-        let settings = Settings {
-            version: VrrpVersion::V2,
-            priority,
-            preempt,
-            advert_interval: INTERVAL,
-            primary: Self::address_of(number),
-        };
+    pub(super) fn new(number: usize, mut settings: Settings, drift: i64, offset: u64) -> Self {
+        settings.primary = Self::address_of(number);
         Self {
             number,
             machine: Machine::new(settings),
@@ -80,10 +87,16 @@ impl Node {
             steps: VecDeque::new(),
             ask_again: false,
             lease: 0,
+            leaving: false,
             stalled: None,
             behind: None,
+            was_behind: (0, 0),
             dead: true,
             claimed: 0,
+            ordered: 0,
+            claiming: false,
+            released: false,
+            joined: 0,
             advertised: 0,
         }
     }
@@ -131,7 +144,8 @@ impl Node {
 
     pub(super) fn input(&mut self, now: Moment, input: Input) {
         let actions = self.machine.handle(self.clock(now), input);
-        self.steps.push_back(Step::WriteLease(self.machine.lease_expiry()));
+        let leaving = self.machine.state() == State::Leaving;
+        self.steps.push_back(Step::WriteLease { lease: self.machine.lease_expiry(), leaving });
         self.steps.extend(actions.into_iter().map(Step::Perform));
     }
 
@@ -151,7 +165,14 @@ impl Node {
 
     fn perform(&mut self, now: Moment, step: &Step) -> Effect {
         match *step {
-            Step::WriteLease(lease) => self.lease = lease,
+            Step::WriteLease { lease, leaving } => {
+                // Who goes on has no better lease until an advert is out.
+                let goes_on = self.leaving && !leaving && lease == self.lease;
+                if self.leaving && !leaving && !goes_on && lease > 0 {
+                    self.claimed = now;
+                }
+                (self.lease, self.leaving) = (lease, leaving || goes_on);
+            }
             Step::Perform(Action::SendAdvert { priority, not_after }) => {
                 let sent = self.clock(now);
                 if sent <= not_after {
@@ -168,15 +189,21 @@ impl Node {
                 self.steps.extend(rest);
             }
             Step::Perform(Action::BecomeOwner) => return Effect::BecameOwner,
+            Step::Perform(Action::BecomeBackup { reason: BackupReason::BetterOwner { .. } }) => {
+                return Effect::Yielded;
+            }
+            Step::Perform(Action::BecomeBackup { .. }) => self.joined = now,
+            Step::Perform(Action::AnnounceAddresses) => return Effect::Announced,
             Step::Perform(_) => {}
         }
         Effect::None
     }
 
     /// Notes that it has caught up, if it has.
-    pub(super) fn settle(&mut self) {
-        if self.awake() && self.steps.is_empty() && self.inbox.is_empty() {
-            self.behind = None;
+    pub(super) fn settle(&mut self, now: Moment) {
+        let done = self.awake() && self.steps.is_empty() && self.inbox.is_empty();
+        if let Some(since) = self.behind.take_if(|_| done) {
+            self.was_behind = (since, now);
         }
     }
 
@@ -188,6 +215,7 @@ impl Node {
     /// The process is gone; the map stays.
     pub(super) fn crash(&mut self) {
         self.dead = true;
+        self.claiming = false;
         self.machine = Machine::new(self.machine.settings().clone());
         self.steps.clear();
         self.inbox.clear();

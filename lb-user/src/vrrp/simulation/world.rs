@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{
-    DELAY, INTERVAL,
-    node::{Effect, Moment, Node},
-};
+use super::node::{Effect, Moment, Node};
 use crate::{
     time::Timestamp,
     vrrp::{Advert, Input, State, timers},
@@ -41,6 +38,25 @@ pub(super) enum Kind {
     },
     Fault {
         node: usize,
+        hand_over: bool,
+    },
+    /// The operator's orders.
+    Release {
+        node: usize,
+    },
+    Claim {
+        node: usize,
+    },
+    /// The witness does not answer.
+    NoWitness {
+        node: usize,
+    },
+    /// What its sync group does.
+    GroupClaims {
+        node: usize,
+    },
+    GroupYields {
+        node: usize,
     },
     Priority {
         node: usize,
@@ -51,7 +67,7 @@ pub(super) enum Kind {
         from: usize,
         to: usize,
     },
-    /// Delays it beyond [`DELAY`].
+    /// Delays it beyond what is usual.
     Slow {
         from: usize,
         to: usize,
@@ -87,23 +103,72 @@ pub(super) struct World {
     steps_now: u32,
     /// When a priority last changed.
     repriced: Moment,
+    /// The longest advert interval there is.
+    interval: u64,
+    /// The longest an undisturbed message takes.
+    delay: u64,
+    /// Nodes differ in their intervals.
+    mixed: bool,
     pub(super) overlaps: u64,
+    /// When two nodes had a lease, and when none had.
+    both: Spans,
+    gaps: Spans,
     pub(super) claims: Vec<u32>,
+    /// When each node last yielded to a better owner, and announced its addresses because of a conflict.
+    pub(super) yielded: Vec<Moment>,
+    pub(super) announced: Vec<Moment>,
 }
 
-const DELAY_NS: u64 = DELAY.as_nanos() as u64;
-const INTERVAL_NS: u64 = INTERVAL.as_nanos() as u64;
-/// How long after its decision a claim may be sent, and how long an answer may be put off, with a slow clock.
-const TENTH: u64 = INTERVAL_NS / 10 * 102 / 100;
-/// A claim, and the answer to it.
-const HAND_OVER: u64 = 2 * DELAY_NS + TENTH;
-/// How long a lease may outlive the last message that should have been heard, with a slow clock.
-const HARM: u64 = INTERVAL_NS * 31 / 10;
+/// Times that follow one another, those that touch made one.
+#[derive(Default)]
+struct Spans(Vec<(Moment, Moment)>);
+
+impl Spans {
+    fn add(&mut self, begin: Moment, end: Moment) {
+        match self.0.last_mut() {
+            _ if begin >= end => {}
+            Some((_, last)) if *last >= begin => *last = end.max(*last),
+            _ => self.0.push((begin, end)),
+        }
+    }
+
+    fn longest_after(&self, begin: Duration) -> Duration {
+        let spans = self.0.iter().filter(|(_, end)| *end > nanoseconds(begin));
+        Duration::from_nanos(spans.map(|(begin, end)| end - begin).max().unwrap_or_default())
+    }
+}
+
+/// How many of the longest undisturbed delays an interval has.
+pub(super) const DELAYS: u64 = 200;
 
 impl World {
+    /// How long after its decision a claim may be sent, and how long an answer may be put off, with a slow clock.
+    fn tenth(&self) -> u64 {
+        nanoseconds(timers::claim_term(Duration::from_nanos(self.interval))) * 102 / 100
+    }
+
+    /// A claim, and the answer to it.
+    fn hand_over(&self) -> u64 {
+        2 * self.delay + self.tenth()
+    }
+
+    /// How long a lease may outlive the last message that should have been heard, with a slow clock.
+    fn harm(&self) -> u64 {
+        self.interval * 31 / 10
+    }
+
     pub(super) fn new(plan: Plan) -> Self {
+        let intervals = || plan.nodes.iter().map(|node| nanoseconds(node.machine.settings().advert_interval));
+        let interval = intervals().max().unwrap_or_default();
         let mut world = Self {
+            interval,
+            delay: interval / DELAYS,
+            mixed: intervals().any(|other| other != interval),
             claims: vec![0; plan.nodes.len()],
+            yielded: vec![0; plan.nodes.len()],
+            announced: vec![0; plan.nodes.len()],
+            both: Spans::default(),
+            gaps: Spans::default(),
             nodes: plan.nodes,
             now: 0,
             events: BTreeMap::new(),
@@ -125,13 +190,33 @@ impl World {
 
     /// Runs `storm` with what was planned and `calm` without, and judges all the while.
     pub(super) fn run(&mut self, storm: Duration, calm: Duration) {
+        self.run_storm(storm);
+        self.calm_down();
+        self.run_until(self.now + nanoseconds(calm));
+        self.judge_the_end();
+    }
+
+    /// Runs what was planned, and ends in the middle of it.
+    pub(super) fn run_storm(&mut self, storm: Duration) {
         for node in &mut self.nodes {
             node.start(0);
         }
-        self.run_until(storm.as_nanos() as Moment);
-        self.calm_down();
-        self.run_until(self.now + calm.as_nanos() as Moment);
-        self.judge_the_end();
+        self.run_until(nanoseconds(storm));
+    }
+
+    /// So many of the longest advert intervals.
+    pub(super) fn intervals(&self, count: u32) -> Duration {
+        Duration::from_nanos(self.interval) * count
+    }
+
+    /// The longest time in which two nodes had a lease, of those that ended later than `begin`.
+    pub(super) fn both_after(&self, begin: Duration) -> Duration {
+        self.both.longest_after(begin)
+    }
+
+    /// The longest time in which no node had a lease, of those that ended later than `begin`.
+    pub(super) fn gap_after(&self, begin: Duration) -> Duration {
+        self.gaps.longest_after(begin)
     }
 
     fn calm_down(&mut self) {
@@ -140,10 +225,12 @@ impl World {
         self.stalls_per_100_000 = 0;
         for node in &mut self.nodes {
             node.stalled = None;
-            if node.dead || node.machine.state() == State::Stopped {
+            if node.dead {
                 node.start(self.now);
             }
-            node.input(self.now, Input::FaultCleared);
+            for input in [Input::Start, Input::FaultCleared, Input::Witness(true)] {
+                node.input(self.now, input);
+            }
         }
     }
 
@@ -166,7 +253,7 @@ impl World {
                     self.nodes.iter_mut().filter(|node| node.stalled.is_some_and(|(_, end)| end <= next))
                 {
                     node.stalled = None;
-                    node.settle();
+                    node.settle(next);
                 }
             } else if let Some((_, number)) = work {
                 self.work(number);
@@ -203,12 +290,31 @@ impl World {
             Kind::Crash { .. } => node.crash(),
             // A stalled node is told when it is awake again; leave it out, the plan has others.
             _ if !node.awake() => {}
-            Kind::Restart { .. } => node.input(now, Input::Stop),
-            Kind::Fault { .. } => node.input(now, Input::FaultSet),
+            Kind::Restart { .. } => {
+                node.claiming = false;
+                node.input(now, Input::Stop);
+            }
+            Kind::Fault { hand_over, .. } => node.input(now, Input::FaultSet { hand_over }),
             Kind::Priority { priority, .. } => {
                 node.input(now, Input::PriorityChanged(priority));
                 self.repriced = now;
             }
+            Kind::Release { .. } => {
+                (node.released, node.claiming) = (true, false);
+                node.input(now, Input::Release);
+                self.repriced = now;
+            }
+            Kind::Claim { .. } => {
+                (node.released, node.claiming, node.ordered) = (false, true, now);
+                node.input(now, Input::Claim);
+                self.repriced = now;
+            }
+            Kind::GroupClaims { .. } => {
+                node.ordered = now;
+                node.input(now, Input::ClaimWithGroup);
+            }
+            Kind::GroupYields { .. } => node.input(now, Input::YieldWithGroup),
+            Kind::NoWitness { .. } => node.input(now, Input::Witness(false)),
             _ => {}
         }
     }
@@ -228,6 +334,7 @@ impl World {
             _ if !node.awake() => {}
             Kind::Restart { .. } => node.input(now, Input::Start),
             Kind::Fault { .. } => node.input(now, Input::FaultCleared),
+            Kind::NoWitness { .. } => node.input(now, Input::Witness(true)),
             _ => {}
         }
     }
@@ -235,7 +342,8 @@ impl World {
     fn work(&mut self, number: usize) {
         if self.chance(self.stalls_per_100_000) {
             let power = self.random() % 13;
-            let duration = Duration::from_micros((1000 + self.random() % 1000) << power);
+            let duration =
+                Duration::from_nanos((self.interval / 1_000_000 * (1000 + self.random() % 1000)) << power);
             self.nodes[number].stall(self.now, duration);
             return;
         }
@@ -243,8 +351,10 @@ impl World {
             Effect::None => {}
             Effect::Send { priority, sent } => self.send(number, priority, sent),
             Effect::BecameOwner => self.claims[number] += 1,
+            Effect::Yielded => self.yielded[number] = self.now,
+            Effect::Announced => self.announced[number] = self.now,
         }
-        self.nodes[number].settle();
+        self.nodes[number].settle(self.now);
     }
 
     fn send(&mut self, from: usize, priority: u8, sent: Timestamp) {
@@ -252,24 +362,26 @@ impl World {
         if node.machine.state() == State::Backup {
             node.claimed = self.now;
         }
-        node.advertised = priority;
+        if priority > 0 {
+            node.advertised = priority;
+        }
         let advert = Advert {
             router_id: 1,
             priority,
-            advert_interval: INTERVAL,
+            advert_interval: node.machine.settings().advert_interval,
             addresses: vec![std::net::Ipv4Addr::new(192, 0, 2, 99).into()],
         };
         let mut everybody = true;
         for to in (0..self.nodes.len()).filter(|to| *to != from) {
             let is = |what| self.disturbed.get(&(from, to, what)).is_some_and(|times| *times > 0);
             let (cut, slow, refuse) = (is("cut"), is("slow"), is("refuse"));
-            let mut delay = self.random() % DELAY_NS;
+            let mut delay = self.random() % self.delay;
             if slow {
-                delay += DELAY_NS + self.random() % (3 * INTERVAL_NS);
+                delay += self.delay + self.random() % (3 * self.interval);
             }
             let due = self.now + delay;
             let arrival = due.max(self.arrival.get(&(from, to)).copied().unwrap_or(0));
-            if cut || refuse || arrival > self.now + DELAY_NS {
+            if cut || refuse || arrival > self.now + self.delay {
                 let until = if cut || refuse { self.now } else { arrival };
                 let harmed = self.harmed.entry((from.min(to), from.max(to))).or_default();
                 *harmed = until.max(*harmed);
@@ -287,12 +399,15 @@ impl World {
 
     /// Judges the time from now until `end`, in which no lease changes but by running out.
     fn judge(&mut self, end: Moment) {
+        let held = self.nodes.iter().map(Node::lease_end).max().unwrap_or_default();
+        self.gaps.add(held.max(self.now), end);
         for first in 0..self.nodes.len() {
             for second in 0..first {
                 let (a, b) = (&self.nodes[first], &self.nodes[second]);
                 let until = a.lease_end().min(b.lease_end()).min(end);
                 if until > self.now {
                     self.overlaps += 1;
+                    self.both.add(self.now, until);
                     self.judge_overlap(first, second, until);
                 }
             }
@@ -305,36 +420,50 @@ impl World {
     ///   than a lease lasts; or
     /// * in a hand-over: the later one has claimed, and the other has not heard it yet or not been able to
     ///   answer. That takes a round trip. It lasts longer only if the one who must yield (or, when priorities
-    ///   changed meanwhile, either) was stalled or dead by then, and then no longer than its lease.
+    ///   changed meanwhile, either) was stalled or dead by then, and then no longer than its lease: which is
+    ///   a short one, if it was about to leave.
     ///
-    /// A hand-over begins only by preemption, or by claims that cross: a node that would not preempt claims
-    /// only when nobody else has a lease, or has claimed a moment before.
+    /// A hand-over begins only by preemption, by order, by a farewell, or by claims that cross: any other node
+    /// claims only when nobody else has a lease, or has claimed a moment before.
     fn judge_overlap(&self, first: usize, second: usize, until: Moment) {
         let pair = (first.min(second), first.max(second));
-        if self.harmed.get(&pair).is_some_and(|harmed| until <= *harmed + HARM) {
+        let (first, second) = (&self.nodes[first], &self.nodes[second]);
+        let left = if first.leaving || second.leaving { nanoseconds(timers::LEAVING_MARGIN) } else { 0 };
+        if self.harmed.get(&pair).is_some_and(|harmed| until <= *harmed + self.harm() + left) {
             return;
         }
-        let (first, second) = (&self.nodes[first], &self.nodes[second]);
         let (earlier, later) = if first.claimed < second.claimed { (first, second) } else { (second, first) };
-        let preempts = later.machine.settings().preempt && later.advertised > earlier.advertised;
-        let crossed = later.claimed - earlier.claimed <= DELAY_NS + TENTH;
-        let repriced = self.repriced + HAND_OVER >= later.claimed;
+        let settings = later.machine.settings();
+        let wants = settings.preempt || settings.priority == 255 || later.claiming;
+        let preempts = wants && later.advertised > earlier.advertised;
+        let crossed = later.claimed - earlier.claimed <= self.delay + self.tenth();
+        let repriced = self.repriced + self.hand_over() >= later.claimed;
+        let ordered = later.ordered > 0 && later.claimed <= later.ordered + 10 * self.interval;
+        // It need not have heard the owner yet: the address owner, and who has a shorter interval.
+        let newcomer =
+            (settings.priority == 255 || self.mixed) && later.claimed <= later.joined + self.harm();
         assert!(
-            preempts || crossed || repriced,
+            earlier.leaving || preempts || crossed || repriced || ordered || newcomer,
             "at {until}: {} claimed at {} though {} had a lease: {:#?}",
             later.number,
             later.claimed,
             earlier.number,
             self.nodes
         );
-        let rank = |node: &Node| (node.advertised, node.address());
+        let rank = |node: &Node| (!node.leaving, node.advertised, node.address());
         let (loser, winner) = if rank(earlier) < rank(later) { (earlier, later) } else { (later, earlier) };
-        let bound = later.claimed.max(self.repriced) + HAND_OVER;
-        let stalls = |node: &Node| node.dead || node.behind.is_some_and(|since| since <= bound);
-        // Whoever lost by a change of priority yields to what the winner says, who must be able to speak.
-        let stalled = stalls(loser) || repriced && stalls(winner);
+        // Whoever lost by a change of priority, or claimed without having listened, yields to what the winner says, who
+        // must be able to speak, and whose words take their time.
+        let awaited = repriced || ordered || newcomer || loser.leaving;
+        let soon = later.claimed.max(self.repriced) + self.hand_over();
+        let stalls = |node: &Node, by| node.dead || node.behind.is_some_and(|since| since <= by);
+        let (since, caught_up) = winner.was_behind;
+        let late = awaited && since <= soon && soon < caught_up + self.hand_over();
+        let bound = if late { caught_up + self.hand_over() } else { soon };
+        let step = timers::leaving_lease(loser.machine.settings().advert_interval);
+        let end = if loser.leaving { bound + nanoseconds(step) * 102 / 100 } else { Moment::MAX };
         assert!(
-            until <= bound || stalled,
+            until <= bound || stalls(loser, bound) && until <= end || awaited && stalls(winner, soon),
             "at {until}: {} still has a lease though {} claimed at {}: {:#?}",
             loser.number,
             later.number,
@@ -351,13 +480,13 @@ impl World {
             assert_eq!(node.machine.state(), State::Backup, "{:#?}", self.nodes);
             let settings = node.machine.settings();
             assert!(
-                !settings.preempt || node.machine.priority() <= owner.machine.priority(),
+                !settings.preempt || node.released || node.machine.priority() <= owner.machine.priority(),
                 "{} should be owner: {:#?}",
                 node.number,
                 self.nodes
             );
         }
-        let term = timers::lease_term(INTERVAL);
+        let term = timers::lease_term(owner.machine.settings().advert_interval);
         assert!(
             Timestamp(owner.lease) <= owner.clock(self.now) + term,
             "a lease is never longer than its term"
@@ -387,7 +516,12 @@ fn node_of(kind: Kind) -> Option<usize> {
         Kind::Freeze { node }
         | Kind::Crash { node }
         | Kind::Restart { node }
-        | Kind::Fault { node }
+        | Kind::Fault { node, .. }
+        | Kind::Release { node }
+        | Kind::Claim { node }
+        | Kind::NoWitness { node }
+        | Kind::GroupClaims { node }
+        | Kind::GroupYields { node }
         | Kind::Priority { node, .. } => Some(node),
         Kind::Cut { .. } | Kind::Slow { .. } | Kind::Refuse { .. } => None,
     }
@@ -400,4 +534,8 @@ fn link(kind: Kind) -> Option<(usize, usize, &'static str)> {
         Kind::Refuse { from, to } => Some((from, to, "refuse")),
         _ => None,
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("the simulation is short")
 }
