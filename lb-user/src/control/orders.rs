@@ -129,9 +129,14 @@ fn outcome(order: Order, event: &Event, routers: &[Router]) -> Option<(RouterKey
 }
 
 impl Controller {
-    /// Carries out an order for the virtual router of that name, or for all.
+    /// Carries out an order for the virtual router of that name and its group, or for all.
     pub(super) fn order(&mut self, order: Order, name: Option<&str>, answer: oneshot::Sender<Response>) {
-        let chosen = |router: &&Router| name.is_none_or(|name| router.config.name == name);
+        // Members that left one after the other would be called back by those that have not yet.
+        let group = name.and_then(|name| self.config.group_of(name));
+        let chosen = |router: &&Router| {
+            let together = group.is_some_and(|group| group.routers.contains(&router.config.name));
+            together || name.is_none_or(|name| router.config.name == name)
+        };
         let chosen: Vec<&Router> = self.routers.iter().filter(chosen).collect();
         if chosen.is_empty() {
             let names: Vec<&str> = self.routers.iter().map(|router| router.config.name.as_str()).collect();
