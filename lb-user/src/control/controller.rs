@@ -277,7 +277,12 @@ impl Controller {
                 }
                 Some(event) = inputs.net.recv() => if !self.net_result(event) { break },
                 Some(event) = inputs.health.recv() => {
-                    if self.health.event(&event) {
+                    let mut changed = self.health.event(&event);
+                    // A turn may be long, and results come fast: those that wait are taken with this one.
+                    while let Ok(event) = inputs.health.try_recv() {
+                        changed |= self.health.event(&event);
+                    }
+                    if changed {
                         self.dirty = true;
                         self.track();
                     }
