@@ -28,7 +28,7 @@ struct Script {
 
 #[derive(Debug)]
 struct Process {
-    process: TrackProcess,
+    wanted: TrackProcess,
     level: Level,
     count: usize,
 }
@@ -66,8 +66,8 @@ impl Trackers {
             self.scripts.insert(script.name.clone(), state);
         }
         for process in &config.track_processes {
-            let known = old.processes.remove(&process.name).filter(|known| known.process == *process);
-            let new = || Process { process: process.clone(), level: Level::Unknown, count: 0 };
+            let known = old.processes.remove(&process.name).filter(|known| known.wanted == *process);
+            let new = || Process { wanted: process.clone(), level: Level::Unknown, count: 0 };
             self.processes.insert(process.name.clone(), known.unwrap_or_else(new));
         }
         for file in &config.track_files {
@@ -191,7 +191,7 @@ impl Script {
 
 impl Process {
     fn reading(&self) -> (Value, String) {
-        (Value::Level(self.level), format!("track process {}: {} running", self.process.name, self.count))
+        (Value::Level(self.level), format!("track process {}: {} running", self.wanted.name, self.count))
     }
 }
 

@@ -72,7 +72,7 @@ impl Fifo {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                mkfifo(&self.path, Mode::S_IRUSR | Mode::S_IWUSR)?
+                mkfifo(&self.path, Mode::S_IRUSR | Mode::S_IWUSR)?;
             }
             Err(error) => return Err(error),
         }

@@ -86,12 +86,10 @@ fn effect(weight: Weight, value: Value) -> Effect {
     let amount = i64::from(if weight.reverse { -weight.value } else { weight.value });
     match (value, weight.value) {
         (Value::Level(Level::Unknown), 0) => Effect::Wait,
-        (Value::Level(Level::Unknown), _) => Effect::Nothing,
         (Value::Level(level), 0) if (level == Level::Down) != weight.reverse => Effect::Fault,
         (Value::Level(Level::Up), 1..) | (Value::Level(Level::Down), ..0) => Effect::Add(amount),
-        (Value::Level(_), _) => Effect::Nothing,
         (Value::Number(number), 0) if (number != 0) != weight.reverse => Effect::Fault,
-        (Value::Number(_), 0) => Effect::Nothing,
+        (Value::Level(_), _) | (Value::Number(_), 0) => Effect::Nothing,
         (Value::Number(number), _) => match number.saturating_mul(amount) {
             sum if sum < LEAST_VALUE => Effect::Fault,
             sum => Effect::Add(sum.min(-LEAST_VALUE)),

@@ -12,12 +12,15 @@ use crate::config::{
     report::Problem,
 };
 
+/// Names of interfaces, and where they stand.
+type Interfaces = Vec<(String, Range<usize>)>;
+
 /// The groups, and where they name interfaces they track.
 pub(super) fn sync_groups(
     raw: &RawConfig,
     context: &Context<'_>,
     findings: &mut Findings<'_>,
-) -> (Vec<SyncGroup>, Vec<(String, Range<usize>)>) {
+) -> (Vec<SyncGroup>, Interfaces) {
     let groups = || raw.sync_groups.iter().map(Spanned::get_ref);
     unique_names("sync group", groups().filter_map(|group| group.name.as_ref()), findings);
     let members = groups().flat_map(|group| group.routers.iter().flat_map(Spanned::get_ref));
@@ -42,7 +45,7 @@ fn sync_group(
     raw: &RawConfig,
     context: &Context<'_>,
     findings: &mut Findings<'_>,
-) -> Option<(SyncGroup, Vec<(String, Range<usize>)>)> {
+) -> Option<(SyncGroup, Interfaces)> {
     let routers: BTreeMap<&str, _> = raw
         .virtual_routers
         .iter()

@@ -81,14 +81,14 @@ pub(super) fn tracking(
             let name = one.name.get_ref().as_str();
             let default = match known {
                 None => Weight::default(),
-                Some(known) => match known.get(name) {
-                    Some(weight) => *weight,
-                    None => {
+                Some(known) => {
+                    let Some(weight) = known.get(name) else {
                         let names: Vec<&str> = known.keys().copied().collect();
                         findings.problems.push(unknown(what, &one.name, &names));
                         continue;
-                    }
-                },
+                    };
+                    *weight
+                }
             };
             tracked.push(Tracked { what: make(one), weight: weight(&one.effect, default) });
         }
