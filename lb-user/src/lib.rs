@@ -14,6 +14,7 @@ pub mod health;
 mod logging;
 pub mod net;
 mod node_lock;
+pub mod notify;
 mod pidfd;
 pub mod protocol;
 mod rights;

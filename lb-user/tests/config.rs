@@ -9,7 +9,7 @@ use std::{
 
 use lb::config::{
     self, Check, CheckKind, Config, HostFacts, HostInterface, MAX_FILE_BYTES, Mode, PacketLog, Parsed, Ports,
-    Protocol, Transport, XdpMode,
+    Protocol, Tracked, Tracker, Transport, Weight, XdpMode,
 };
 
 fn folder(name: &str) -> std::path::PathBuf {
@@ -74,14 +74,17 @@ fn tutorial_says_what_its_keepalived_conf_says() {
     let script = &config.track_scripts[0];
     assert_eq!(script.command, ["pidof", "nginx"]);
     assert_eq!((script.interval, script.timeout), (Duration::from_secs(2), Duration::from_secs(2)));
-    assert_eq!((script.rise, script.fall, script.weight, &script.user), (1, 1, 0, &None));
+    assert_eq!((script.rise, script.fall, script.initially_up, &script.user), (1, 1, None, &None));
+    let tracked = Tracked { what: Tracker::Script("chk_nginx".to_owned()), weight: Weight::default() };
+    assert_eq!(router.tracking, [tracked]);
 
     let service = &config.services[0];
     assert_eq!((service.ports, service.protocol, service.ring_size), (Ports::One(80), Protocol::Tcp, 65_537));
     let check = Check {
         kind: CheckKind::Http { path: "/".to_owned(), host: None, statuses: vec![(200, 399)] },
-        interval: Duration::from_secs(1),
-        timeout: Duration::from_millis(500),
+        interval: Duration::from_millis(50),
+        fast_interval: Duration::from_millis(20),
+        timeout: Duration::from_millis(250),
         rise: 2,
         fall: 2,
         port: None,
@@ -163,12 +166,14 @@ fn every_port_may_be_a_service_if_the_check_says_which_to_ask() {
 }
 
 #[test]
-fn default_check_timeout_is_no_longer_than_the_interval() {
+fn defaults_of_a_check_follow_its_interval_or_not() {
     let text = fs::read_to_string(folder("configs/tutorial-a.toml")).unwrap();
-    let text = text.replace("interval = \"1s\", timeout = \"500ms\"", "interval = \"300ms\"");
+    let text = text.replace("\"50ms\", fast_interval = \"20ms\", timeout = \"250ms\"", "\"300ms\"");
     let config = Config::parse("test", &text).unwrap_or_else(|errors| panic!("{errors}"));
     let check = config.services[0].check.as_ref().expect("a check");
-    assert_eq!(check.timeout, Duration::from_millis(300));
+    assert_eq!(check.fast_interval, Duration::from_millis(300));
+    // A server that is asked often needs no less time for its answer.
+    assert_eq!(check.timeout, Duration::from_secs(1));
 }
 
 #[test]
@@ -237,7 +242,7 @@ fn errors_are_there_for_scripts_too() {
         "column": 1,
         "message": "unknown key `run_dir`",
         "expected": null,
-        "help": "did you mean `runtime_dir`? known in [daemon]: `packet_log`, `pin_dir`, `realtime`, `runtime_dir`",
+        "help": "did you mean `runtime_dir`? known in [daemon]: `notify_fifo`, `packet_log`, `pin_dir`, `realtime`, `runtime_dir`",
         "related": [],
     }]);
     assert_eq!(json, expected);
@@ -266,7 +271,12 @@ fn documentation_names_every_key() {
         ("`[virtual_router.unicast]`", "[[virtual_router]]\n[virtual_router.unicast]\nzzz = 1"),
         ("`[virtual_router.multicast]`", "[[virtual_router]]\n[virtual_router.multicast]\nzzz = 1"),
         ("`[virtual_router.authentication]`", "[[virtual_router]]\n[virtual_router.authentication]\nzzz = 1"),
+        ("`[virtual_router.notify]`", "[[virtual_router]]\n[virtual_router.notify]\nzzz = 1"),
         ("`[[track_script]]`", "[[track_script]]\nzzz = 1"),
+        ("`[[track_process]]`", "[[track_process]]\nzzz = 1"),
+        ("`[[track_file]]`", "[[track_file]]\nzzz = 1"),
+        ("`[[sync_group]]`", "[[sync_group]]\nzzz = 1"),
+        ("Trackers", "[[virtual_router]]\ntrack_services = [{ zzz = 1 }]"),
         ("`[[service]]`", "[[service]]\nzzz = 1"),
         ("`[[service.backend]]`", "[[service]]\n[[service.backend]]\nzzz = 1"),
         ("`check`", "[[service]]\ncheck = { zzz = 1 }"),

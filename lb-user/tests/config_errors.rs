@@ -395,7 +395,10 @@ fn services() {
 #[test]
 fn checks_and_scripts() {
     let check = |text: &str| {
-        edited("{ http = \"/\", interval = \"1s\", timeout = \"500ms\", rise = 2, fall = 2 }", text)
+        edited(
+            "{ http = \"/\", interval = \"50ms\", fast_interval = \"20ms\", timeout = \"250ms\", rise = 2, fall = 2 }",
+            text,
+        )
     };
     snapshot(
         "checks_and_scripts",
@@ -411,18 +414,101 @@ fn checks_and_scripts() {
             ("a status that is none", check("{ http = \"/\", status = [200, 700] }")),
             ("a range of statuses the wrong way round", check("{ http = \"/\", status = \"399-200\" }")),
             (
-                "a timeout longer than the interval",
-                check("{ tcp = true, interval = \"1s\", timeout = \"2s\" }"),
+                "a fast interval longer than the interval",
+                check("{ tcp = true, interval = \"1s\", fast_interval = \"2s\" }"),
             ),
-            ("a timeout longer than the default interval", check("{ tcp = true, timeout = \"3s\" }")),
+            ("one longer than the default interval", check("{ tcp = true, fast_interval = \"3s\" }")),
             ("rise 0", check("{ tcp = true, rise = 0 }")),
             ("port 0", check("{ tcp = true, port = 0 }")),
             ("a script's timeout", edited("interval = \"2s\"", "interval = \"2s\"\ntimeout = \"3s\"")),
-            ("a script's weight", edited("interval = \"2s\"", "interval = \"2s\"\nweight = -254")),
+            ("a script's weight", edited("interval = \"2s\"", "interval = \"2s\"\nweight = -255")),
+            (
+                "a script's beginning",
+                edited("interval = \"2s\"", "interval = \"2s\"\ninitially = \"failed\""),
+            ),
             ("no command", edited("command = \"pidof nginx\"", "command = \"\"")),
             ("an open quote", edited("command = \"pidof nginx\"", "command = \"pidof 'nginx\"")),
             ("a number in a command", edited("command = \"pidof nginx\"", "command = [\"sleep\", 1]")),
             ("a name twice", with("[[track_script]]\nname = \"chk_nginx\"\ncommand = \"true\"\n")),
+        ]),
+    );
+}
+
+/// The tutorial's configuration with another list of trackers, and `more` at its end.
+fn tracking(list: &str, more: &str) -> String {
+    edited("track_scripts = [\"chk_nginx\"]", &format!("track_scripts = [\"chk_nginx\"]\n{list}")) + more
+}
+
+#[test]
+fn trackers() {
+    let process = |keys: &str| {
+        tracking("track_processes = [\"p\"]", &format!("[[track_process]]\nname = \"p\"\n{keys}\n"))
+    };
+    let file =
+        |keys: &str| tracking("track_files = [\"f\"]", &format!("[[track_file]]\nname = \"f\"\n{keys}\n"));
+    snapshot(
+        "trackers",
+        &all_refused(&[
+            ("no array", tracking("track_interfaces = \"eth1\"", "")),
+            ("a number", tracking("track_interfaces = [1]", "")),
+            ("a table without a name", tracking("track_interfaces = [{ weight = -20 }]", "")),
+            (
+                "a key that only services have",
+                tracking("track_interfaces = [{ name = \"eth1\", local = true }]", ""),
+            ),
+            ("a weight beyond -254", tracking("track_interfaces = [{ name = \"eth1\", weight = -300 }]", "")),
+            ("an interface twice", tracking("track_interfaces = [\"eth1\", { name = \"eth1\" }]", "")),
+            ("an unknown process", tracking("track_processes = [\"nginx\"]", "")),
+            ("an unknown file", tracking("track_files = [\"load\"]", "")),
+            ("an unknown service", tracking("track_services = [\"wed\"]", "")),
+            ("a minimum of 0", tracking("track_services = [{ name = \"web\", minimum = 0 }]", "")),
+            ("a process without a command", process("")),
+            ("a relative program", process("command = \"sbin/nginx\"")),
+            ("a quorum beyond its maximum", process("command = \"nginx\"\nquorum = 3\nquorum_max = 2")),
+            ("a maximum below the default quorum", process("command = \"nginx\"\nquorum_max = 0")),
+            ("a relative file", file("path = \"load\"")),
+            ("a folder", file("path = \"/run/\"")),
+            ("an initial value that is none", file("path = \"/run/load\"\ninitial = \"0\"")),
+            ("a file twice", file("path = \"/run/load\"\n[[track_file]]\nname = \"f\"\npath = \"/run/f\"")),
+        ]),
+    );
+}
+
+#[test]
+fn groups_and_notification() {
+    let second = "[[virtual_router]]\nname = \"VI_2\"\ninterface = \"eth0\"\nrouter_id = 34\npriority = 200\n\
+                  vips = [\"172.20.128.5/24\"]\n[virtual_router.unicast]\nsource = \"172.20.128.2\"\n\
+                  peers = [\"172.20.128.3\"]\n";
+    let group = |keys: &str| with(&format!("{second}[[sync_group]]\nname = \"VG_1\"\n{keys}\n"));
+    let of_router = |table: &str| {
+        edited(
+            "peers = [\"172.20.128.3\"]",
+            &format!("peers = [\"172.20.128.3\"]\n\n[virtual_router.{table}"),
+        )
+    };
+    snapshot(
+        "groups_and_notification",
+        &all_refused(&[
+            ("no members", group("")),
+            ("one member", group("routers = [\"VI_1\"]")),
+            ("an unknown member", group("routers = [\"VI_1\", \"VI_3\"]")),
+            ("a member twice", group("routers = [\"VI_1\", \"VI_1\"]")),
+            (
+                "a member of two groups",
+                group(
+                    "routers = [\"VI_1\", \"VI_2\"]\n[[sync_group]]\nname = \"VG_2\"\nrouters = [\"VI_1\", \"VI_2\"]",
+                ),
+            ),
+            (
+                "members of different rank",
+                group("routers = [\"VI_1\", \"VI_2\"]").replace(
+                    "router_id = 34\npriority = 200",
+                    "router_id = 34\npriority = 90\npreempt = false",
+                ),
+            ),
+            ("keepalived's name of a state", of_router("notify]\nmaster = \"/bin/true\"")),
+            ("an empty command", of_router("notify]\nowner = \"\"")),
+            ("a FIFO that is a folder", with("[daemon]\nnotify_fifo = \"/run/lb/\"\n")),
         ]),
     );
 }
@@ -447,6 +533,11 @@ fn warnings() {
                 "a script that wants a shell",
                 warned(&edited("\"pidof nginx\"", "\"pidof nginx || pidof haproxy\"")),
             ),
+            (
+                "a process nobody uses, with a name too long",
+                warned(&with("[[track_process]]\nname = \"p\"\ncommand = \"a-very-long-name\"\n")),
+            ),
+            ("a file nobody uses", warned(&with("[[track_file]]\nname = \"f\"\npath = \"/run/load\"\n"))),
         ]),
     );
 }
@@ -469,6 +560,9 @@ fn host() {
         &all_shown(vec![
             ("an interface that does not exist", {
                 against(edited("interface = \"eth0\"", "interface = \"eth9\""), node_a())
+            }),
+            ("a tracked interface that does not exist", {
+                against(tracking("track_interfaces = [\"eth7\"]", ""), node_a())
             }),
             ("settings of an interface that does not exist", against(with("[interface.wan]\n"), node_a())),
             ("a VIP outside the interface's network", {

@@ -19,8 +19,8 @@ pub use explain::{
 };
 pub use server::{Call, Server, ServerError};
 pub use status::{
-    BackendStatus, BfdStatus, GuardianStatus, InterfaceStatus, RouteStatus, RouterStatus, ScriptStatus,
-    ServiceStatus, Status, ThreadStatus, Traffic, VirtualMacStatus,
+    BackendStatus, BfdStatus, GuardianStatus, InterfaceStatus, RouteStatus, RouterStatus, ServiceStatus,
+    Status, ThreadStatus, TrackerStatus, Traffic, VirtualMacStatus,
 };
 
 /// The file name of the socket in the runtime folder.
@@ -36,6 +36,16 @@ pub enum Request {
     Reload,
     /// Where a packet would go, and why.
     Explain(ExplainRequest),
+    /// Hand VIPs over to another node.
+    Release {
+        /// Those of this virtual router; `None`: all.
+        router: Option<String>,
+    },
+    /// Take VIPs over from another node.
+    Claim {
+        /// Those of this virtual router.
+        router: String,
+    },
 }
 
 /// A daemon's answer.

@@ -28,8 +28,11 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     /// Virtual routers, in the order of the configuration.
     pub virtual_routers: Vec<RouterStatus>,
-    /// Track scripts.
-    pub track_scripts: Vec<ScriptStatus>,
+    /// Scripts, processes and files that are tracked.
+    pub trackers: Vec<TrackerStatus>,
+    /// Notify commands and lines of the FIFO that nobody took in time.
+    #[serde(default)]
+    pub notifications_dropped: u64,
     /// Services, in the order of the configuration.
     pub services: Vec<ServiceStatus>,
     /// Routes of the node's own.
@@ -149,14 +152,16 @@ pub struct RouteStatus {
     pub state: String,
 }
 
-/// A track script.
+/// Something that is tracked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScriptStatus {
+pub struct TrackerStatus {
+    /// `script`, `process` or `file`.
+    pub kind: String,
     /// Its name.
     pub name: String,
-    /// `checking`, `up` or `down`.
+    /// `checking`, `up` or `down`; the number of a file.
     pub state: String,
-    /// What it said last, or how it failed.
+    /// What a script said last, or how it failed; how many processes run.
     pub detail: String,
 }
 
@@ -282,8 +287,11 @@ impl fmt::Display for Status {
         for router in &self.virtual_routers {
             router.fmt(f)?;
         }
-        for script in &self.track_scripts {
-            writeln!(f, "\ntrack script {} · {} ({})", script.name, script.state, script.detail)?;
+        for TrackerStatus { kind, name, state, detail } in &self.trackers {
+            writeln!(f, "\ntrack {kind} {name} · {state} ({detail})")?;
+        }
+        if self.notifications_dropped > 0 {
+            writeln!(f, "\nnotifications dropped · {}", self.notifications_dropped)?;
         }
         for service in &self.services {
             service.fmt(f)?;

@@ -5,6 +5,7 @@ mod explain;
 mod guardian;
 mod run;
 mod status;
+mod vip;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -59,6 +60,9 @@ pub enum Command {
         after_help = "Example:\n  lb explain --src 192.0.2.7:40000 --dst 198.51.100.4:80\n  lb explain --src '[2001:db8::7]:5353' --dst '[2001:db8::4]:53' --protocol udp --json | jq .backend\n\nExit code: 0 there is an answer, whatever becomes of the packet; 1 there is none; 2 the question is wrong."
     )]
     Explain(ExplainArgs),
+    /// Move VIPs by hand.
+    #[command(subcommand)]
+    Vip(VipCommand),
     /// Make the daemon read its configuration again; it applies all of it or nothing.
     #[command(after_help = "Example:\n  lb reload")]
     Reload(SocketArgs),
@@ -143,6 +147,46 @@ pub struct GuardianArgs {
     pub json_log: bool,
 }
 
+/// What can be done with VIPs by hand.
+#[derive(Debug, Subcommand)]
+pub enum VipCommand {
+    /// Hand VIPs over to another node; this one goes on answering until that has them.
+    #[command(
+        after_help = "Example:\n  lb vip release VI_1\n  lb vip release --all\n\nThis node does not take them back from a living owner until `lb vip claim`, a restart, or the other's end.\nExit code: 0 handed over, or not owner here; 1 nobody took over."
+    )]
+    Release(ReleaseArgs),
+    /// Take VIPs over from another node, by priority 254 until they are released.
+    #[command(
+        after_help = "Example:\n  lb vip claim VI_1\n\nExit code: 0 owner now; 1 in fault, or a better owner keeps them."
+    )]
+    Claim(ClaimArgs),
+}
+
+/// Arguments of `lb vip release`.
+#[derive(Debug, clap::Args)]
+pub struct ReleaseArgs {
+    /// The virtual router's name.
+    #[arg(value_name = "ROUTER", required_unless_present = "all", conflicts_with = "all")]
+    pub router: Option<String>,
+    /// All virtual routers of this node.
+    #[arg(long)]
+    pub all: bool,
+    /// Where to ask.
+    #[command(flatten)]
+    pub socket: SocketArgs,
+}
+
+/// Arguments of `lb vip claim`.
+#[derive(Debug, clap::Args)]
+pub struct ClaimArgs {
+    /// The virtual router's name.
+    #[arg(value_name = "ROUTER")]
+    pub router: String,
+    /// Where to ask.
+    #[command(flatten)]
+    pub socket: SocketArgs,
+}
+
 /// Where the daemon listens.
 #[derive(Debug, clap::Args)]
 pub struct SocketArgs {
@@ -158,6 +202,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Status(args) => status::status(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Vip(command) => vip::vip(&command),
         Command::Reload(args) => status::reload(&args),
         Command::Guardian(args) => guardian::guardian(&args),
     }

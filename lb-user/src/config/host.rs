@@ -36,6 +36,8 @@ pub(super) struct Spans {
     pub(super) interfaces: BTreeMap<String, Range<usize>>,
     /// By virtual router, as the model has them.
     pub(super) routers: Vec<RouterSpans>,
+    /// The interfaces that groups track.
+    pub(super) tracked: Vec<(String, Range<usize>)>,
     /// The address of each backend: by service, then by backend, as the model has them.
     pub(super) backends: Vec<Vec<Range<usize>>>,
 }
@@ -48,6 +50,8 @@ pub(super) struct RouterSpans {
     pub(super) source: Range<usize>,
     /// Of all VIPs, in the order of `VirtualRouter::all_vips`.
     pub(super) vips: Vec<Range<usize>>,
+    /// The interfaces it tracks.
+    pub(super) tracked: Vec<(String, Range<usize>)>,
     /// Interfaces that VIPs name.
     pub(super) places: BTreeMap<String, Range<usize>>,
     /// The keys adverts are signed with; the file's name where one is in a file.
@@ -64,6 +68,12 @@ pub(super) fn check(parsed: &Parsed, facts: &HostFacts) -> Result<(), ConfigErro
     }
     for (router, spans) in parsed.config.virtual_routers.iter().zip(&parsed.spans.routers) {
         host.check_router(router, spans, &mut problems);
+    }
+    let tracked = parsed.spans.routers.iter().flat_map(|router| &router.tracked);
+    for (name, span) in tracked.chain(&parsed.spans.tracked) {
+        if host.interface(name).is_none() {
+            problems.push(host.no_interface(name, span.clone()));
+        }
     }
     for (service, spans) in parsed.config.services.iter().zip(&parsed.spans.backends) {
         for (backend, span) in service.backends.iter().zip(spans) {

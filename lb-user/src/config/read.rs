@@ -75,23 +75,38 @@ impl<'t> Reader<'t, '_> {
         key: &'static str,
         parse: impl Fn(&str, &Spanned<DeValue<'t>>) -> Parsed<T>,
     ) -> Option<Spanned<Vec<Spanned<T>>>> {
-        let value = self.value(key)?;
-        let Some(array) = value.get_ref().as_array() else {
-            let problem = wrong_type(key, value, "an array");
-            let problem = match value.get_ref() {
-                DeValue::String(text) => problem.help(format!("write it in brackets: {key} = [{text:?}]")),
-                _ => problem,
-            };
-            self.problems.push(problem);
-            return None;
-        };
+        let (array, span) = self.array(key)?;
         let mut list = Vec::new();
         for element in array {
             if let Some(parsed) = self.note(parse(key, element)) {
                 list.push(Spanned::new(element.span(), parsed));
             }
         }
-        Some(Spanned::new(value.span(), list))
+        Some(Spanned::new(span, list))
+    }
+
+    /// An array whose elements are more than values: `read` notes what is wrong with one itself.
+    pub(super) fn elements<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(&mut Self, &'t Spanned<DeValue<'t>>) -> Option<T>,
+    ) -> Vec<T> {
+        let Some((array, _)) = self.array(key) else { return Vec::new() };
+        array.iter().filter_map(|element| read(self, element)).collect()
+    }
+
+    fn array(&mut self, key: &'static str) -> Option<(&'t [Spanned<DeValue<'t>>], Range<usize>)> {
+        let value = self.value(key)?;
+        if let Some(array) = value.get_ref().as_array() {
+            return Some((array, value.span()));
+        }
+        let problem = wrong_type(key, value, "an array");
+        let problem = match value.get_ref() {
+            DeValue::String(text) => problem.help(format!("write it in brackets: {key} = [{text:?}]")),
+            _ => problem,
+        };
+        self.problems.push(problem);
+        None
     }
 
     /// As [`list`](Self::list), but it is an error too if the key is missing or the array empty; `example` is what to
@@ -207,7 +222,8 @@ impl<'t> Reader<'t, '_> {
         self.missing.push((key, example.to_owned()));
     }
 
-    fn note<T>(&mut self, parsed: Parsed<T>) -> Option<T> {
+    /// The value, unless it is a mistake, which is then noted.
+    pub(super) fn note<T>(&mut self, parsed: Parsed<T>) -> Option<T> {
         parsed.map_err(|problem| self.problems.push(problem)).ok()
     }
 

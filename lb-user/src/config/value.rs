@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    model::Secret,
+    model::{ProcessMatch, Secret},
     ports::Ports,
     read::{Parsed, describe, nearest, wrong_type},
     report::Problem,
@@ -313,6 +313,31 @@ pub(super) fn path(key: &str, value: &Value<'_>) -> Parsed<PathBuf> {
         Ok(PathBuf::from(text))
     } else {
         Err(wrong_type(key, value, "a path that begins with /"))
+    }
+}
+
+/// An absolute path of a file.
+pub(super) fn file(key: &str, value: &Value<'_>) -> Parsed<PathBuf> {
+    let path = path(key, value)?;
+    match path.file_name() {
+        Some(_) if !path.as_os_str().as_encoded_bytes().ends_with(b"/") => Ok(path),
+        _ => Err(wrong_type(key, value, "the path of a file, not of a folder")),
+    }
+}
+
+/// Which processes are meant: a name, a program from / on, or all arguments.
+pub(super) fn process(key: &str, value: &Value<'_>) -> Parsed<ProcessMatch> {
+    let mut words = command(key, value)?;
+    if words.len() > 1 {
+        return Ok(ProcessMatch::Arguments(words));
+    }
+    let word = words.swap_remove(0);
+    if word.starts_with('/') {
+        Ok(ProcessMatch::Program(PathBuf::from(word)))
+    } else if word.contains('/') {
+        Err(wrong_type(key, value, "the name of a process, or its program from / on"))
+    } else {
+        Ok(ProcessMatch::Name(word))
     }
 }
 

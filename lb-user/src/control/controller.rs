@@ -19,10 +19,11 @@ use super::{
     detectors::OpenDetectors,
     forwarding::Forwarding,
     health::Health,
+    orders::{Order, Orders},
     router::Router,
     routes::KnownRoutes,
-    scripts::Scripts,
     start::RunError,
+    trackers::Trackers,
     world::{Change, World},
 };
 use crate::{
@@ -35,9 +36,10 @@ use crate::{
         Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, REFRESH, SysctlGuard,
         TagOffload, VrrpSocketError,
     },
+    notify::Notifier,
     protocol::{Command, Link, RouterKey},
     time::Timestamp,
-    track::{Runner, TrackEvent},
+    track::{Runner, TrackEvent, WatchEvent, Watcher},
 };
 
 /// When something could not be applied, it is tried again after this long.
@@ -90,6 +92,8 @@ pub(super) struct Inputs {
     pub(super) health: mpsc::Receiver<HealthEvent>,
     /// Track script results.
     pub(super) track: mpsc::Receiver<TrackEvent>,
+    /// Changes of tracked processes and files.
+    pub(super) watch: mpsc::Receiver<WatchEvent>,
     /// From the control socket.
     pub(super) calls: mpsc::Receiver<Call>,
 }
@@ -110,6 +114,10 @@ pub(super) struct Edges {
     pub(super) checker: Checker,
     /// Runs track scripts.
     pub(super) runner: Runner,
+    /// Watches tracked processes and files.
+    pub(super) watcher: Watcher,
+    /// Tells others of changes of state.
+    pub(super) notifier: Notifier,
     /// Keeps the process that outlives this one; none before the start and once there is nothing left to do.
     pub(super) guardian: Option<guardian::Keeper>,
     /// Owns the machines of the virtual routers and their leases.
@@ -132,7 +140,8 @@ pub(super) struct Controller {
     pub(super) edges: Edges,
     pub(super) world: World,
     pub(super) health: Health,
-    pub(super) scripts: Scripts,
+    pub(super) trackers: Trackers,
+    pub(super) orders: Orders,
     pub(super) routers: Vec<Router>,
     /// What the protocol thread has open.
     pub(super) channels: Vec<OpenChannel>,
@@ -195,7 +204,8 @@ impl Controller {
             edges,
             world,
             health: Health::default(),
-            scripts: Scripts::default(),
+            trackers: Trackers::default(),
+            orders: Orders::default(),
             routers: Vec::new(),
             channels: Vec::new(),
             detectors: OpenDetectors::new(),
@@ -269,9 +279,24 @@ impl Controller {
                     self.protocol_event(&event);
                 }
                 Some(event) = inputs.net.recv() => if !self.net_result(event) { break },
-                Some(event) = inputs.health.recv() => self.dirty |= self.health.event(&event),
+                Some(event) = inputs.health.recv() => {
+                    let mut changed = self.health.event(&event);
+                    // A turn may be long, and results come fast: those that wait are taken with this one.
+                    while let Ok(event) = inputs.health.try_recv() {
+                        changed |= self.health.event(&event);
+                    }
+                    if changed {
+                        self.dirty = true;
+                        self.track();
+                    }
+                }
                 Some(event) = inputs.track.recv() => {
-                    if self.scripts.event(&event) {
+                    if self.trackers.script_event(&event) {
+                        self.track();
+                    }
+                }
+                Some(event) = inputs.watch.recv() => {
+                    if self.trackers.watch_event(event) {
                         self.track();
                     }
                 }
@@ -305,6 +330,7 @@ impl Controller {
         }
         self.find_some_routes().await;
         self.settle(now);
+        self.orders.give_up(now, &self.routers);
         let retry = self.retry_at.is_some_and(|at| at <= now);
         if self.dirty || retry {
             self.reconcile().await;
@@ -417,6 +443,11 @@ impl Controller {
                 Ok(message) => Response::Done { message },
                 Err(message) => Response::Error { message },
             },
+            // Answered once it is known what came of it.
+            Request::Release { router } => {
+                return self.order(Order::Release, router.as_deref(), call.answer);
+            }
+            Request::Claim { router } => return self.order(Order::Claim, Some(&router), call.answer),
         };
         if call.answer.send(response).is_err() {
             debug!("control socket: client gone before its answer");
@@ -434,6 +465,7 @@ impl Controller {
             .iter()
             .filter_map(Router::next_announcement)
             .chain(self.retry_at)
+            .chain(self.orders.next_timeout())
             .chain(self.forwarding.next_settling());
         // Invariant: the last two make it never empty.
         due.chain([self.refresh_at, self.alive_at]).min().map_or(Duration::ZERO, |at| at.since(now))

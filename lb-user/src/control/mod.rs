@@ -15,9 +15,12 @@ mod detectors;
 mod explain;
 mod flows;
 mod forwarding;
+mod group;
 mod guardian;
 mod health;
 mod identifiers;
+mod notices;
+mod orders;
 mod protocol;
 mod reload;
 mod rings;
@@ -25,10 +28,10 @@ mod router;
 mod routes;
 #[cfg(feature = "bench")]
 pub(crate) mod scale;
-mod scripts;
 mod start;
 mod status;
 mod stop;
+mod trackers;
 mod virtual_mac;
 mod world;
 

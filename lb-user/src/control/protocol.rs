@@ -3,10 +3,11 @@
 
 use tracing::{error, info, warn};
 
-use super::{controller::Controller, detectors::log_change};
+use super::{controller::Controller, detectors::log_change, group, router::Fault, trackers::Surroundings};
 use crate::{
     protocol::{Command, Event, OwnerReason, RouterKey, Trouble},
     time::Timestamp,
+    track::Effects,
     vrrp::Input,
 };
 
@@ -14,6 +15,7 @@ impl Controller {
     /// Takes what the protocol thread says.
     pub(super) fn protocol_event(&mut self, event: &Event) {
         let now = Timestamp::now();
+        self.orders.event(event, &self.routers);
         match event {
             Event::BecameOwner { router, .. }
             | Event::BecameBackup { router, .. }
@@ -24,6 +26,11 @@ impl Controller {
             Event::HandedOver { router, source } => {
                 if let Some(router) = self.router_of(*router) {
                     info!(router = %self.routers[router].config.name, %source, "handed over");
+                }
+            }
+            Event::Kept { router } => {
+                if let Some(router) = self.router_of(*router) {
+                    warn!(router = %self.routers[router].config.name, "nobody took over: this node goes on");
                 }
             }
             Event::Trouble(trouble) => self.trouble(trouble),
@@ -42,11 +49,15 @@ impl Controller {
         if was_owner && !self.routers[index].is_owner() {
             self.leave_flows_behind(index);
         }
+        if let Some(input) = group::follow(event, was_owner) {
+            self.tell_group(index, &input);
+        }
         // An owner that fell silent takes its backends along until probes pass again.
         if let Event::BecameOwner { reason: OwnerReason::Silence(silent), .. } = event {
             self.health.peer_lost(*silent, now);
         }
         self.announce(index, now);
+        self.notify(index);
     }
 
     fn trouble(&self, trouble: &Trouble) {
@@ -66,6 +77,17 @@ impl Controller {
             Trouble::BfdNotSent { count, error } => warn!(count, %error, "BFD packet not sent"),
             Trouble::LeaseNotWritten { router, error } => {
                 error!(router = name(router), %error, "lease not written");
+            }
+        }
+    }
+
+    /// Tells the other members of a virtual router's group what one of them did.
+    fn tell_group(&self, index: usize, input: &Input) {
+        let name = &self.routers[index].config.name;
+        let Some(group) = self.config.group_of(name) else { return };
+        for other in &self.routers {
+            if other.config.name != *name && group.routers.contains(&other.config.name) {
+                self.edges.protocol.send(Command::Tell(other.key, input.clone()));
             }
         }
     }
@@ -113,18 +135,13 @@ impl Controller {
         }
     }
 
-    /// Lets the track scripts and links act on the virtual routers.
+    /// Lets everything that is tracked act on the virtual routers.
     pub(super) fn track(&mut self) {
+        let around = Surroundings { config: &self.config, world: &self.world, health: &self.health };
         for router in &mut self.routers {
-            let config = &router.config;
-            let effects = self.scripts.effects(config);
-            let mut faults = self.scripts.failed(config);
-            match self.world.link_named(&config.interface) {
-                None => faults.push(format!("interface {} is gone", config.interface)),
-                Some(link) if !link.up => faults.push(format!("interface {} is down", config.interface)),
-                Some(_) => {}
-            }
-            if effects.pending && faults.is_empty() {
+            let Effects { pending, faults, hand_over, priority } =
+                self.trackers.effects(&router.config, around);
+            if pending && faults.is_empty() {
                 continue;
             }
             let key = router.key;
@@ -132,12 +149,12 @@ impl Controller {
             if !faults.is_empty() {
                 router.set_reason(faults.join("; "));
             }
-            if router.faulty == faults.is_empty() {
-                router.faulty = !faults.is_empty();
-                tell(if faults.is_empty() {
-                    Input::FaultCleared
-                } else {
-                    Input::FaultSet { hand_over: false }
+            let fault = (!faults.is_empty()).then_some(Fault { hand_over });
+            if router.fault != fault {
+                router.fault = fault;
+                tell(match fault {
+                    Some(Fault { hand_over }) => Input::FaultSet { hand_over },
+                    None => Input::FaultCleared,
                 });
             }
             // A virtual router that must not own starts in fault, not as a backup that then leaves.
@@ -145,9 +162,9 @@ impl Controller {
                 router.started = true;
                 tell(Input::Start);
             }
-            if router.priority != effects.priority {
-                router.priority = effects.priority;
-                tell(Input::PriorityChanged(effects.priority));
+            if router.priority != priority {
+                router.priority = priority;
+                tell(Input::PriorityChanged(priority));
             }
         }
     }

@@ -74,7 +74,9 @@ impl Controller {
         // place; the others leave and come back.
         for index in 0..self.routers.len() {
             let router = &self.routers[index];
-            if router.is_owner() && !config.virtual_routers.contains(&router.config) {
+            if router.is_owner()
+                && !config.virtual_routers.iter().any(|wanted| router.config.speaks_as(wanted))
+            {
                 self.leave_flows_behind(index);
             }
         }
@@ -88,13 +90,20 @@ impl Controller {
     fn take_routers(&mut self, config: &Config, opened: Opened) {
         let mut before = std::mem::take(&mut self.routers);
         for (index, wanted) in config.virtual_routers.iter().enumerate() {
-            let mut router = match before.iter().position(|router| router.config == *wanted) {
-                Some(position) => before.swap_remove(position),
+            let mut router = match before.iter().position(|router| router.config.speaks_as(wanted)) {
+                Some(position) => {
+                    let mut router = before.swap_remove(position);
+                    router.config = wanted.clone();
+                    router
+                }
                 None => self.new_router(wanted),
             };
             router.lease = lease_of_router(index);
             self.routers.push(router);
         }
+        before
+            .retain(|router| !config.virtual_routers.iter().any(|wanted| wanted.name == router.config.name));
+        self.notify_of_removal(before.iter());
         let opened = self.note_channels(opened, config);
         self.tell_configuration(opened);
         self.open_detectors();
@@ -116,7 +125,8 @@ impl Controller {
     fn configure_checks(&mut self, now: Timestamp) {
         let targets = self.health.configure(&self.config, &self.world, now);
         self.edges.checker.set(&targets);
-        self.scripts.configure(&self.config.track_scripts, now);
+        self.trackers.configure(&self.config, now);
         self.edges.runner.set(&self.config.track_scripts);
+        self.edges.watcher.set(&self.config.track_processes, &self.config.track_files);
     }
 }

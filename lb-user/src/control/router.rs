@@ -14,6 +14,13 @@ use crate::{
     vrrp::{BackupReason, State},
 };
 
+/// Something forbids this node to own the VIPs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// Whether it can still answer for them until another does.
+    pub(super) hand_over: bool,
+}
+
 /// A virtual router of this node.
 #[derive(Debug)]
 pub(super) struct Router {
@@ -25,8 +32,8 @@ pub(super) struct Router {
     pub(super) lease: u32,
     /// The machine has been told to start.
     pub(super) started: bool,
-    /// The machine has been told that it is in fault.
-    pub(super) faulty: bool,
+    /// The fault the machine has been told of.
+    pub(super) fault: Option<Fault>,
     /// The priority the machine was told last.
     pub(super) priority: u8,
     /// What the protocol thread said when it was asked last.
@@ -46,7 +53,7 @@ impl Router {
             config: config.clone(),
             lease: STANDALONE_LEASE,
             started: false,
-            faulty: false,
+            fault: None,
             priority: config.priority,
             report: None,
             state: State::Stopped,
@@ -64,6 +71,11 @@ impl Router {
     /// The state's name for `lb status`: one that waits for its first track results is in `init`.
     pub(super) fn state_name(&self) -> &'static str {
         if self.started { self.state.name() } else { "init" }
+    }
+
+    /// Its state, as far as it is known here.
+    pub(super) fn state(&self) -> State {
+        self.state
     }
 
     /// Why it is in its state.

@@ -25,8 +25,9 @@ use crate::{
     health::Checker,
     net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, follow},
     node_lock::{NodeLock, NodeLockError},
+    notify::Notifier,
     protocol::{self, Grant, Scheduling},
-    track::Runner,
+    track::{Runner, Watcher},
 };
 
 /// Results that may wait for the control task before their senders wait for it.
@@ -152,6 +153,7 @@ fn build(
 ) -> Result<(Controller, Inputs), RunError> {
     let (health_sender, health) = mpsc::channel(QUEUE);
     let (track_sender, track) = mpsc::channel(QUEUE);
+    let (watch_sender, watch) = mpsc::channel(QUEUE);
     let (_, calls) = mpsc::channel(1);
     let leases = dataplane.leases();
     let edges = Edges {
@@ -161,6 +163,12 @@ fn build(
         checker: Checker::new(health_sender),
         runner: Runner::new(track_sender)
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
+        watcher: Watcher::new(watch_sender).map_err(|source| RunError::Process {
+            what: "starting the thread that watches processes and files",
+            source,
+        })?,
+        notifier: Notifier::new(parsed.config.daemon.notify_fifo.as_deref())
+            .map_err(|source| RunError::Process { what: "starting the thread of notify commands", source })?,
         netlink: netlink.clone(),
         own_routes: OwnRoutes::open()?,
         guardian: None,
@@ -169,7 +177,7 @@ fn build(
     };
     report(edges.protocol.scheduling());
     // A socket of its own: the kernel lists one thing at a time on each, and a resync may come at any moment.
-    let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, calls };
+    let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, watch, calls };
     Ok((Controller::new(config_path, parsed, edges, world), inputs))
 }
 

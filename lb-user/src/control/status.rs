@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     api::{
-        BackendStatus, InterfaceStatus, RouteStatus, RouterStatus, ScriptStatus, ServiceStatus, Status,
-        ThreadStatus, VirtualMacStatus,
+        BackendStatus, InterfaceStatus, RouteStatus, RouterStatus, ServiceStatus, Status, ThreadStatus,
+        TrackerStatus, VirtualMacStatus,
     },
     config::{Backend, Mode, Route, Service, VirtualRouter},
     protocol::{Grant, PRIORITY, Scheduling},
@@ -31,7 +31,12 @@ impl Controller {
                 BTreeMap::new()
             }
         };
+        if let Some(problem) = self.edges.notifier.problem() {
+            problems.push(format!("notify_fifo: {problem}"));
+        }
+        let notifications_dropped = self.edges.notifier.dropped();
         Status {
+            notifications_dropped,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             config: self.config_path.display().to_string(),
@@ -40,13 +45,14 @@ impl Controller {
             guardian: self.guardian_status(),
             interfaces: self.interfaces_status(),
             virtual_routers: self.routers_status(now),
-            track_scripts: self
-                .scripts
+            trackers: self
+                .trackers
                 .describe()
-                .map(|(name, state, detail)| ScriptStatus {
+                .map(|(kind, name, state, detail)| TrackerStatus {
+                    kind: kind.to_owned(),
                     name: name.to_owned(),
-                    state: state.to_owned(),
-                    detail: detail.to_owned(),
+                    state,
+                    detail,
                 })
                 .collect(),
             services: self.config.services.iter().map(|service| self.service_status(service)).collect(),

@@ -1,9 +1,14 @@
 //! Leaving: the VIPs are handed over, then everything that was put on the node is taken back.
 
+use std::time::Duration;
+
 use tracing::{info, warn};
 
 use super::{controller::Controller, desired::Desired};
 use crate::protocol::{Command, Event};
+
+/// How long commands may take that are told of the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Controller {
     /// Hands over and cleans up.
@@ -21,6 +26,7 @@ impl Controller {
             self.protocol_event(&event);
         }
         self.withdraw().await;
+        self.edges.notifier.finish(LAST_WORDS).await;
         info!("stopped");
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::mpsc, task::AbortHandle};
 
-use super::{ProbeError, Schedule, VipPath, first_delay, probe_target};
+use super::{ProbeError, RiseFall, Schedule, VipPath, first_delay, probe_target};
 use crate::{config::Check, time::Timestamp};
 
 /// Whose result it is; chosen by the control task.
@@ -103,8 +103,13 @@ impl Target {
         self.endpoint() == other.endpoint()
             && (self.source, self.vip, self.vip_path) == (other.source, other.vip, other.vip_path)
             && self.check.kind == other.check.kind
-            && (self.check.interval, self.check.timeout) == (other.check.interval, other.check.timeout)
+            && times(&self.check) == times(&other.check)
     }
+}
+
+/// What decides when a probe is made.
+fn times(check: &Check) -> (Duration, Duration, Duration, u32, u32) {
+    (check.interval, check.timeout, check.fast_interval, check.rise, check.fall)
 }
 
 /// Probes for ever; `started_together` targets are started at once.
@@ -113,16 +118,24 @@ async fn run(target: Target, started_together: usize, events: mpsc::Sender<Healt
     let place = crate::balance::stable_hash(endpoint.ip(), endpoint.port(), 0);
     let first = Timestamp::now() + first_delay(place, started_together, target.check.interval);
     let mut schedule = Schedule::new(first, target.check.interval);
+    let mut verdict = RiseFall::new(target.check.rise, target.check.fall);
     loop {
         tokio::time::sleep(schedule.next().since(Timestamp::now())).await;
         let started = Timestamp::now();
         let result = probe_target(&target).await;
         let at = Timestamp::now();
+        if result.as_ref().err().is_none_or(|error| !error.is_inconclusive()) {
+            verdict.record(result.is_ok());
+        }
         let result = result.map(|()| at.since(started));
         if events.send(HealthEvent { id: target.id, at, result }).await.is_err() {
             return;
         }
         schedule.advance(at);
+        // One more result or a few may change the backend's state: they are not waited for.
+        if verdict.contrary() > 0 {
+            schedule.hurry(at + target.check.fast_interval);
+        }
     }
 }
 

@@ -159,6 +159,7 @@ mod tests {
         let check = Check {
             kind: CheckKind::Tcp,
             interval: Duration::from_secs(2),
+            fast_interval: Duration::from_secs(2),
             timeout: Duration::from_secs(1),
             rise,
             fall,

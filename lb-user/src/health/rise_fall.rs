@@ -29,6 +29,11 @@ impl RiseFall {
         Self { rise: rise.max(1), fall: fall.max(1), level: Level::Unknown, contrary: 0 }
     }
 
+    /// As [`new`](Self::new), but with a level before the first result: that one does not decide at once then.
+    pub fn starting(rise: u32, fall: u32, level: Level) -> Self {
+        Self { level, ..Self::new(rise, fall) }
+    }
+
     /// Where it stands.
     pub fn level(&self) -> Level {
         self.level
@@ -61,7 +66,7 @@ impl RiseFall {
     /// Changes the thresholds and keeps the level. The results in a row that were counted against the old
     /// thresholds are forgotten.
     pub fn set_thresholds(&mut self, rise: u32, fall: u32) {
-        *self = Self { level: self.level, ..Self::new(rise, fall) };
+        *self = Self::starting(rise, fall, self.level);
     }
 
     fn settle(&mut self, level: Level) -> Level {

@@ -29,6 +29,11 @@ impl Schedule {
         let late = u64::try_from(ticks * self.interval.as_nanos()).unwrap_or(u64::MAX);
         self.next = self.next + Duration::from_nanos(late);
     }
+
+    /// Lets the next start be at `at` already, unless it is earlier anyway; those after it follow from there.
+    pub fn hurry(&mut self, at: Timestamp) {
+        self.next = self.next.min(at);
+    }
 }
 
 /// How long the first probe of one of `count` targets waits, so that they do not all start in the same
@@ -57,6 +62,18 @@ mod tests {
             schedule.advance(Timestamp(over * 1_000_000));
             assert_eq!(schedule.next(), Timestamp(next * 1_000_000), "after {over} ms");
         }
+    }
+
+    #[test]
+    fn a_hurried_start_is_followed_by_the_interval() {
+        let mut schedule = Schedule::new(Timestamp(0), Duration::from_secs(1));
+        schedule.advance(Timestamp(5));
+        schedule.hurry(Timestamp(2_000_000_000));
+        assert_eq!(schedule.next(), Timestamp(1_000_000_000), "never later");
+        schedule.hurry(Timestamp(20_000_000));
+        assert_eq!(schedule.next(), Timestamp(20_000_000));
+        schedule.advance(Timestamp(21_000_000));
+        assert_eq!(schedule.next(), Timestamp(1_020_000_000));
     }
 
     #[test]

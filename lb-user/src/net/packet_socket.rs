@@ -9,7 +9,7 @@ use std::{
 
 use lb_common::Mac;
 use socket2::{Domain, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::{io::unix::AsyncFd, runtime::Handle};
 
 /// What is kept of a packet: the longest IPv4 and TCP headers together have 120 bytes.
 const BUFFER_LENGTH: usize = 256;
@@ -46,8 +46,10 @@ pub enum PacketSocketError {
 /// Receives the TCP packets of one direction of one connection, on every interface: a neighbour answers by
 /// the way its own routes say. Packets begin with their IPv4 header; the kernel writes and takes off what is
 /// before it (the interface's own MAC as the sender, VLAN tags).
+///
+/// Closing one takes the kernel some 20 ms, for which a thread waits that has nothing else to do.
 #[derive(Debug)]
-pub struct PacketSocket(AsyncFd<Socket>);
+pub struct PacketSocket(Option<AsyncFd<Socket>>);
 
 impl PacketSocket {
     /// Opens a socket for TCP packets from `from` to `to`; within a tokio runtime. Needs CAP_NET_RAW.
@@ -60,13 +62,18 @@ impl PacketSocket {
         socket.bind(&link_address(0, Mac([0; 6]))).map_err(failed("bind"))?;
         // SAFETY: the descriptor is the socket's own, which stays open and the same as long as it lives.
         let socket = unsafe { AsyncFd::register(socket) };
-        Ok(Self(socket.map_err(|error| failed("epoll")(error.into()))?))
+        Ok(Self(Some(socket.map_err(|error| failed("epoll")(error.into()))?)))
+    }
+
+    fn socket(&self) -> &AsyncFd<Socket> {
+        // Invariant: only the drop takes it.
+        self.0.as_ref().expect("a socket that is not dropped")
     }
 
     /// Sends an IPv4 packet, complete with checksums, to the neighbour with that MAC. Never waits.
     pub fn send(&self, interface: u32, mac: Mac, packet: &[u8]) -> Result<(), PacketSocketError> {
         // A packet socket sends all or nothing.
-        match self.0.get_ref().send_to(packet, &link_address(interface, mac)) {
+        match self.socket().get_ref().send_to(packet, &link_address(interface, mac)) {
             Ok(_) => Ok(()),
             Err(error) => Err(PacketSocketError::Send { interface, mac, error }),
         }
@@ -75,11 +82,21 @@ impl PacketSocket {
     /// Waits for a packet; its first 256 bytes. Cancel safe.
     pub async fn recv(&self) -> Result<Vec<u8>, PacketSocketError> {
         loop {
-            let mut guard = self.0.readable().await.map_err(PacketSocketError::Receive)?;
+            let mut guard = self.socket().readable().await.map_err(PacketSocketError::Receive)?;
             match guard.try_io(|socket| read(socket.get_ref())) {
                 Ok(result) => return result.map_err(PacketSocketError::Receive),
                 Err(_would_block) => {}
             }
+        }
+    }
+}
+
+impl Drop for PacketSocket {
+    fn drop(&mut self) {
+        let Some(socket) = self.0.take() else { return };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(socket))),
+            Err(_) => drop(socket),
         }
     }
 }

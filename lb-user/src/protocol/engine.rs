@@ -272,7 +272,8 @@ impl Engine {
         let key = router.key;
         Some(match action {
             // The control task knows it as owner until it is something else.
-            Action::SendAdvert { .. } | Action::HandOver | Action::StayOwner => return None,
+            Action::SendAdvert { .. } | Action::HandOver => return None,
+            Action::StayOwner => Event::Kept { router: key },
             Action::HandedOver { successor } => Event::HandedOver { router: key, source: successor? },
             Action::BecomeOwner => Event::BecameOwner { router: key, reason: router.owner_reason(now) },
             Action::BecomeBackup { reason } => Event::BecameBackup { router: key, reason },

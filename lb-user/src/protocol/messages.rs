@@ -96,6 +96,11 @@ pub enum Event {
         /// The new owner.
         source: IpAddr,
     },
+    /// Nobody took over what was to be handed over: this node goes on as owner.
+    Kept {
+        /// Which.
+        router: RouterKey,
+    },
     /// Something worth a line in the log.
     Trouble(Trouble),
     /// The answer to [`Command::Report`]. Every event that the report knows of comes before it.

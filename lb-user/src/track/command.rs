@@ -1,4 +1,4 @@
-//! One run of one script.
+//! One run of one command.
 
 use std::{
     io,
@@ -14,7 +14,6 @@ use super::{
     process::{Ends, Process},
     spawner::Spawner,
 };
-use crate::config::TrackScript;
 
 /// How much of the end of a script's output is kept.
 const TAIL: usize = 512;
@@ -24,7 +23,7 @@ const MAX_REST: usize = 64 * 1024;
 
 /// How a run went.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// It ended by itself, or could not be started.
     Ended { ok: bool, detail: String },
     /// It was killed for taking too long; it is not over until [`Leftover::gone`].
@@ -36,7 +35,7 @@ pub(super) enum Outcome {
 
 /// A killed process on its way out.
 #[derive(Debug)]
-pub(super) struct Leftover {
+pub(crate) struct Leftover {
     process: Process,
     ends: Ends,
 }
@@ -44,21 +43,26 @@ pub(super) struct Leftover {
 impl Leftover {
     /// Waits until it is gone. That takes long only if the kernel holds it (a dead NFS server, a broken
     /// disk).
-    pub(super) async fn gone(self) {
+    pub(crate) async fn gone(self) {
         // Whatever the status, it is over.
         let _ = self.process.collect(&self.ends).await;
     }
 }
 
-/// Runs `script` once.
-pub(super) async fn run_once(spawner: &Spawner, script: &TrackScript) -> Outcome {
+/// Runs `command` once as `user`, for `timeout` at most.
+pub(crate) async fn run_once(
+    spawner: &Spawner,
+    command: &[String],
+    user: Option<&str>,
+    timeout: Duration,
+) -> Outcome {
     let failed = |detail: String| Outcome::Ended { ok: false, detail };
-    let start = spawner.start(&script.command, script.user.as_deref());
-    let mut process = match tokio::time::timeout(script.timeout, start).await {
+    let start = spawner.start(command, user);
+    let mut process = match tokio::time::timeout(timeout, start).await {
         Ok(Ok(process)) => process,
         Ok(Err(error)) => return failed(error.to_string()),
         Err(_) => {
-            let timeout = humantime::format_duration(script.timeout);
+            let timeout = humantime::format_duration(timeout);
             return failed(format!(
                 "not started after {timeout}; is this node short of memory, or its user database slow?"
             ));
@@ -70,7 +74,7 @@ pub(super) async fn run_once(spawner: &Spawner, script: &TrackScript) -> Outcome
     };
     let mut tail = Tail::default();
     let started = Instant::now();
-    match tokio::time::timeout(script.timeout, watch(&mut ends, &mut tail)).await {
+    match tokio::time::timeout(timeout, watch(&mut ends, &mut tail)).await {
         Ok(Ok(())) => match process.collect(&ends).await {
             Ok(status) => Outcome::Ended { ok: status.success(), detail: tail.after(&describe(status)) },
             Err(error) => failed(format!("cannot wait for the process: {error}")),
@@ -79,12 +83,12 @@ pub(super) async fn run_once(spawner: &Spawner, script: &TrackScript) -> Outcome
         Err(_) => {
             process.kill();
             let leftover = Leftover { process, ends };
-            let late = started.elapsed().saturating_sub(script.timeout);
+            let late = started.elapsed().saturating_sub(timeout);
             // A timer that fires much too late means that we slept, not that the script did.
-            if late > script.timeout.max(Duration::from_millis(100)) {
+            if late > timeout.max(Duration::from_millis(100)) {
                 return Outcome::Stalled { stood_still: late, leftover };
             }
-            let timeout = humantime::format_duration(script.timeout);
+            let timeout = humantime::format_duration(timeout);
             Outcome::TimedOut { detail: tail.after(&format!("timeout after {timeout}")), leftover }
         }
     }

@@ -1,68 +1,203 @@
-//! What the track scripts of a virtual router amount to.
+//! What the trackers of a virtual router amount to.
 
-use crate::health::Level;
+use crate::{config::Weight, health::Level};
 
-/// What the scripts of a virtual router ask of it.
+/// The priority of the owner of the addresses in the RFC's sense, which no weight changes.
+const ADDRESS_OWNER: u8 = 255;
+/// What a file's value, times its weight, must reach to be no fault.
+const LEAST_VALUE: i64 = -253;
+
+/// What is known of a tracker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Up, down or a number.
+    pub value: Value,
+    /// That in words, for instance `track script chk fails (exit status 1)`.
+    pub words: String,
+    /// Whether a node may hand its VIPs over before it gives them up, should this be a fault. Not where it cannot be
+    /// reached any more, nor send.
+    pub hand_over: bool,
+}
+
+/// The state of a tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Of all but files.
+    Level(Level),
+    /// Of files.
+    Number(i64),
+}
+
+impl Default for Value {
+    fn default() -> Self {
+        Self::Level(Level::Unknown)
+    }
+}
+
+/// What trackers ask of a virtual router.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effects {
-    /// A script of weight 0 has not given its first result: the virtual router stays in its initial state, it
+    /// A tracker of weight 0 has not given its first result: the virtual router stays in its initial state, it
     /// neither sends adverts nor takes a VIP. Nobody knows yet whether this node is fit, and a VIP taken for
     /// one interval and given back would cost two moves.
     pub pending: bool,
-    /// A script of weight 0 is down.
-    pub fault: bool,
-    /// The priority after the other scripts' weights, 1–254.
+    /// What forbids this node to own the VIPs, in words.
+    pub faults: Vec<String>,
+    /// Whether all of these leave it able to hand over.
+    pub hand_over: bool,
+    /// The priority after the weights: 1–254, or 255 as configured.
     pub priority: u8,
 }
 
-/// Adds up `scripts` (level and weight of each) on top of the configured `priority`.
+/// What one tracker asks for.
+enum Effect {
+    Nothing,
+    Wait,
+    Fault,
+    Add(i64),
+}
+
+/// Adds up the trackers on top of the configured `priority`.
 ///
-/// A positive weight is added while its script is up, a negative one while it is down; a script that has not
-/// run yet adds nothing. The sum is limited to 1–254: 0 and 255 mean something else (RFC 3768 §5.3.4).
-pub fn effects(priority: u8, scripts: impl IntoIterator<Item = (Level, i32)>) -> Effects {
-    let mut effects = Effects { pending: false, fault: false, priority };
+/// A positive weight is added while its tracker is up, a negative one while it is down; one that is not known yet adds
+/// nothing. The sum is limited to 1–254: 0 and 255 mean something else (RFC 3768 §5.3.4). The priority 255 stays.
+pub fn effects(priority: u8, trackers: impl IntoIterator<Item = (Weight, Reading)>) -> Effects {
+    let mut effects = Effects { pending: false, faults: Vec::new(), hand_over: true, priority };
     let mut sum = i64::from(priority);
-    for (level, weight) in scripts {
-        match (level, weight) {
-            (Level::Unknown, 0) => effects.pending = true,
-            (Level::Down, 0) => effects.fault = true,
-            (Level::Up, 1..) | (Level::Down, ..0) => sum += i64::from(weight),
-            _ => {}
+    for (weight, reading) in trackers {
+        match effect(weight, reading.value) {
+            Effect::Nothing => {}
+            Effect::Wait => effects.pending = true,
+            Effect::Fault => {
+                effects.faults.push(reading.words);
+                effects.hand_over &= reading.hand_over;
+            }
+            Effect::Add(amount) => sum += amount,
         }
     }
-    // Invariant: the clamped sum fits; the default is never used.
-    effects.priority = u8::try_from(sum.clamp(1, 254)).unwrap_or(254);
+    if priority != ADDRESS_OWNER {
+        // Invariant: the clamped sum fits; the default is never used.
+        effects.priority = u8::try_from(sum.clamp(1, 254)).unwrap_or(254);
+    }
     effects
+}
+
+fn effect(weight: Weight, value: Value) -> Effect {
+    let amount = i64::from(if weight.reverse { -weight.value } else { weight.value });
+    match (value, weight.value) {
+        (Value::Level(Level::Unknown), 0) => Effect::Wait,
+        (Value::Level(level), 0) if (level == Level::Down) != weight.reverse => Effect::Fault,
+        (Value::Level(Level::Up), 1..) | (Value::Level(Level::Down), ..0) => Effect::Add(amount),
+        (Value::Number(number), 0) if (number != 0) != weight.reverse => Effect::Fault,
+        (Value::Level(_), _) | (Value::Number(_), 0) => Effect::Nothing,
+        (Value::Number(number), _) => match number.saturating_mul(amount) {
+            sum if sum < LEAST_VALUE => Effect::Fault,
+            sum => Effect::Add(sum.min(-LEAST_VALUE)),
+        },
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Level::*, *};
 
+    const fn weight(value: i32) -> Weight {
+        Weight { value, reverse: false }
+    }
+
+    const fn reverse(value: i32) -> Weight {
+        Weight { value, reverse: true }
+    }
+
+    fn of(priority: u8, trackers: &[(Weight, Value)]) -> Effects {
+        let reading = |(index, (weight, value)): (usize, &(Weight, Value))| {
+            (*weight, Reading { value: *value, words: index.to_string(), hand_over: true })
+        };
+        effects(priority, trackers.iter().enumerate().map(reading))
+    }
+
     #[test]
     fn weights_add_up() {
-        // (priority, scripts, pending, fault, priority after)
-        type Case<'a> = (u8, &'a [(Level, i32)], bool, bool, u8);
+        // (priority, scripts, pending, faults, priority after)
+        type Case<'a> = (u8, &'a [(Level, Weight)], bool, &'a [&'a str], u8);
         let cases: &[Case<'_>] = &[
-            (100, &[], false, false, 100),
-            (100, &[(Up, 0)], false, false, 100),
-            (100, &[(Down, 0)], false, true, 100),
-            (100, &[(Unknown, 0)], true, false, 100),
-            (100, &[(Unknown, 0), (Down, 0), (Up, 0)], true, true, 100),
-            (100, &[(Up, 20)], false, false, 120),
-            (100, &[(Down, 20)], false, false, 100),
-            (100, &[(Up, -20)], false, false, 100),
-            (100, &[(Down, -20)], false, false, 80),
-            (100, &[(Unknown, 20), (Unknown, -20)], false, false, 100),
-            (100, &[(Up, 20), (Down, -50), (Up, 5)], false, false, 75),
-            (200, &[(Up, 253)], false, false, 254),
-            (10, &[(Down, -253)], false, false, 1),
+            (100, &[], false, &[], 100),
+            (100, &[(Up, weight(0))], false, &[], 100),
+            (100, &[(Down, weight(0))], false, &["0"], 100),
+            (100, &[(Unknown, weight(0))], true, &[], 100),
+            (100, &[(Unknown, weight(0)), (Down, weight(0)), (Up, weight(0))], true, &["1"], 100),
+            (100, &[(Down, weight(0)), (Up, weight(0)), (Down, weight(0))], false, &["0", "2"], 100),
+            (100, &[(Up, weight(20))], false, &[], 120),
+            (100, &[(Down, weight(20))], false, &[], 100),
+            (100, &[(Up, weight(-20))], false, &[], 100),
+            (100, &[(Down, weight(-20))], false, &[], 80),
+            (100, &[(Unknown, weight(20)), (Unknown, weight(-20))], false, &[], 100),
+            (100, &[(Up, weight(20)), (Down, weight(-50)), (Up, weight(5))], false, &[], 75),
+            (200, &[(Up, weight(253))], false, &[], 254),
+            (10, &[(Down, weight(-253))], false, &[], 1),
             // The sum is limited, not its steps.
-            (250, &[(Up, 100), (Down, -100)], false, false, 250),
+            (250, &[(Up, weight(100)), (Down, weight(-100))], false, &[], 250),
+            // The other way round.
+            (100, &[(Up, reverse(20))], false, &[], 80),
+            (100, &[(Down, reverse(20))], false, &[], 100),
+            (100, &[(Up, reverse(-20))], false, &[], 100),
+            (100, &[(Down, reverse(-20))], false, &[], 120),
+            (100, &[(Up, reverse(0))], false, &["0"], 100),
+            (100, &[(Down, reverse(0))], false, &[], 100),
+            (100, &[(Unknown, reverse(0))], true, &[], 100),
+            // The owner of the addresses.
+            (255, &[(Down, weight(-20)), (Up, weight(20))], false, &[], 255),
+            (255, &[(Down, weight(0))], false, &["0"], 255),
         ];
-        for &(base, scripts, pending, fault, priority) in cases {
-            let expected = Effects { pending, fault, priority };
-            assert_eq!(effects(base, scripts.iter().copied()), expected, "{base} {scripts:?}");
+        for &(base, scripts, pending, faults, priority) in cases {
+            let trackers: Vec<_> =
+                scripts.iter().map(|(level, weight)| (*weight, Value::Level(*level))).collect();
+            let faults = faults.iter().map(ToString::to_string).collect();
+            let expected = Effects { pending, faults, hand_over: true, priority };
+            assert_eq!(of(base, &trackers), expected, "{base} {scripts:?}");
         }
+    }
+
+    #[test]
+    fn numbers_are_multiplied_and_added() {
+        // (weight, number, fault, priority after 100)
+        let cases = [
+            (weight(1), 0, false, 100),
+            (weight(1), 20, false, 120),
+            (weight(1), -20, false, 80),
+            (weight(-1), 20, false, 80),
+            (reverse(1), 20, false, 80),
+            (weight(10), 3, false, 130),
+            (weight(1), 1_000, false, 254),
+            (weight(1), -253, false, 1),
+            (weight(1), -254, true, 100),
+            (reverse(2), 127, true, 100),
+            (weight(254), i64::MIN, true, 100),
+            (weight(254), i64::MAX, false, 254),
+            (weight(0), 0, false, 100),
+            (weight(0), 1, true, 100),
+            (weight(0), -1, true, 100),
+            (reverse(0), 0, true, 100),
+            (reverse(0), 7, false, 100),
+        ];
+        for (weight, number, fault, priority) in cases {
+            let effects = of(100, &[(weight, Value::Number(number))]);
+            assert_eq!(
+                (!effects.faults.is_empty(), effects.priority),
+                (fault, priority),
+                "{weight:?} {number}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_hand_over_is_enough() {
+        let down =
+            |hand_over| (weight(0), Reading { value: Value::Level(Down), words: String::new(), hand_over });
+        assert!(effects(100, [down(true), down(true)]).hand_over);
+        assert!(!effects(100, [down(true), down(false)]).hand_over);
+        // What is no fault does not count.
+        let up = (weight(0), Reading { value: Value::Level(Up), words: String::new(), hand_over: false });
+        assert!(effects(100, [down(true), up]).hand_over);
     }
 }

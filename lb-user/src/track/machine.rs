@@ -15,7 +15,8 @@ pub struct Transition {
     pub to: Level,
 }
 
-/// The state of one track script: unknown until the first result, which decides at once.
+/// The state of one track script: unknown until the first result, which decides at once, unless it is to count as up or
+/// down before.
 #[derive(Clone, Debug)]
 pub struct Machine {
     rise_fall: RiseFall,
@@ -24,10 +25,15 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts at [`Level::Unknown`].
+    /// Starts at [`Level::Unknown`], or as the script is to count before its first result.
     pub fn new(script: &TrackScript, now: Timestamp) -> Self {
+        let level = match script.initially_up {
+            None => Level::Unknown,
+            Some(true) => Level::Up,
+            Some(false) => Level::Down,
+        };
         Self {
-            rise_fall: RiseFall::new(script.rise, script.fall),
+            rise_fall: RiseFall::starting(script.rise, script.fall, level),
             since: now,
             detail: "not run yet".to_owned(),
         }
@@ -69,18 +75,36 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn unknown_until_the_first_result_then_rise_and_fall() {
-        let script = TrackScript {
+    fn script(initially_up: Option<bool>) -> TrackScript {
+        TrackScript {
             name: "chk".into(),
             command: vec!["true".into()],
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             rise: 2,
             fall: 2,
-            weight: 0,
+            initially_up,
             user: None,
-        };
+        }
+    }
+
+    #[test]
+    fn one_that_has_an_initial_level_needs_as_many_results_as_later() {
+        let mut machine = Machine::new(&script(Some(false)), Timestamp(0));
+        assert_eq!(machine.level(), Level::Down);
+        assert_eq!(machine.result(Timestamp(1), true, "exit status 0"), None);
+        assert_eq!(
+            machine.result(Timestamp(2), true, "exit status 0"),
+            Some(Transition { from: Level::Down, to: Level::Up })
+        );
+        let mut machine = Machine::new(&script(Some(true)), Timestamp(0));
+        assert_eq!(machine.level(), Level::Up);
+        assert_eq!(machine.result(Timestamp(1), false, "exit status 1"), None);
+    }
+
+    #[test]
+    fn unknown_until_the_first_result_then_rise_and_fall() {
+        let script = script(None);
         let mut machine = Machine::new(&script, Timestamp(0));
         assert_eq!((machine.level(), machine.detail()), (Level::Unknown, "not run yet"));
         let up = Transition { from: Level::Unknown, to: Level::Up };

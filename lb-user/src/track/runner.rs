@@ -73,7 +73,7 @@ impl Runner {
     }
 }
 
-/// `rise`, `fall` and `weight` are the control task's business.
+/// `rise`, `fall` and `initially_up` are the control task's business.
 fn same_runs(a: &TrackScript, b: &TrackScript) -> bool {
     a.command == b.command && a.user == b.user && (a.interval, a.timeout) == (b.interval, b.timeout)
 }
@@ -83,7 +83,8 @@ async fn run(script: TrackScript, spawner: Spawner, events: mpsc::Sender<TrackEv
     let mut stalled = false;
     loop {
         tokio::time::sleep(schedule.next().since(Timestamp::now())).await;
-        let outcome = command::run_once(&spawner, &script).await;
+        let outcome =
+            command::run_once(&spawner, &script.command, script.user.as_deref(), script.timeout).await;
         let at = Timestamp::now();
         let (ok, detail, leftover) = match outcome {
             Outcome::Ended { ok, detail } => (ok, detail, None),

@@ -65,7 +65,7 @@ pub(super) enum StartError {
 
 /// A handle on the thread; it ends with the last handle.
 #[derive(Clone, Debug)]
-pub(super) struct Spawner {
+pub(crate) struct Spawner {
     requests: mpsc::Sender<Request>,
 }
 
@@ -77,7 +77,7 @@ struct Request {
 }
 
 impl Spawner {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let (requests, queue) = mpsc::channel::<Request>();
         thread::Builder::new().name("lb-track".into()).spawn(move || {
             for request in queue {

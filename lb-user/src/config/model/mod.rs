@@ -1,6 +1,7 @@
 //! The validated model of a configuration. Whoever holds a [`Config`] need not check it again.
 
 mod authentication;
+mod group;
 mod placement;
 mod router;
 mod service;
@@ -9,10 +10,11 @@ mod track;
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 pub use authentication::{Authentication, AuthenticationMode, Key, Password, Secret};
+pub use group::{Notify, SyncGroup};
 pub use placement::{NodeAddress, Place, Placement, Route, Scope};
 pub use router::{Bfd, ChecksumForm, Transport, VirtualRouter, VrrpVersion};
 pub use service::{Backend, Check, CheckKind, Mode, Protocol, Service};
-pub use track::TrackScript;
+pub use track::{ProcessMatch, TrackFile, TrackProcess, TrackScript, Tracked, Tracker, Weight};
 
 /// Everything a node is told to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,12 @@ pub struct Config {
     pub virtual_routers: Vec<VirtualRouter>,
     /// Track scripts that virtual routers name; names are unique.
     pub track_scripts: Vec<TrackScript>,
+    /// Processes that virtual routers name; names are unique.
+    pub track_processes: Vec<TrackProcess>,
+    /// Files that virtual routers name; names are unique.
+    pub track_files: Vec<TrackFile>,
+    /// Groups of virtual routers; names are unique.
+    pub sync_groups: Vec<SyncGroup>,
     /// Services; names, and (vip, ports, protocol) triples, are unique.
     pub services: Vec<Service>,
     /// Addresses that the node has while the daemon runs.
@@ -42,6 +50,8 @@ pub struct Daemon {
     pub pin_dir: PathBuf,
     /// Packet-level debugging in the XDP program; off costs nothing. Default off.
     pub packet_log: PacketLog,
+    /// A FIFO that gets a line for each change of state; made if it is not there. Default none.
+    pub notify_fifo: Option<PathBuf>,
     /// Whether the protocol thread asks for a real-time class and for memory that is never on disk. Default true.
     pub realtime: bool,
 }
@@ -83,6 +93,11 @@ impl Config {
     /// The virtual router that owns `vip`, if any.
     pub fn router_of(&self, vip: IpAddr) -> Option<&VirtualRouter> {
         self.virtual_routers.iter().find(|r| r.all_vips().any(|v| v.addr() == vip))
+    }
+
+    /// The group of the virtual router with that name, if it is in one.
+    pub fn group_of(&self, router: &str) -> Option<&SyncGroup> {
+        self.sync_groups.iter().find(|group| group.routers.iter().any(|name| name == router))
     }
 
     /// Every interface the XDP program must be attached to, in order of name, without repeats: those of the

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Placement;
 
-use super::{Authentication, Password};
+use super::{Authentication, Notify, Password, Tracked};
 
 /// A VRRP instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +51,10 @@ pub struct VirtualRouter {
     pub placement: Placement,
     /// How the other nodes' death is noticed sooner than by their adverts; `None`: it is not.
     pub bfd: Option<Bfd>,
-    /// Track scripts that take part, by name, each with its effect.
-    pub track_scripts: Vec<String>,
+    /// What it watches, each thing with its effect; its group may add to that.
+    pub tracking: Vec<Tracked>,
+    /// Whom to tell when it changes its state.
+    pub notify: Notify,
 }
 
 /// Bidirectional forwarding detection with each peer. The same for all virtual routers of an interface and source.
@@ -152,6 +154,12 @@ impl VirtualRouter {
         self.vips.iter().map(IpNet::addr).filter(move |vip| vip.is_ipv4() == is_ipv4)
     }
 
+    /// Whether both are the same to the protocol; what is tracked, and who is told, may differ.
+    pub fn speaks_as(&self, other: &Self) -> bool {
+        let Self { tracking, notify, .. } = other.clone();
+        Self { tracking, notify, ..self.clone() } == *other
+    }
+
     /// This node's address, which its adverts come from; the unspecified one while only the interface knows it.
     pub fn source(&self) -> IpAddr {
         match self.transport {
@@ -207,7 +215,8 @@ mod tests {
             excluded_vips: Vec::new(),
             placement: Placement::default(),
             bfd: None,
-            track_scripts: Vec::new(),
+            tracking: Vec::new(),
+            notify: Notify::default(),
         }
     }
 

@@ -131,7 +131,9 @@ pub struct Check {
     pub kind: CheckKind,
     /// Time from one start to the next. Default 2 s.
     pub interval: Duration,
-    /// When an unanswered probe counts as failed; at most the interval. Default 1 s.
+    /// The same while results contradict the backend's state and do not suffice to change it. Default: the interval.
+    pub fast_interval: Duration,
+    /// When an unanswered probe counts as failed. The next one waits for that, however short the interval. Default 1 s.
     pub timeout: Duration,
     /// Successes in a row until up. Default 2.
     pub rise: u32,

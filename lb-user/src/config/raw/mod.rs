@@ -3,6 +3,7 @@
 //! A value that is missing here, although it must be there, has been reported.
 
 mod bfd;
+mod group;
 mod placement;
 mod router;
 mod service;
@@ -13,10 +14,13 @@ use std::{path::PathBuf, time::Duration};
 use toml::{Spanned, de::DeTable};
 
 pub(super) use bfd::RawBfd;
+pub(super) use group::{RawNotify, RawSyncGroup};
 pub(super) use placement::{RawNodeAddress, RawPlace, RawRoute, RawVirtualMac};
 pub(super) use router::{RawAuthentication, RawMulticast, RawRouter, RawUnicast};
 pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawService};
-pub(super) use track::{RawTiming, RawTrackScript};
+pub(super) use track::{
+    RawEffect, RawTiming, RawTrackFile, RawTrackProcess, RawTrackScript, RawTracking, RawUse,
+};
 
 use super::{
     model::{PacketLog, XdpMode},
@@ -32,6 +36,9 @@ pub(super) struct RawConfig {
     pub(super) interfaces: Vec<(Spanned<String>, Option<Spanned<XdpMode>>)>,
     pub(super) virtual_routers: Vec<Spanned<RawRouter>>,
     pub(super) track_scripts: Vec<Spanned<RawTrackScript>>,
+    pub(super) track_processes: Vec<Spanned<RawTrackProcess>>,
+    pub(super) track_files: Vec<Spanned<RawTrackFile>>,
+    pub(super) sync_groups: Vec<Spanned<RawSyncGroup>>,
     pub(super) services: Vec<Spanned<RawService>>,
     pub(super) addresses: Vec<Spanned<RawNodeAddress>>,
     pub(super) routes: Vec<Spanned<RawRoute>>,
@@ -42,6 +49,7 @@ pub(super) struct RawDaemon {
     pub(super) runtime_dir: Option<Spanned<PathBuf>>,
     pub(super) pin_dir: Option<Spanned<PathBuf>>,
     pub(super) packet_log: Option<Spanned<PacketLog>>,
+    pub(super) notify_fifo: Option<Spanned<PathBuf>>,
     pub(super) realtime: Option<Spanned<bool>>,
 }
 
@@ -54,6 +62,9 @@ pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>)
         }),
         virtual_routers: top.tables("virtual_router", "[[virtual_router]]", router::router),
         track_scripts: top.tables("track_script", "[[track_script]]", track::track_script),
+        track_processes: top.tables("track_process", "[[track_process]]", track::track_process),
+        track_files: top.tables("track_file", "[[track_file]]", track::track_file),
+        sync_groups: top.tables("sync_group", "[[sync_group]]", group::sync_group),
         services: top.tables("service", "[[service]]", service::service),
         addresses: top.tables("address", "[[address]]", placement::node_address),
         routes: top.tables("route", "[[route]]", placement::route),
@@ -71,6 +82,7 @@ fn daemon(table: &mut Reader<'_, '_>) -> RawDaemon {
         runtime_dir: table.optional("runtime_dir", value::path),
         pin_dir: table.optional("pin_dir", value::path),
         packet_log: table.optional("packet_log", value::choice(&levels)),
+        notify_fifo: table.optional("notify_fifo", value::file),
         realtime: table.optional("realtime", value::boolean),
     }
 }

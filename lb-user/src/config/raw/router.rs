@@ -6,7 +6,11 @@ use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
 use super::bfd::{self, RawBfd};
-use super::placement::{self, RawPlace, RawRoute, RawVirtualMac};
+use super::{
+    group::{RawNotify, notify},
+    placement::{self, RawPlace, RawRoute, RawVirtualMac},
+    track::{RawTracking, tracking},
+};
 use crate::config::{
     model::{AuthenticationMode, ChecksumForm, Secret, VrrpVersion},
     read::Reader,
@@ -44,7 +48,8 @@ pub(in crate::config) struct RawRouter {
     pub(in crate::config) accept: Option<Spanned<bool>>,
     pub(in crate::config) routes: Vec<Spanned<RawRoute>>,
     pub(in crate::config) bfd: Option<Spanned<RawBfd>>,
-    pub(in crate::config) track_scripts: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(in crate::config) tracking: RawTracking,
+    pub(in crate::config) notify: Option<Spanned<RawNotify>>,
 }
 
 pub(in crate::config) struct RawUnicast {
@@ -128,7 +133,8 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         accept: table.optional("accept", value::boolean),
         routes: table.tables("route", "[[virtual_router.route]]", placement::route),
         bfd: bfd::bfd(table),
-        track_scripts: table.list("track_scripts", value::string),
+        tracking: tracking(table),
+        notify: notify(table, "[virtual_router.notify]"),
     }
 }
 
@@ -174,7 +180,7 @@ fn key<'t>(
     let key = table.inner("a key", inner, element.span(), |key| RawKey {
         id: key.required("id", "id = 1, by which adverts name it", value::number(1..=255)),
         secret: key.optional("secret", value::secret),
-        file: key.optional("file", value::path),
+        file: key.optional("file", value::file),
     });
     // What is wrong has been said; what follows from it need not be.
     (table.mistakes() == before).then(|| Spanned::new(element.span(), key))

@@ -6,7 +6,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     DAY,
-    track::{RawTiming, timing},
+    track::{RawTiming, SHORTEST_INTERVAL, timing},
 };
 use crate::config::{
     model::{Mode, Protocol},
@@ -58,6 +58,7 @@ pub(in crate::config) struct RawCheck {
     pub(in crate::config) status: Option<Spanned<Vec<(u16, u16)>>>,
     pub(in crate::config) port: Option<Spanned<u16>>,
     pub(in crate::config) timing: RawTiming,
+    pub(in crate::config) fast_interval: Option<Spanned<Duration>>,
     /// No mistake in it, so what is missing was not written.
     pub(in crate::config) sound: bool,
 }
@@ -119,6 +120,7 @@ fn check(table: &mut Reader<'_, '_>) -> Option<RawCheckChoice> {
                 status: check.optional("status", value::statuses),
                 port: check.optional("port", value::number(1..=65_535)),
                 timing: timing(check),
+                fast_interval: check.optional("fast_interval", value::duration(SHORTEST_INTERVAL..=DAY)),
                 sound: false,
             });
             raw.sound = mistakes == table.mistakes();

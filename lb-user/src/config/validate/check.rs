@@ -1,76 +1,28 @@
-//! Health checks and track scripts: what runs again and again, and its timing.
+//! Health checks, and the timing they share with what else runs again and again.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use toml::Spanned;
 
-use super::{Findings, copied, unique_names};
+use super::{Findings, copied};
 use crate::config::{
-    model::{Check, CheckKind, TrackScript},
-    raw::{RawCheck, RawConfig, RawTiming, RawTrackScript},
+    model::{Check, CheckKind},
+    raw::{RawCheck, RawTiming},
     report::Problem,
 };
 
 const DEFAULT_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
-const DEFAULT_SCRIPT_INTERVAL: Duration = Duration::from_secs(1);
-
-pub(super) fn track_scripts(raw: &RawConfig, findings: &mut Findings<'_>) -> Vec<TrackScript> {
-    let names = raw.track_scripts.iter().filter_map(|script| script.get_ref().name.as_ref());
-    unique_names("track script", names, findings);
-
-    let routers = raw.virtual_routers.iter().flat_map(|router| &router.get_ref().track_scripts);
-    let used: BTreeSet<&str> =
-        routers.flat_map(Spanned::get_ref).map(|name| name.get_ref().as_str()).collect();
-    let mut scripts = Vec::new();
-    for script in raw.track_scripts.iter().map(Spanned::get_ref) {
-        if let Some(name) = script.name.as_ref().filter(|name| !used.contains(name.get_ref().as_str())) {
-            findings.warnings.push(
-                Problem::at(name.span(), format!("no virtual router uses track script {:?}", name.get_ref()))
-                    .help("it is never run; name it under `track_scripts` of a [[virtual_router]]"),
-            );
-        }
-        scripts.extend(track_script(script, findings));
-    }
-    scripts
-}
-
-fn track_script(raw: &RawTrackScript, findings: &mut Findings<'_>) -> Option<TrackScript> {
-    let interval = copied(raw.timing.interval.as_ref()).unwrap_or(DEFAULT_SCRIPT_INTERVAL);
-    timeout_within(&raw.timing, interval, "1s", findings);
-    let command = raw.command.as_ref()?;
-    if let Some(word) = command.get_ref().iter().find(|word| means_something_to_a_shell(word)) {
-        findings.warnings.push(
-            Problem::at(command.span(), format!("{word:?} is passed to the program as it is"))
-                .help("there is no shell; if one is meant: command = [\"sh\", \"-c\", \"…\"]"),
-        );
-    }
-    Some(TrackScript {
-        name: raw.name.as_ref()?.get_ref().clone(),
-        command: command.get_ref().clone(),
-        interval,
-        timeout: copied(raw.timing.timeout.as_ref()).unwrap_or(interval),
-        rise: copied(raw.timing.rise.as_ref()).unwrap_or(1),
-        fall: copied(raw.timing.fall.as_ref()).unwrap_or(1),
-        weight: copied(raw.weight.as_ref()).unwrap_or(0),
-        user: raw.user.as_ref().map(|user| user.get_ref().clone()),
-    })
-}
-
-fn means_something_to_a_shell(word: &str) -> bool {
-    ["|", "||", "&", "&&", ";", ">", ">>", "<", "2>&1"].contains(&word)
-        || word.starts_with("$(")
-        || word.ends_with(';')
-}
 
 /// The model of a check; `None` after a mistake in it.
 pub(super) fn check(raw: &RawCheck, findings: &mut Findings<'_>) -> Option<Check> {
     let interval = copied(raw.timing.interval.as_ref()).unwrap_or(DEFAULT_CHECK_INTERVAL);
-    timeout_within(&raw.timing, interval, "2s", findings);
+    fast_within(raw, interval, findings);
     Some(Check {
         kind: kind(raw, findings)?,
         interval,
-        timeout: copied(raw.timing.timeout.as_ref()).unwrap_or(DEFAULT_CHECK_TIMEOUT.min(interval)),
+        fast_interval: copied(raw.fast_interval.as_ref()).unwrap_or(interval),
+        timeout: copied(raw.timing.timeout.as_ref()).unwrap_or(DEFAULT_CHECK_TIMEOUT),
         rise: copied(raw.timing.rise.as_ref()).unwrap_or(2),
         fall: copied(raw.timing.fall.as_ref()).unwrap_or(3),
         port: copied(raw.port.as_ref()),
@@ -129,8 +81,27 @@ fn kind(raw: &RawCheck, findings: &mut Findings<'_>) -> Option<CheckKind> {
     }
 }
 
-/// A probe or script must have ended before the next one starts.
-fn timeout_within(raw: &RawTiming, interval: Duration, default_interval: &str, findings: &mut Findings<'_>) {
+/// A backend in doubt is not asked less often than others.
+fn fast_within(raw: &RawCheck, interval: Duration, findings: &mut Findings<'_>) {
+    let Some(fast) = raw.fast_interval.as_ref().filter(|fast| raw.sound && *fast.get_ref() > interval) else {
+        return;
+    };
+    let shown = humantime::format_duration(interval);
+    let problem = Problem::at(fast.span(), format!("`fast_interval` is longer than the interval, {shown}"))
+        .expected("at most the interval");
+    findings.problems.push(match &raw.timing.interval {
+        Some(interval) => problem.related(interval.span(), "the interval"),
+        None => problem.help("`interval` is 2s unless given"),
+    });
+}
+
+/// A script must have ended before the next one starts.
+pub(super) fn timeout_within(
+    raw: &RawTiming,
+    interval: Duration,
+    default_interval: &str,
+    findings: &mut Findings<'_>,
+) {
     let Some(timeout) = raw.timeout.as_ref().filter(|timeout| raw.sound && *timeout.get_ref() > interval)
     else {
         return;

@@ -2,9 +2,11 @@
 
 mod bfd;
 mod check;
+mod group;
 mod placement;
 mod router;
 mod service;
+mod track;
 mod transport;
 
 use std::{
@@ -37,8 +39,8 @@ struct Context<'r> {
     router_vips: BTreeMap<IpAddr, (Range<usize>, &'r str)>,
     /// The VIPs of services.
     service_vips: BTreeMap<IpAddr, Range<usize>>,
-    /// The names of track scripts.
-    track_scripts: BTreeSet<&'r str>,
+    /// What virtual routers and groups may track.
+    trackers: track::Known<'r>,
 }
 
 /// The model and the places in the text that it came from. Only if no problem was added (nor there before) is it
@@ -47,8 +49,11 @@ pub(super) fn validate(raw: &RawConfig, findings: &mut Findings<'_>) -> (Config,
     let context = context(raw);
     something_to_do(raw, findings);
     let (interfaces, interface_spans) = interfaces(raw, findings);
-    let track_scripts = check::track_scripts(raw, findings);
+    let track_scripts = track::track_scripts(raw, findings);
+    let track_processes = track::track_processes(raw, findings);
+    let track_files = track::track_files(raw, findings);
     let (virtual_routers, routers) = router::virtual_routers(raw, &context, findings);
+    let (sync_groups, tracked) = group::sync_groups(raw, &context, findings);
     let (services, backends) = service::services(raw, &context, findings);
     within_limits(raw, &context, findings);
     placement::check_virtual_macs(raw, findings);
@@ -57,11 +62,14 @@ pub(super) fn validate(raw: &RawConfig, findings: &mut Findings<'_>) -> (Config,
         interfaces,
         virtual_routers,
         track_scripts,
+        track_processes,
+        track_files,
+        sync_groups,
         services,
         addresses: placement::addresses(raw, findings),
         routes: placement::routes(&raw.routes, findings),
     };
-    (config, Spans { interfaces: interface_spans, routers, backends })
+    (config, Spans { interfaces: interface_spans, routers, tracked, backends })
 }
 
 fn something_to_do(raw: &RawConfig, findings: &mut Findings<'_>) {
@@ -94,8 +102,7 @@ fn context(raw: &RawConfig) -> Context<'_> {
     for vip in raw.services.iter().filter_map(|service| service.get_ref().vip.as_ref()) {
         service_vips.entry(*vip.get_ref()).or_insert(vip.span());
     }
-    let names = raw.track_scripts.iter().filter_map(|script| script.get_ref().name.as_ref());
-    Context { router_vips, service_vips, track_scripts: names.map(|name| name.get_ref().as_str()).collect() }
+    Context { router_vips, service_vips, trackers: track::Known::new(raw) }
 }
 
 fn daemon(raw: &RawDaemon) -> Daemon {
@@ -106,6 +113,7 @@ fn daemon(raw: &RawDaemon) -> Daemon {
         runtime_dir: folder(&raw.runtime_dir, "/run/lb"),
         pin_dir: folder(&raw.pin_dir, "/sys/fs/bpf/lb"),
         packet_log: copied(raw.packet_log.as_ref()).unwrap_or_default(),
+        notify_fifo: raw.notify_fifo.as_ref().map(|path| path.get_ref().clone()),
         realtime: copied(raw.realtime.as_ref()).unwrap_or(true),
     }
 }

@@ -9,12 +9,11 @@ use std::{
 
 use toml::Spanned;
 
-use super::{Context, Findings, bfd, copied, placement, transport, unique, unique_names};
+use super::{Context, Findings, bfd, copied, group, placement, track, transport, unique, unique_names};
 use crate::config::{
     host::RouterSpans,
     model::{Password, VirtualRouter, VrrpVersion},
     raw::{RawConfig, RawRouter},
-    read::nearest,
     report::Problem,
 };
 
@@ -67,7 +66,8 @@ fn virtual_router(
     check_version(raw, version, is_ipv4, findings);
     check_vips(raw, version, is_ipv4, findings);
     check_advert_interval(raw, version, findings);
-    check_track_scripts(raw, context, findings);
+    let (tracking, interfaces) = track::tracking(&raw.tracking, context, findings);
+    let notify = group::notify(raw.notify.as_ref(), findings);
     let transport = transport::transport(raw, context, findings);
     let authentication = raw.authentication.as_ref().map(|raw| transport::authentication(raw, findings));
 
@@ -96,12 +96,8 @@ fn virtual_router(
         excluded_vips: excluded_vips().map(|vip| *vip.get_ref()).collect(),
         placement,
         bfd: bfd::settings(raw, advert_interval),
-        track_scripts: raw
-            .track_scripts
-            .iter()
-            .flat_map(Spanned::get_ref)
-            .map(|name| name.get_ref().clone())
-            .collect(),
+        tracking,
+        notify,
     };
     let spans = RouterSpans {
         interface: interface.span(),
@@ -109,6 +105,7 @@ fn virtual_router(
         vips: vips.iter().chain(excluded_vips()).map(Spanned::span).collect(),
         keys: keys.unwrap_or_default(),
         places: places(raw),
+        tracked: interfaces,
     };
     Some((router, spans))
 }
@@ -209,24 +206,5 @@ fn check_advert_interval(raw: &RawRouter, version: VrrpVersion, findings: &mut F
     if !fits {
         let message = format!("`advert_interval` is {}", humantime::format_duration(given));
         findings.problems.push(Problem::at(interval.span(), message).expected(expected).help(help));
-    }
-}
-
-fn check_track_scripts(raw: &RawRouter, context: &Context<'_>, findings: &mut Findings<'_>) {
-    let names = || raw.track_scripts.iter().flat_map(Spanned::get_ref);
-    unique(names().map(|name| (name.get_ref().as_str(), name.span())), findings, |name, span, first| {
-        Problem::at(span, format!("track script {name:?} is listed twice"))
-            .related(first, "the first time")
-            .help("its weight would count twice; remove one")
-    });
-    for name in names().filter(|name| !context.track_scripts.contains(name.get_ref().as_str())) {
-        let known: Vec<&str> = context.track_scripts.iter().copied().collect();
-        let hint = match nearest(name.get_ref(), &known) {
-            Some(known) => format!("did you mean {known:?}?"),
-            None => format!("add [[track_script]] with name = {:?}", name.get_ref()),
-        };
-        findings.problems.push(
-            Problem::at(name.span(), format!("no track script is named {:?}", name.get_ref())).help(hint),
-        );
     }
 }

@@ -20,7 +20,15 @@ fn target(id: u64, endpoint: SocketAddr, interval: Duration) -> Target {
         id: CheckId(id),
         address: endpoint.ip(),
         port: endpoint.port(),
-        check: Check { kind: CheckKind::Tcp, interval, timeout: interval, rise: 2, fall: 3, port: None },
+        check: Check {
+            kind: CheckKind::Tcp,
+            interval,
+            fast_interval: interval,
+            timeout: interval,
+            rise: 2,
+            fall: 3,
+            port: None,
+        },
         source: None,
         vip: "192.0.2.10:80".parse().unwrap(),
         vip_path: VipPath::NotAsked,
@@ -70,6 +78,29 @@ async fn the_checks_own_port_takes_precedence() {
 }
 
 #[tokio::test]
+async fn a_backend_in_doubt_is_asked_at_the_fast_interval() {
+    let (listener, address) = listener().await;
+    let (sender, mut events) = mpsc::channel(16);
+    let (interval, fast) = (Duration::from_secs(1), Duration::from_millis(10));
+    let mut target = target(1, address, interval);
+    target.check.fast_interval = fast;
+    let mut checker = Checker::new(sender);
+    checker.set(&[target]);
+    assert!(next(&mut events).await.result.is_ok());
+    drop(listener);
+    // Three failures are wanted; the fourth contradicts nothing.
+    let mut failures = Vec::new();
+    while failures.len() < 4 {
+        let event = next(&mut events).await;
+        if event.result.is_err() {
+            failures.push(event.at);
+        }
+    }
+    let gaps: Vec<bool> = failures.windows(2).map(|pair| pair[1].since(pair[0]) < interval / 2).collect();
+    assert_eq!(gaps, [true, true, false], "{failures:?}");
+}
+
+#[tokio::test]
 async fn unchanged_targets_are_not_disturbed_and_changed_ones_restart() {
     let (listener, address) = listener().await;
     let (sender, mut events) = mpsc::channel(16);
@@ -80,7 +111,7 @@ async fn unchanged_targets_are_not_disturbed_and_changed_ones_restart() {
     next(&mut events).await;
     accept(&listener).await;
 
-    same.check.rise = 7;
+    same.check.port = Some(address.port());
     let (other_listener, other_address) = self::listener().await;
     let mut other = target(2, other_address, Duration::from_hours(1));
     checker.set(&[same.clone(), other.clone()]);

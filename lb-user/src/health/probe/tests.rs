@@ -11,7 +11,7 @@ const SHORT: Duration = Duration::from_millis(400);
 const LOCALHOST: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 fn check(kind: CheckKind, timeout: Duration) -> Check {
-    Check { kind, interval: LONG, timeout, rise: 1, fall: 1, port: None }
+    Check { kind, interval: LONG, fast_interval: LONG, timeout, rise: 1, fall: 1, port: None }
 }
 
 fn http(path: &str, host: Option<&str>, statuses: &[(u16, u16)]) -> CheckKind {

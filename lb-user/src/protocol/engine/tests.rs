@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     collections::VecDeque,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex},
 };
 

@@ -16,7 +16,7 @@ fn script(name: &str, command: &[&str]) -> TrackScript {
         timeout: LIMIT,
         rise: 1,
         fall: 1,
-        weight: 0,
+        initially_up: None,
         user: None,
     }
 }
@@ -280,14 +280,13 @@ async fn a_script_never_runs_twice_at_once() {
 }
 
 #[tokio::test]
-async fn changed_weights_do_not_restart_but_a_changed_command_does() {
+async fn changed_thresholds_do_not_restart_but_a_changed_command_does() {
     let (mut runner, mut events) = runner();
     let mut same = shell("same", "echo one");
     let mut other = shell("other", "echo one");
     runner.set(&[same.clone(), other.clone()]);
     next(&mut events).await;
     next(&mut events).await;
-    same.weight = 20;
     same.rise = 4;
     other.command = vec!["echo".into(), "two".into()];
     runner.set(&[same, other]);
