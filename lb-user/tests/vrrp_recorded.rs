@@ -255,22 +255,30 @@ fn with_any_byte_changed_it_is_refused(exchange: Exchange) {
     assert_eq!((whole.priority, whole.advert_interval.as_millis() as f64), (200, exchange.interval));
 }
 
-/// Functions of an exchange as tests.
+/// All of it for one recording.
 macro_rules! exchanges {
-    ($($name:ident: $exchange:ident, $($test:ident),+;)*) => {$(
+    ($($name:ident: $exchange:expr;)*) => {$(
         mod $name {
-            $(
-                #[test]
-                fn $test() {
-                    super::$test(super::$exchange);
-                }
-            )+
+            #[test]
+            fn in_the_backups_place() {
+                super::in_the_backups_place($exchange);
+            }
+
+            #[test]
+            fn in_the_place_of_the_one_who_comes_back() {
+                super::in_the_place_of_the_one_who_comes_back($exchange);
+            }
+
+            #[test]
+            fn with_any_byte_changed_it_is_refused() {
+                super::with_any_byte_changed_it_is_refused($exchange);
+            }
         }
     )*};
 }
 
 exchanges! {
-    v2: V2, in_the_backups_place, in_the_place_of_the_one_who_comes_back, with_any_byte_changed_it_is_refused;
-    v3: V3, with_any_byte_changed_it_is_refused;
-    v3_ipv6_multicast: V3_IPV6_MULTICAST, with_any_byte_changed_it_is_refused;
+    v2: super::V2;
+    v3: super::V3;
+    v3_ipv6_multicast: super::V3_IPV6_MULTICAST;
 }
