@@ -4,7 +4,7 @@
 //! Each recording is the same play: one with priority 200 owns the VIP, says farewell, the one with 100 claims; the first
 //! comes back, claims and says farewell once more.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use lb::{
     config,
@@ -131,11 +131,12 @@ struct Stand {
 const ORIGIN: f64 = 100_000.0;
 
 fn moment(milliseconds: f64) -> Timestamp {
-    Timestamp(((ORIGIN + milliseconds) * 1e6) as u64)
+    let since = Duration::from_secs_f64((ORIGIN + milliseconds) / 1e3);
+    Timestamp(0) + since
 }
 
 fn milliseconds(moment: Timestamp) -> f64 {
-    moment.0 as f64 / 1e6 - ORIGIN
+    moment.since(Timestamp(0)).as_secs_f64() * 1e3 - ORIGIN
 }
 
 impl Stand {
@@ -252,7 +253,8 @@ fn with_any_byte_changed_it_is_refused(exchange: Exchange) {
         }
     }
     let whole = node.decode(datagram).expect("it is as it was sent");
-    assert_eq!((whole.priority, whole.advert_interval.as_millis() as f64), (200, exchange.interval));
+    let interval = Duration::from_secs_f64(exchange.interval / 1e3);
+    assert_eq!((whole.priority, whole.advert_interval), (200, interval));
 }
 
 /// All of it for one recording.

@@ -226,6 +226,7 @@ impl Node {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "what is done is done with")]
     fn perform(&mut self, now: Moment, step: Step) -> Effect {
         match step {
             Step::WriteLease(lease) => self.lease = lease,
@@ -242,7 +243,6 @@ impl Node {
                 self.first(|node| node.input(now, vrrp::Input::AdvertSent { sent }));
             }
             Step::Perform(vrrp::Action::BecomeOwner) => self.became_owner.push(now),
-            Step::Perform(_) => {}
             Step::PerformBfd(to, bfd::Action::Send(packet)) => {
                 let sent = self.clock(now);
                 self.steps.push_front(Step::SendBfd { to, packet, sent });
@@ -262,7 +262,7 @@ impl Node {
             Step::PerformBfd(_, bfd::Action::PeerDoubts) => {
                 self.first(|node| node.input(now, vrrp::Input::PeerDoubts));
             }
-            Step::PerformBfd(_, bfd::Action::Up | bfd::Action::Down(_)) => {}
+            Step::Perform(_) | Step::PerformBfd(_, bfd::Action::Up | bfd::Action::Down(_)) => {}
         }
         Effect::None
     }

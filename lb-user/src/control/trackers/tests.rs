@@ -75,7 +75,8 @@ impl Node {
     fn probe(&mut self, address: IpAddr, ok: bool) {
         let targets = self.health.configure(&self.config, &self.world, Timestamp(0));
         let target = targets.iter().find(|target| target.address == address).unwrap();
-        let result = if ok { Ok(Default::default()) } else { Err(crate::health::ProbeError::Refused) };
+        let result =
+            if ok { Ok(std::time::Duration::default()) } else { Err(crate::health::ProbeError::Refused) };
         for _ in 0..2 {
             self.health.event(&HealthEvent { id: target.id, at: Timestamp(1), result: result.clone() });
         }
