@@ -100,7 +100,13 @@ fn matches(process: &ProcessMatch, folder: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
+    use std::{
+        ffi::OsStr,
+        fs,
+        process::{Child, Command},
+        thread,
+        time::{Duration, Instant},
+    };
 
     use super::*;
 
@@ -113,9 +119,17 @@ mod tests {
         }
     }
 
-    /// A process with arguments that no other has.
-    fn sleeper(seconds: &str) -> Sleeper {
-        Sleeper(Command::new("sleep").arg(seconds).spawn().unwrap())
+    /// A process with arguments that no other has, once they are there to be seen: the kernel lets a parent go on before
+    /// it has given the child its new name and arguments.
+    fn sleeper(program: impl AsRef<OsStr>, seconds: &str) -> Sleeper {
+        let sleeper = Sleeper(Command::new(program).arg(seconds).spawn().unwrap());
+        let arguments = format!("/proc/{}/cmdline", sleeper.0.id());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !fs::read_to_string(&arguments).unwrap().ends_with(&format!("\0{seconds}\0")) {
+            assert!(Instant::now() < deadline, "{seconds}: not started");
+            thread::yield_now();
+        }
+        sleeper
     }
 
     fn found(process: &ProcessMatch) -> Found {
@@ -126,7 +140,7 @@ mod tests {
 
     #[test]
     fn processes_are_found_by_their_arguments_and_program() {
-        let sleepers = [sleeper("86017"), sleeper("86017")];
+        let sleepers = [sleeper("sleep", "86017"), sleeper("sleep", "86017")];
         let words = |second: &str| ProcessMatch::Arguments(vec!["sleep".to_owned(), second.to_owned()]);
         assert_eq!(found(&words("86017")).count(), 2);
         assert_eq!(found(&words("8601")).count(), 0);
@@ -145,7 +159,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a-name-longer-than-the-kernel-keeps");
         std::os::unix::fs::symlink("/bin/sleep", &path).unwrap();
-        let mut sleeper = Sleeper(Command::new(&path).arg("86018").spawn().unwrap());
+        let mut sleeper = sleeper(&path, "86018");
         for (name, count) in
             [("a-name-longer-than-the-kernel-keeps", 1), ("a-name-longer-t", 1), ("a-name-longer", 0)]
         {

@@ -1,7 +1,8 @@
 //! `cargo xtask test`: the tests in tiers, each under a heading, with what was skipped said plainly.
 //!
 //! A test that needs root is marked `#[ignore = "needs root: …"]`. Tier 1 runs what is not ignored; tier 2 (the loaded
-//! program in the kernel) and tier 3 (network namespaces; the files named `network*`) run what is.
+//! program in the kernel) and tier 3 (network namespaces; the files named `network*`) run what is. The files named `vm*`
+//! need what not every kernel has, and run with tier 2 in virtual machines.
 
 mod results;
 
@@ -82,7 +83,7 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
 fn in_virtual_machines(filters: &[String]) -> Result<ExitCode, Error> {
     setup::ensure(Level::Lab)?;
     let lb = workspace::build_lb(Profile::Debug)?;
-    let arguments = Targets::list(&workspace::root()).kernel();
+    let arguments = Targets::list(&workspace::root()).machine();
     let mut tiers = Vec::new();
     for series in Series::ALL {
         println!("\n── tier 2: Linux {} ──", series.name());
@@ -196,6 +197,7 @@ fn close(tiers: &[(&str, Outcome)]) -> ExitCode {
 struct Targets {
     kernel: Vec<String>,
     network: Vec<String>,
+    machine: Vec<String>,
 }
 
 impl Targets {
@@ -204,8 +206,11 @@ impl Targets {
         let mut targets = Self::default();
         for package in ["lb-common", "lb-ebpf", "lb-user", "xtask", "xtask/toolchain"] {
             for name in names(&root.join(package).join("tests")) {
-                let tier =
-                    if name.starts_with("network") { &mut targets.network } else { &mut targets.kernel };
+                let tier = match name.split('_').next() {
+                    Some("network") => &mut targets.network,
+                    Some("vm") => &mut targets.machine,
+                    _ => &mut targets.kernel,
+                };
                 if !tier.contains(&name) {
                     tier.push(name);
                 }
@@ -218,6 +223,13 @@ impl Targets {
     fn kernel(&self) -> Vec<String> {
         let mut arguments: Vec<String> = ["--workspace", "--lib", "--bins"].map(str::to_owned).into();
         arguments.extend(self.kernel.iter().map(|name| format!("--test={name}")));
+        arguments
+    }
+
+    /// Cargo's arguments for tier 2 in a virtual machine.
+    fn machine(&self) -> Vec<String> {
+        let mut arguments = self.kernel();
+        arguments.extend(self.machine.iter().map(|name| format!("--test={name}")));
         arguments
     }
 
@@ -257,6 +269,7 @@ mod tests {
             "lb-user/tests/xdp_arp.rs",
             "xtask/tests/network_frozen.rs",
             "xtask/tests/network_lab/main.rs",
+            "xtask/tests/vm_tags.rs",
             "lb-user/tests/cli.rs",
             "lb-user/tests/common/mod.rs",
             "lb-user/tests/data/packet.bin",
@@ -268,6 +281,8 @@ mod tests {
         let targets = Targets::list(root.path());
         assert_eq!(targets.kernel, ["cli", "xdp_arp"]);
         assert_eq!(targets.network, ["network_frozen", "network_lab"]);
+        assert_eq!(targets.machine().last().map(String::as_str), Some("--test=vm_tags"));
+        assert!(!targets.kernel().contains(&"--test=vm_tags".to_owned()));
         assert_eq!(
             targets.network().expect("there are some"),
             ["--workspace", "--test=network_frozen", "--test=network_lab"]
