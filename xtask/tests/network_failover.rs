@@ -62,6 +62,32 @@ fn a_frozen_owner_is_silent_and_the_other_takes_over() {
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_node_that_thaws_announces_nothing_that_it_lost() {
+    let (pair, prober) = pair_under_load(&common::named("thaw-announces"));
+    // Announcements of a new owner are left when it freezes: the second burst comes five seconds after the first.
+    for (order, owner) in [("release", &pair.b), ("claim", &pair.a)] {
+        let lb = common::lb();
+        let lb = lb.to_str().expect("a path in UTF-8");
+        pair.a.run(&[lb, "vip", order, "VI_1"]).expect("the order is followed");
+        wait_for_takeover(&pair, owner, &prober);
+    }
+    pair.a.freeze().expect("it can be frozen");
+    wait_for_takeover(&pair, &pair.b, &prober);
+    watch(Duration::from_secs(5));
+
+    let listener = arp::Listener::open(&pair.client).expect("the client can listen");
+    pair.a.thaw().expect("it can be thawed");
+    wait_for_takeover(&pair, &pair.a, &prober);
+    watch(Duration::from_millis(500));
+    let macs = listener.announcers(VIP).expect("the client can listen");
+    let mine = pair.a.mac().expect("it has an interface");
+    let others = macs.iter().skip_while(|mac| **mac != mine).filter(|mac| **mac != mine).count();
+    assert!(macs.contains(&mine), "{macs:?}");
+    assert_eq!(others, 0, "node-a announced the VIP before it owned it, and node-b contradicted: {macs:?}");
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_frozen_backup_changes_nothing_for_the_vip() {
     let (pair, prober) = pair_under_load(&common::named("frozen-backup"));
     pair.b.freeze().expect("it can be frozen");

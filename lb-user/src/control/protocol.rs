@@ -124,12 +124,15 @@ impl Controller {
         if due == 0 || !router.is_owner() {
             return;
         }
+        // After a freeze this task may be the first to run, and not have heard yet that the node lost the VIPs.
+        let leases = self.edges.dataplane.leases();
+        let is_owner = || leases.expiry(router.lease).is_some_and(|expiry| expiry > Timestamp::now().0);
         for vip in router.config.all_vips().map(|vip| vip.addr()) {
             // A virtual MAC address is announced through the interface below, which is up already.
             let Some(link) = self.world.link_named(router.config.link_of(vip)) else { continue };
             let Some(mac) = router.config.mac_of(vip).or(link.mac) else { continue };
             let announce = || self.edges.announcer.announce(link.index, mac, vip);
-            if let Err(error) = (0..due).try_for_each(|_| announce()) {
+            if let Err(error) = (0..due).take_while(|_| is_owner()).try_for_each(|_| announce()) {
                 warn!(router = %router.config.name, %vip, %error, "not announced");
             }
         }
