@@ -120,13 +120,12 @@ impl Controller {
     /// Announces the VIPs as often as is due.
     pub(super) fn announce(&mut self, index: usize, now: Timestamp) {
         let router = &mut self.routers[index];
-        let due = router.announcements_due(now);
-        if due == 0 || !router.is_owner() {
+        let leases = self.edges.dataplane.leases();
+        let due = router.announcements_due(now, leases.expiry(router.lease));
+        if due == 0 {
             return;
         }
-        // After a freeze this task may be the first to run, and not have heard yet that the node lost the VIPs.
-        let leases = self.edges.dataplane.leases();
-        let is_owner = || leases.expiry(router.lease).is_some_and(|expiry| expiry > Timestamp::now().0);
+        let is_owner = || leases.expiry(router.lease).is_some_and(|expiry| Timestamp::now().0 < expiry);
         for vip in router.config.all_vips().map(|vip| vip.addr()) {
             // A virtual MAC address is announced through the interface below, which is up already.
             let Some(link) = self.world.link_named(router.config.link_of(vip)) else { continue };
