@@ -305,7 +305,7 @@ impl Controller {
             }
             self.turn().await;
         }
-        self.stop().await;
+        self.stop(&mut stop).await;
         outcome
     }
 
@@ -331,6 +331,7 @@ impl Controller {
         self.find_some_routes().await;
         self.settle(now);
         self.orders.give_up(now, &self.routers);
+        self.dirty |= self.health.give_up_leaving(now);
         let retry = self.retry_at.is_some_and(|at| at <= now);
         if self.dirty || retry {
             self.reconcile().await;
@@ -466,6 +467,7 @@ impl Controller {
             .filter_map(Router::next_announcement)
             .chain(self.retry_at)
             .chain(self.orders.next_timeout())
+            .chain(self.health.next_timeout())
             .chain(self.forwarding.next_settling());
         // Invariant: the last two make it never empty.
         due.chain([self.refresh_at, self.alive_at]).min().map_or(Duration::ZERO, |at| at.since(now))

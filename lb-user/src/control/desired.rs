@@ -112,6 +112,9 @@ pub(super) enum Condition {
     Up,
     /// Not known yet: it gets no new connections and keeps those it has.
     Checking,
+    /// Its node is about to go, or may be dead: it gets no new connections, if another can have them, and keeps those it
+    /// has.
+    Leaving,
     /// It failed: it has no connections any more.
     Failed,
 }
@@ -250,6 +253,15 @@ fn backends(service: &Service, view: &impl View) -> BTreeMap<(IpAddr, u16), Desi
         };
         let weight = if condition == Condition::Up { backend.weight } else { 0 };
         backends.insert((address, backend.port), DesiredBackend { mode, weight, condition, next_hop, outer });
+    }
+    if backends.values().all(|backend| backend.weight == 0) {
+        // Better one that goes than none.
+        for backend in &service.backends {
+            let known = backends.get_mut(&(backend.address, backend.port));
+            if let Some(known) = known.filter(|known| known.condition == Condition::Leaving) {
+                known.weight = backend.weight;
+            }
+        }
     }
     backends
 }

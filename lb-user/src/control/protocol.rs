@@ -1,15 +1,23 @@
 //! The control task's part in VRRP: it tells the protocol thread what tracking says, and does what a change of owner
 //! means beside the lease: addresses, gratuitous ARP, rings, the log.
 
+use std::{net::IpAddr, time::Duration};
+
 use tracing::{error, info, warn};
 
 use super::{controller::Controller, detectors::log_change, group, router::Fault, trackers::Surroundings};
 use crate::{
-    protocol::{Command, Event, OwnerReason, RouterKey, Trouble},
+    bfd::{Diagnostic, DownReason},
+    protocol::{Command, Event, OwnerReason, RouterKey, SessionChange, Trouble},
     time::Timestamp,
     track::Effects,
     vrrp::Input,
 };
+
+/// A node that said that it goes has gone after this long, or has changed its mind: its backends' checks know.
+const LEAVING: Duration = Duration::from_secs(10);
+/// The same for one that BFD takes for dead: it may be slow only.
+const SUSPECT: Duration = Duration::from_secs(2);
 
 impl Controller {
     /// Takes what the protocol thread says.
@@ -34,7 +42,10 @@ impl Controller {
                 }
             }
             Event::Trouble(trouble) => self.trouble(trouble),
-            Event::SessionChanged { peer, change } => log_change(*peer, *change),
+            Event::SessionChanged { peer, change } => {
+                log_change(*peer, *change);
+                self.peer_changed(*peer, *change, now);
+            }
             // Channels are dropped here, where closing may wait. Who asked for the others takes them.
             Event::Retired(_) | Event::DetectorsRetired(_) | Event::Report(_) | Event::Ended { .. } => {}
         }
@@ -58,6 +69,18 @@ impl Controller {
         }
         self.announce(index, now);
         self.notify(index);
+    }
+
+    /// The backends of a node that says that it goes, or that has fallen silent, get no new connections.
+    fn peer_changed(&mut self, peer: IpAddr, change: SessionChange, now: Timestamp) {
+        self.dirty |= match change {
+            SessionChange::Up => self.health.stays(peer),
+            SessionChange::Down(DownReason::PeerAdminDown(Diagnostic::ADMINISTRATIVELY_DOWN)) => {
+                self.health.leaves(peer, now + LEAVING)
+            }
+            SessionChange::Down(DownReason::TimedOut) => self.health.leaves(peer, now + SUSPECT),
+            SessionChange::Down(_) => false,
+        };
     }
 
     fn trouble(&self, trouble: &Trouble) {
