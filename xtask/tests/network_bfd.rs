@@ -2,14 +2,10 @@
 
 mod common;
 
-use std::{
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use common::{Pair, keepalived_with, lb_with, pair_under_load, shipped, start, watch};
+use common::{Pair, failover_rounds, keepalived_with, lb_with, pair_under_load, shipped, start, watch};
 use nix::sys::signal::Signal;
-use serde_json::Value;
 use xtask::lab::LabSpec;
 
 /// From the fault to the first answer, on a machine that has nothing else to do.
@@ -19,25 +15,8 @@ const TAKEOVER_UNDER_LOAD: f64 = 1_000.0;
 /// How many rounds a fault gets. All must be quick enough for a busy machine, and one for an idle one.
 const ROUNDS: usize = 3;
 
-/// What `bench failover` saw in each round of a fault on the tutorial's owner.
-fn rounds(fault: &str) -> Vec<Value> {
-    let folder = tempfile::tempdir().expect("there is room");
-    let file = folder.path().join("rounds.json");
-    let mut command = Command::new(common::xtask());
-    let rounds = ROUNDS.to_string();
-    command.args(["bench", "failover", "--rounds", &rounds, "--system", "lb-1s", "--fault", fault]);
-    command.arg("--lb").arg(common::lb()).arg("--json").arg(&file);
-    let output = command.stdin(Stdio::null()).output().expect("it starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = std::fs::read(&file).expect("it wrote the file");
-    let all: Value = serde_json::from_slice(&text).expect("it is JSON");
-    let rounds = all["rows"][0]["rounds"].as_array().cloned().unwrap_or_default();
-    assert_eq!(rounds.len(), ROUNDS, "{all}");
-    rounds
-}
-
 fn moves_in_time(fault: &str) {
-    let rounds = rounds(fault);
+    let rounds = failover_rounds("lb-1s", fault, ROUNDS);
     let waits: Vec<f64> = rounds
         .iter()
         .map(|round| round["known"]["milliseconds"].as_f64().unwrap_or_else(|| panic!("{round}")))

@@ -12,7 +12,6 @@ use nix::sys::signal::Signal;
 use xtask::lab::{
     VIP,
     probe::{arp, load::LoadProber},
-    wait_until,
 };
 
 /// A backup waits for 3 adverts and its skew, 3.6 s; the client may have asked just before the last advert.
