@@ -422,6 +422,10 @@ impl View for Known<'_> {
         self.controller.world.outer(address)
     }
 
+    fn met(&self) -> impl Iterator<Item = IpAddr> {
+        self.controller.world.met().iter().copied()
+    }
+
     fn index_of(&self, interface: &str) -> Option<u32> {
         self.controller.world.link_named(interface).map(|link| link.index)
     }

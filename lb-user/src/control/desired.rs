@@ -150,6 +150,10 @@ pub(super) trait View {
     fn next_hop(&self, address: IpAddr) -> NextHop;
     /// The source address and MTU of packets to an address, as far as known.
     fn outer(&self, address: IpAddr) -> Outer;
+    /// Directors that the configuration does not name.
+    fn met(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::empty()
+    }
     /// The index of an interface.
     fn index_of(&self, _interface: &str) -> Option<u32> {
         None
@@ -195,6 +199,7 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
         }
         desired.directors.extend(router.peers().iter().filter_map(|peer| view.neighbour(*peer)));
     }
+    desired.directors.extend(view.met().filter_map(|node| view.neighbour(node)));
     let of_node = config.addresses.iter().map(|own| (own.interface.clone(), own.address));
     desired.addresses.extend(of_node);
     desired.routes.extend(config.routes.iter().cloned());

@@ -36,6 +36,10 @@ impl Controller {
                     info!(router = %self.routers[router].config.name, %source, "handed over");
                 }
             }
+            Event::Met { node } => {
+                self.dirty |= self.world.meet(*node);
+                self.routes.stale = true;
+            }
             Event::Kept { router } => {
                 if let Some(router) = self.router_of(*router) {
                     warn!(router = %self.routers[router].config.name, "nobody took over: this node goes on");
