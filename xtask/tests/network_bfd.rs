@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::{Pair, failover_rounds, keepalived_with, lb_with, pair_under_load, shipped, start, watch};
 use nix::sys::signal::Signal;
-use xtask::lab::LabSpec;
+use xtask::lab::{Cable, LabSpec};
 
 /// From the fault to the first answer, on a machine that has nothing else to do.
 const TAKEOVER: f64 = 250.0;
@@ -121,4 +121,27 @@ fn a_keepalived_with_bfd_is_a_peer_like_any_other() {
     pair.a.stop_daemon(Signal::SIGKILL, common::SOON).expect("it ends");
     wait_for_session(&pair, &pair.b, false);
     pair.wait_for_owner(&pair.b);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn an_owner_that_is_cut_off_and_misses_its_witness_gives_the_vip_up() {
+    let config = |file| {
+        let config = shipped(file).replace("advert_interval", "witness = \"172.20.0.10\"\nadvert_interval");
+        lb_with(config)
+    };
+    let spec = LabSpec::pair(&common::named("witness"), config("tutorial-a.toml"), config("tutorial-b.toml"));
+    let pair = Pair::of(start(&spec));
+    assert_eq!(pair.settle().name(), "node-a");
+    assert!(pair.a.status().expect("it answers").text().contains("witness 172.20.0.10 answers"));
+    pair.lab.set_cable(&pair.a, Cable::Cut).expect("it can be cut");
+    pair.wait_for_owner(&pair.b);
+    pair.wait_for_backup(&pair.a);
+    // As a backup it hears nobody for long, and claims nothing.
+    watch(Duration::from_secs(6));
+    assert!(pair.a.status().expect("it answers").all_are("backup"));
+    assert!(pair.b.status().expect("it answers").is_owner());
+    pair.lab.set_cable(&pair.a, Cable::Whole).expect("it can be mended");
+    pair.wait_for_owner(&pair.a);
+    assert_eq!(pair.settle().name(), "node-a");
 }

@@ -39,7 +39,7 @@ use crate::{
     notify::Notifier,
     protocol::{Command, Link, RouterKey},
     time::Timestamp,
-    track::{Runner, TrackEvent, WatchEvent, Watcher},
+    track::{Runner, TrackEvent, WatchEvent, Watcher, Witness, WitnessEvent, Witnesses},
 };
 
 /// When something could not be applied, it is tried again after this long.
@@ -94,6 +94,8 @@ pub(super) struct Inputs {
     pub(super) track: mpsc::Receiver<TrackEvent>,
     /// Changes of tracked processes and files.
     pub(super) watch: mpsc::Receiver<WatchEvent>,
+    /// Witnesses that answer, or no longer do.
+    pub(super) witness: mpsc::Receiver<WitnessEvent>,
     /// From the control socket.
     pub(super) calls: mpsc::Receiver<Call>,
 }
@@ -116,6 +118,8 @@ pub(super) struct Edges {
     pub(super) runner: Runner,
     /// Watches tracked processes and files.
     pub(super) watcher: Watcher,
+    /// Asks the witnesses.
+    pub(super) witnesses: Witnesses,
     /// Tells others of changes of state.
     pub(super) notifier: Notifier,
     /// Keeps the process that outlives this one; none before the start and once there is nothing left to do.
@@ -142,6 +146,8 @@ pub(super) struct Controller {
     pub(super) health: Health,
     pub(super) trackers: Trackers,
     pub(super) orders: Orders,
+    /// Those that do not answer.
+    pub(super) silent_witnesses: BTreeSet<Witness>,
     pub(super) routers: Vec<Router>,
     /// What the protocol thread has open.
     pub(super) channels: Vec<OpenChannel>,
@@ -206,6 +212,7 @@ impl Controller {
             health: Health::default(),
             trackers: Trackers::default(),
             orders: Orders::default(),
+            silent_witnesses: BTreeSet::new(),
             routers: Vec::new(),
             channels: Vec::new(),
             detectors: OpenDetectors::new(),
@@ -300,6 +307,7 @@ impl Controller {
                         self.track();
                     }
                 }
+                Some(event) = inputs.witness.recv() => self.witness_event(event),
                 Some(call) = inputs.calls.recv() => self.answer(call).await,
                 () = tokio::time::sleep(sleep) => {}
             }

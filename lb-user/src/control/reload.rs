@@ -1,6 +1,6 @@
 //! Taking a configuration: the first, and every later one. A later one is applied whole or not at all.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 use tracing::warn;
@@ -10,11 +10,13 @@ use super::{
     controller::{Controller, StartError},
     desired::lease_of_router,
     router::Router,
+    witness::witness_of,
 };
 use crate::{
     config::{self, Config, Transport, VirtualRouter},
     protocol::{Channel, Command, Plan},
     time::Timestamp,
+    track::Witness,
 };
 
 impl Controller {
@@ -128,5 +130,10 @@ impl Controller {
         self.trackers.configure(&self.config, now);
         self.edges.runner.set(&self.config.track_scripts);
         self.edges.watcher.set(&self.config.track_processes, &self.config.track_files);
+        let witnesses: BTreeSet<Witness> =
+            self.config.virtual_routers.iter().filter_map(witness_of).collect();
+        self.silent_witnesses.retain(|witness| witnesses.contains(witness));
+        self.edges.witnesses.set(witnesses);
+        self.tell_witnesses();
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Router {
     pub(super) started: bool,
     /// The fault the machine has been told of.
     pub(super) fault: Option<Fault>,
+    /// Whether its witness answers, as the machine was told last.
+    pub(super) witness: bool,
     /// The priority the machine was told last.
     pub(super) priority: u8,
     /// What the protocol thread said when it was asked last.
@@ -54,6 +56,7 @@ impl Router {
             lease: STANDALONE_LEASE,
             started: false,
             fault: None,
+            witness: true,
             priority: config.priority,
             report: None,
             state: State::Stopped,

@@ -27,7 +27,7 @@ use crate::{
     node_lock::{NodeLock, NodeLockError},
     notify::Notifier,
     protocol::{self, Grant, Scheduling},
-    track::{Runner, Watcher},
+    track::{Runner, Watcher, Witnesses},
 };
 
 /// Results that may wait for the control task before their senders wait for it.
@@ -154,6 +154,7 @@ fn build(
     let (health_sender, health) = mpsc::channel(QUEUE);
     let (track_sender, track) = mpsc::channel(QUEUE);
     let (watch_sender, watch) = mpsc::channel(QUEUE);
+    let (witness_sender, witness) = mpsc::channel(QUEUE);
     let (_, calls) = mpsc::channel(1);
     let leases = dataplane.leases();
     let edges = Edges {
@@ -167,6 +168,7 @@ fn build(
             what: "starting the thread that watches processes and files",
             source,
         })?,
+        witnesses: Witnesses::new(witness_sender),
         notifier: Notifier::new(parsed.config.daemon.notify_fifo.as_deref())
             .map_err(|source| RunError::Process { what: "starting the thread of notify commands", source })?,
         netlink: netlink.clone(),
@@ -177,7 +179,7 @@ fn build(
     };
     report(edges.protocol.scheduling());
     // A socket of its own: the kernel lists one thing at a time on each, and a resync may come at any moment.
-    let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, watch, calls };
+    let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, watch, witness, calls };
     Ok((Controller::new(config_path, parsed, edges, world), inputs))
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{
         BackendStatus, InterfaceStatus, RouteStatus, RouterStatus, ServiceStatus, Status, ThreadStatus,
-        TrackerStatus, VirtualMacStatus,
+        TrackerStatus, VirtualMacStatus, WitnessStatus,
     },
     config::{Backend, Mode, Route, Service, VirtualRouter},
     protocol::{Grant, PRIORITY, Scheduling},
@@ -91,6 +91,7 @@ impl Controller {
             routes: self.routes_status(&router.config.placement.routes),
             lease_ms: router.lease_ms(now),
             transitions: router.transitions(),
+            witness: router.config.witness.map(|address| WitnessStatus { address, answers: router.witness }),
             bfd: super::detectors::status(router.report.as_ref()),
             counters: router.counters(),
         };
