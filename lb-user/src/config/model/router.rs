@@ -158,8 +158,8 @@ impl VirtualRouter {
 
     /// Whether both are the same to the protocol; what is tracked, and who is told, may differ.
     pub fn speaks_as(&self, other: &Self) -> bool {
-        let Self { tracking, notify, witness, .. } = other.clone();
-        Self { tracking, notify, witness, ..self.clone() } == *other
+        let Self { witness, tracking, notify, .. } = other.clone();
+        Self { witness, tracking, notify, ..self.clone() } == *other
     }
 
     /// This node's address, which its adverts come from; the unspecified one while only the interface knows it.
