@@ -1,0 +1,190 @@
+//! What became of every directive.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Range};
+
+use serde::Serialize;
+
+use crate::config::{Problem, Text, nearest};
+
+/// What became of a directive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It stands in the translation.
+    Translated,
+    /// It does not need to: this is how lb works anyway, or it has no effect.
+    Default,
+    /// lb has nothing like it.
+    Unsupported,
+    /// Nobody knows the word, here.
+    Unknown,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Translated => "translated",
+            Self::Default => "by default",
+            Self::Unsupported => "NOT SUPPORTED",
+            Self::Unknown => "UNKNOWN",
+        })
+    }
+}
+
+/// A directive and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// The file it stands in.
+    pub file: String,
+    /// 1-based line.
+    pub line: usize,
+    /// 1-based column, in characters.
+    pub column: usize,
+    /// The directive without its block; secrets are left out.
+    pub directive: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What it became; why it is not needed; or why it is not supported and what that means.
+    pub detail: String,
+}
+
+/// Every directive of a configuration, in its order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// How many directives came to what.
+    pub summary: BTreeMap<Outcome, usize>,
+    /// The directives.
+    pub directives: Vec<Entry>,
+}
+
+impl Report {
+    /// How many directives have that outcome.
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.summary.get(&outcome).copied().unwrap_or(0)
+    }
+
+    /// Whether the translation does all that the original says.
+    pub fn is_complete(&self) -> bool {
+        self.count(Outcome::Unsupported) + self.count(Outcome::Unknown) == 0
+    }
+}
+
+/// A line for each directive, then the sums.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Entry { file, line, column, directive, outcome, detail } in &self.directives {
+            writeln!(f, "{file}:{line}:{column}: {outcome:<13} {directive}: {detail}")?;
+        }
+        write!(
+            f,
+            "{} directives: {} translated, {} by default, {} not supported, {} unknown",
+            self.directives.len(),
+            self.count(Outcome::Translated),
+            self.count(Outcome::Default),
+            self.count(Outcome::Unsupported),
+            self.count(Outcome::Unknown),
+        )
+    }
+}
+
+/// A directive as the translation meets it.
+pub(super) trait Directive {
+    /// Where it stands.
+    fn span(&self) -> Range<usize>;
+    /// Its words, without secrets.
+    fn words(&self) -> String;
+}
+
+/// What is found while a configuration is translated.
+#[derive(Default)]
+pub(super) struct Findings {
+    notes: Vec<Note>,
+    /// What keeps the configuration from being translated.
+    pub(super) problems: Vec<Problem>,
+    /// What the translation does not do.
+    pub(super) warnings: Vec<Problem>,
+}
+
+struct Note {
+    at: usize,
+    directive: String,
+    outcome: Outcome,
+    detail: Cow<'static, str>,
+}
+
+impl Findings {
+    pub(super) fn note(
+        &mut self,
+        directive: &impl Directive,
+        outcome: Outcome,
+        detail: impl Into<Cow<'static, str>>,
+    ) {
+        let at = directive.span().start;
+        self.notes.push(Note { at, directive: directive.words(), outcome, detail: detail.into() });
+    }
+
+    pub(super) fn translated(&mut self, directive: &impl Directive, to: impl Into<Cow<'static, str>>) {
+        self.note(directive, Outcome::Translated, to);
+    }
+
+    pub(super) fn by_default(&mut self, directive: &impl Directive, why: impl Into<Cow<'static, str>>) {
+        self.note(directive, Outcome::Default, why);
+    }
+
+    /// Also a warning.
+    pub(super) fn unsupported(&mut self, directive: &impl Directive, why: impl Into<Cow<'static, str>>) {
+        let why = why.into();
+        let message = format!("not supported: {}", directive.words());
+        self.warnings.push(Problem::at(directive.span(), message).help(why.clone()));
+        self.note(directive, Outcome::Unsupported, why);
+    }
+
+    /// Also a warning; `word` is what nobody knows among `known`.
+    pub(super) fn unknown(&mut self, directive: &impl Directive, word: &str, known: &[&str]) {
+        let hint = match nearest(word, known) {
+            Some(near) => format!("did you mean `{near}`? It has no effect as it is"),
+            None => "it has no effect; is it in the right block?".to_owned(),
+        };
+        let message = format!("unknown word `{}`", word.escape_debug());
+        self.warnings.push(Problem::at(directive.span(), message).help(hint.clone()));
+        self.note(directive, Outcome::Unknown, hint);
+    }
+
+    /// Not wrong, but other than it was.
+    pub(super) fn differs(
+        &mut self,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.warnings.push(Problem::at(span, message).help(help));
+    }
+
+    pub(super) fn problem(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// What the comments of a translation say it leaves out: line by line, each with its place.
+    pub(super) fn left_out<'a>(&'a self, text: &'a Text) -> impl Iterator<Item = String> + 'a {
+        let left_out = |note: &&Note| matches!(note.outcome, Outcome::Unsupported | Outcome::Unknown);
+        self.notes.iter().filter(left_out).map(|note| {
+            let (line, _) = text.position(note.at);
+            format!("{}:{line}: {}: {}", text.name_at(note.at), note.directive, note.detail)
+        })
+    }
+
+    /// The report; `text` has the places.
+    pub(super) fn report(&mut self, text: &Text) -> Report {
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.sort_by_key(|note| note.at);
+        let mut summary = BTreeMap::new();
+        let directives = notes.into_iter().map(|note| {
+            *summary.entry(note.outcome).or_insert(0) += 1;
+            let (line, column) = text.position(note.at);
+            let file = text.name_at(note.at).to_owned();
+            let Note { directive, outcome, detail, .. } = note;
+            Entry { file, line, column, directive, outcome, detail: detail.into_owned() }
+        });
+        Report { directives: directives.collect(), summary }
+    }
+}
