@@ -104,12 +104,25 @@ fn report(translation: Result<Translation, ConfigErrors>, form: ReportForm) {
             eprintln!("{}", serde_json::to_string_pretty(&findings).expect("findings are JSON"));
         }
         ReportForm::Text => {
-            for found in [warnings, errors].into_iter().flatten().filter(|found| !found.is_empty()) {
-                eprintln!("{:?}", miette::Report::new(found.into_report()));
+            if let Some(errors) = errors {
+                eprintln!("{:?}", miette::Report::new(errors.into_report()));
             }
             if let Some(report) = report {
+                for warning in warnings.iter().flatten().filter(|warning| !is_in(&report, warning)) {
+                    eprintln!("{warning}");
+                }
                 eprintln!("{report}");
             }
         }
     }
+}
+
+/// Whether the report says what the warning does: that the directive at that place is not supported.
+fn is_in(report: &Report, warning: &ConfigError) -> bool {
+    report.directives.iter().any(|entry| {
+        !entry.outcome.is_kept()
+            && Some(entry.line) == warning.line
+            && Some(entry.column) == warning.column
+            && entry.file == warning.file
+    })
 }

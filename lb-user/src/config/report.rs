@@ -168,7 +168,9 @@ impl ConfigErrors {
         let warnings = self.errors.iter().all(|error| error.severity == Severity::Warning);
         let noun = if warnings { "warning" } else { "error" };
         let plural = if count == 1 { "" } else { "s" };
-        let file = self.errors.first().map_or("", |error| error.file.as_str());
+        let first = self.errors.first().map_or("", |error| error.file.as_str());
+        let is_one = self.errors.iter().all(|error| error.file == first);
+        let file = if is_one { first } else { "the configuration" };
         let mut headline = format!("{file}: {count} {noun}{plural}");
         if self.omitted > 0 {
             let _ = write!(headline, ", of which the first {MOST_REPORTED}");

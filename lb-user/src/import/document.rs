@@ -1,6 +1,6 @@
 //! The translation: TOML with the lines it comes from, in comments and for errors.
 
-use std::{borrow::Cow, fmt::Write as _, ops::Range, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, fmt::Write as _, ops::Range, time::Duration};
 
 use crate::config::Text;
 
@@ -30,11 +30,17 @@ struct Entry {
     comment: Option<&'static str>,
 }
 
+struct Element {
+    value: String,
+    id: String,
+    at: Range<usize>,
+}
+
 enum Value {
     /// As TOML has it.
     One(String),
-    /// An array: each element as TOML has it, what tells it from the others, and where it comes from.
-    Many(Vec<(String, String, Range<usize>)>),
+    /// An array: each element as TOML has it and where it comes from, by what tells it from the others.
+    Many(Vec<Element>, BTreeSet<String>),
 }
 
 impl Table {
@@ -77,14 +83,17 @@ impl Table {
 
     /// Adds an element to an array, unless one of the same `id` is there.
     pub(super) fn push(&mut self, key: &'static str, id: &str, value: impl Into<String>, at: Range<usize>) {
-        let element = (value.into(), id.to_owned(), at.clone());
+        let element = Element { value: value.into(), id: id.to_owned(), at: at.clone() };
         match self.entries.iter_mut().find(|entry| entry.key == key) {
-            Some(Entry { value: Value::Many(elements), .. }) => {
-                if elements.iter().all(|(_, other, _)| other != id) {
+            Some(Entry { value: Value::Many(elements, ids), .. }) => {
+                if ids.insert(id.to_owned()) {
                     elements.push(element);
                 }
             }
-            _ => self.entries.push(Entry { key, value: Value::Many(vec![element]), at, comment: None }),
+            _ => {
+                let value = Value::Many(vec![element], BTreeSet::from([id.to_owned()]));
+                self.entries.push(Entry { key, value, at, comment: None });
+            }
         }
     }
 
@@ -92,7 +101,7 @@ impl Table {
     pub(super) fn value(&self, key: &str) -> Option<(&str, Range<usize>)> {
         self.entries.iter().find(|entry| entry.key == key).and_then(|entry| match &entry.value {
             Value::One(value) => Some((value.as_str(), entry.at.clone())),
-            Value::Many(_) => None,
+            Value::Many(..) => None,
         })
     }
 
@@ -127,8 +136,8 @@ impl Table {
     /// Takes over the elements of `other`'s arrays that are not here yet.
     pub(super) fn join_arrays(&mut self, other: &Table) {
         for entry in &other.entries {
-            if let Value::Many(elements) = &entry.value {
-                for (value, id, at) in elements {
+            if let Value::Many(elements, _) = &entry.value {
+                for Element { value, id, at } in elements {
                     self.push(entry.key, id, value, at.clone());
                 }
             }
@@ -180,11 +189,13 @@ impl Rendered {
                 Value::One(value) => {
                     self.line(&format!("{key} = {value}"), &entry.at, entry.comment, text);
                 }
-                Value::Many(elements) => match &elements[..] {
-                    [(value, _, at)] => self.line(&format!("{key} = [{value}]"), at, entry.comment, text),
+                Value::Many(elements, _) => match &elements[..] {
+                    [Element { value, at, .. }] => {
+                        self.line(&format!("{key} = [{value}]"), at, entry.comment, text)
+                    }
                     elements => {
                         self.line(&format!("{key} = ["), &entry.at, entry.comment, text);
-                        for (value, _, at) in elements {
+                        for Element { value, at, .. } in elements {
                             self.line(&format!("  {value},"), at, None, text);
                         }
                         self.toml.push_str("]\n");

@@ -277,11 +277,11 @@ impl<'s> Reader<'s> {
             format!("Translated by lb import ipvsadm from {name}."),
             "The comments name the lines it comes from. IPVS checks no backend, so nor does this: add `check`.".to_owned(),
         ];
-        let comment = match services.has_nat() {
-            true => {
+        let comment = match services.first_nat() {
+            Some(_) => {
                 "Clients' packets come in here; so must, here or by another such table, the replies of `nat` backends."
             }
-            false => "Clients' packets come in here.",
+            None => "Clients' packets come in here.",
         };
         let mut tables: Vec<_> = services.interface(interface, comment.to_owned()).into_iter().collect();
         tables.extend(services.tables);

@@ -20,6 +20,13 @@ pub enum Outcome {
     Unknown,
 }
 
+impl Outcome {
+    /// Whether nothing is lost.
+    pub const fn is_kept(self) -> bool {
+        matches!(self, Self::Translated | Self::Default)
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -65,7 +72,7 @@ impl Report {
 
     /// Whether the translation does all that the original says.
     pub fn is_complete(&self) -> bool {
-        self.count(Outcome::Unsupported) + self.count(Outcome::Unknown) == 0
+        self.summary.keys().all(|outcome| outcome.is_kept())
     }
 }
 
@@ -107,20 +114,25 @@ pub(super) struct Findings {
 
 struct Note {
     at: usize,
+    /// Of a block about which the same has been said.
+    is_part: bool,
     directive: String,
     outcome: Outcome,
     detail: Cow<'static, str>,
 }
 
 impl Findings {
-    pub(super) fn note(
-        &mut self,
-        directive: &impl Directive,
-        outcome: Outcome,
-        detail: impl Into<Cow<'static, str>>,
-    ) {
+    fn note(&mut self, directive: &impl Directive, outcome: Outcome, detail: impl Into<Cow<'static, str>>) {
         let at = directive.span().start;
-        self.notes.push(Note { at, directive: directive.words(), outcome, detail: detail.into() });
+        let is_part = false;
+        self.notes.push(Note { at, is_part, directive: directive.words(), outcome, detail: detail.into() });
+    }
+
+    /// What stands in the block of `key` has come to the same as the block.
+    pub(super) fn part(&mut self, directive: &impl Directive, outcome: Outcome, key: &str) {
+        let detail = Cow::Owned(format!("belongs to `{key}`"));
+        let at = directive.span().start;
+        self.notes.push(Note { at, is_part: true, directive: directive.words(), outcome, detail });
     }
 
     pub(super) fn translated(&mut self, directive: &impl Directive, to: impl Into<Cow<'static, str>>) {
@@ -166,10 +178,13 @@ impl Findings {
 
     /// What the comments of a translation say it leaves out: line by line, each with its place.
     pub(super) fn left_out<'a>(&'a self, text: &'a Text) -> impl Iterator<Item = String> + 'a {
-        let left_out = |note: &&Note| matches!(note.outcome, Outcome::Unsupported | Outcome::Unknown);
+        let left_out = |note: &&Note| !note.is_part && !note.outcome.is_kept();
         self.notes.iter().filter(left_out).map(|note| {
             let (line, _) = text.position(note.at);
-            format!("{}:{line}: {}: {}", text.name_at(note.at), note.directive, note.detail)
+            let file = text.name_at(note.at);
+            let place =
+                if file == text.name_at(0) { format!("line {line}") } else { format!("{file}:{line}") };
+            format!("{place}: {}: {}", note.directive, note.detail)
         })
     }
 

@@ -42,7 +42,8 @@ pub(super) struct Services {
     pub(super) tables: Vec<Table>,
     /// `nat` backends, each with the service it serves.
     nat: BTreeMap<(IpAddr, u16, &'static str), usize>,
-    has_nat: bool,
+    /// The first backend of mode `nat`.
+    first_nat: Option<Range<usize>>,
 }
 
 impl Services {
@@ -101,7 +102,7 @@ impl Services {
             if *self.nat.entry((backend.address, port, protocol)).or_insert(service) != service {
                 return Err(NAT_TWICE);
             }
-            self.has_nat = true;
+            self.first_nat.get_or_insert_with(|| backend.at.clone());
             if port != service_port {
                 table.set("port", port.to_string(), backend.at.clone());
             }
@@ -115,9 +116,9 @@ impl Services {
         Ok(table)
     }
 
-    /// Whether replies must come back through this node.
-    pub(super) fn has_nat(&self) -> bool {
-        self.has_nat
+    /// The first backend whose replies must come back through this node.
+    pub(super) fn first_nat(&self) -> Option<Range<usize>> {
+        self.first_nat.clone()
     }
 
     /// The interface that clients' packets come in by, where no virtual router names one.

@@ -7,7 +7,7 @@ use super::{
     tree::{Node, Word},
     words,
 };
-use crate::import::report::Directive as _;
+use crate::import::report::{Directive as _, Outcome};
 
 /// keepalived's defaults.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -99,6 +99,7 @@ impl Translator<'_> {
             "DNS_CHECK" => (3, Duration::from_secs(1)),
             _ => (1, Duration::from_secs(1)),
         };
+        let is_kind = matches!(node.key(), "TCP_CHECK" | "HTTP_GET");
         let mut kind = match node.key() {
             "TCP_CHECK" => {
                 self.findings.translated(node, "check");
@@ -142,6 +143,10 @@ impl Translator<'_> {
                 }
                 ("http_protocol", Kind::Http { .. }) => {
                     self.findings.by_default(child, "checks speak HTTP/1.1")
+                }
+                _ if !is_kind => {
+                    self.findings.part(child, Outcome::Unsupported, node.key());
+                    self.inside(child, false);
                 }
                 _ => self.other(child, words::CHECK_OTHERS, words::CHECK),
             }

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     config::Problem,
-    import::{document::Table, report::Directive as _},
+    import::{
+        document::Table,
+        report::{Directive as _, Outcome},
+    },
 };
 
 /// VRRPv2 has room for so many bytes of a password.
@@ -174,7 +177,7 @@ impl Translator<'_> {
                 "auth_pass" if is_password => {
                     self.argument(child);
                 }
-                "auth_type" | "auth_pass" => self.findings.unsupported(child, "belongs to `authentication`"),
+                "auth_type" | "auth_pass" => self.findings.part(child, Outcome::Unsupported, node.key()),
                 _ => self.other(child, words::INSTANCE_OTHERS, &["auth_type", "auth_pass"]),
             }
         }

@@ -107,6 +107,7 @@ impl<'f> Translator<'f> {
     }
 
     fn finish(mut self, path: &Path) -> (Document, Findings) {
+        self.replies();
         let preface = vec![
             format!("Translated by lb import keepalived from {}.", path.display()),
             "The comments name the lines it comes from.".to_owned(),
@@ -124,6 +125,21 @@ impl<'f> Translator<'f> {
         tables.extend(self.services.tables);
         tables.extend(self.node);
         (Document { preface, tables }, self.findings)
+    }
+
+    /// Replies of `nat` backends come back by an interface with the program.
+    fn replies(&mut self) {
+        let interfaces: BTreeSet<&str> =
+            self.routers.iter().filter_map(|router| Some(router.table.value("interface")?.0)).collect();
+        if interfaces.len() < 2
+            && let Some(at) = self.services.first_nat()
+        {
+            self.findings.differs(
+                at,
+                "replies of NAT backends must come in by an interface that lb knows",
+                "if it is not the virtual router's, add [interface.eth1], by its name",
+            );
+        }
     }
 
     /// Where clients' packets come in, if no virtual router says so.
@@ -167,7 +183,7 @@ impl<'f> Translator<'f> {
         use super::Outcome::{Default, Unsupported};
         for child in node.children() {
             let outcome = if is_default { Default } else { Unsupported };
-            self.findings.note(child, outcome, format!("belongs to `{}`", node.key()));
+            self.findings.part(child, outcome, node.key());
             self.inside(child, is_default);
         }
     }

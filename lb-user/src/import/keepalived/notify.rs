@@ -42,7 +42,8 @@ impl Translator<'_> {
                 self.argument(node);
                 return None;
             }
-            [one] => shlex::split(&one.text),
+            // What is quoted inside the quotes is quoted for the words in there.
+            [one] => shlex::split(&one.text.replace("\\\"", "\"")),
             words => Some(words.iter().map(|word| word.text.clone()).collect()),
         };
         let problem = match &command {

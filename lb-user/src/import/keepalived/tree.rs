@@ -12,6 +12,8 @@ use crate::{
 const MOST_BLOCKS: usize = 16;
 /// A configuration of a thousand virtual servers has some tens of thousands.
 const MOST_STATEMENTS: usize = 500_000;
+/// Twice as many as there can be services and virtual routers.
+const MOST_AT_TOP: usize = 10_000;
 /// As much of a statement as reports show, in characters.
 const SHOWN: usize = 72;
 
@@ -122,12 +124,16 @@ impl Builder {
         }
         let words = mem::take(&mut self.words);
         self.statements += 1;
-        if self.statements > MOST_STATEMENTS {
+        let what = if self.statements > MOST_STATEMENTS {
+            Some(format!("more than {MOST_STATEMENTS} directives"))
+        } else if self.top.len() > MOST_AT_TOP {
+            Some(format!("more than {MOST_AT_TOP} directives outside of blocks"))
+        } else {
+            None
+        };
+        if let Some(what) = what {
             if !mem::replace(&mut self.is_too_long, true) {
-                findings.problem(
-                    Problem::at(span(&words), format!("more than {MOST_STATEMENTS} directives"))
-                        .help("is this the right file?"),
-                );
+                findings.problem(Problem::at(span(&words), what).help("is this the right file?"));
             }
             return;
         }

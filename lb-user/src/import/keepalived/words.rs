@@ -477,7 +477,6 @@ pub(super) const CHECK: &[&str] = &[
     "url",
     "virtualhost",
     "http_protocol",
-    "misc_timeout",
 ];
 
 pub(super) const CHECK_OTHERS: &[Other] = &[
@@ -490,24 +489,4 @@ pub(super) const CHECK_OTHERS: &[Other] = &[
         "`lb status` has every backend's latest failure",
     ),
     unsupported(&["enable_sni", "sni_name", "tls_compliant"], "checks speak no TLS"),
-    unsupported(
-        &["misc_path", "misc_dynamic", "user", "dynamic"],
-        "checks run no commands; a script can write a file that a [[track_file]] reads",
-    ),
-    unsupported(
-        &[
-            "host",
-            "helo_name",
-            "type",
-            "name",
-            "payload",
-            "require_reply",
-            "min_reply_length",
-            "max_reply_length",
-            "track_file",
-            "weight",
-            "reverse",
-        ],
-        "belongs to a kind of check that lb does not have",
-    ),
 ];
