@@ -84,16 +84,15 @@ impl Table {
     /// Adds an element to an array, unless one of the same `id` is there.
     pub(super) fn push(&mut self, key: &'static str, id: &str, value: impl Into<String>, at: Range<usize>) {
         let element = Element { value: value.into(), id: id.to_owned(), at: at.clone() };
-        match self.entries.iter_mut().find(|entry| entry.key == key) {
-            Some(Entry { value: Value::Many(elements, ids), .. }) => {
-                if ids.insert(id.to_owned()) {
-                    elements.push(element);
-                }
+        if let Some(Entry { value: Value::Many(elements, ids), .. }) =
+            self.entries.iter_mut().find(|entry| entry.key == key)
+        {
+            if ids.insert(id.to_owned()) {
+                elements.push(element);
             }
-            _ => {
-                let value = Value::Many(vec![element], BTreeSet::from([id.to_owned()]));
-                self.entries.push(Entry { key, value, at, comment: None });
-            }
+        } else {
+            let value = Value::Many(vec![element], BTreeSet::from([id.to_owned()]));
+            self.entries.push(Entry { key, value, at, comment: None });
         }
     }
 
@@ -119,12 +118,11 @@ impl Table {
 
     /// The table with that header below this one, made if it is not there.
     pub(super) fn child(&mut self, header: &'static str, at: Range<usize>) -> &mut Table {
-        let place = match self.children.iter().position(|child| child.header == header) {
-            Some(place) => place,
-            None => {
-                self.children.push(Table::new(header, at));
-                self.children.len() - 1
-            }
+        let place = if let Some(place) = self.children.iter().position(|child| child.header == header) {
+            place
+        } else {
+            self.children.push(Table::new(header, at));
+            self.children.len() - 1
         };
         &mut self.children[place]
     }
@@ -191,7 +189,7 @@ impl Rendered {
                 }
                 Value::Many(elements, _) => match &elements[..] {
                     [Element { value, at, .. }] => {
-                        self.line(&format!("{key} = [{value}]"), at, entry.comment, text)
+                        self.line(&format!("{key} = [{value}]"), at, entry.comment, text);
                     }
                     elements => {
                         self.line(&format!("{key} = ["), &entry.at, entry.comment, text);
@@ -212,9 +210,10 @@ impl Rendered {
         self.origins.push((self.toml.len(), at.clone()));
         let (line, _) = text.position(at.start);
         let file = text.name_at(at.start);
-        let _ = match file == text.name_at(0) {
-            true => write!(self.toml, "{content} # line {line}"),
-            false => write!(self.toml, "{content} # {file}:{line}"),
+        let _ = if file == text.name_at(0) {
+            write!(self.toml, "{content} # line {line}")
+        } else {
+            write!(self.toml, "{content} # {file}:{line}")
         };
         if let Some(comment) = comment {
             let _ = write!(self.toml, ": {comment}");

@@ -88,11 +88,10 @@ impl<'s> Reader<'s> {
         if done.is_none() {
             let problem = Problem::at(line.span.clone(), "the line is not understood")
                 .expected("-A -t ADDRESS:PORT …, or -a -t ADDRESS:PORT -r ADDRESS:PORT …");
-            self.findings.problem(match is_whole {
-                true => problem.help("write what `ipvsadm -Sn` prints to a file"),
-                false => {
-                    problem.help("the file ends in the middle of it: write `ipvsadm -Sn` to a file again")
-                }
+            self.findings.problem(if is_whole {
+                problem.help("write what `ipvsadm -Sn` prints to a file")
+            } else {
+                problem.help("the file ends in the middle of it: write `ipvsadm -Sn` to a file again")
             });
         }
     }
@@ -101,8 +100,17 @@ impl<'s> Reader<'s> {
     fn service(&mut self, line: &Line<'s>) -> Option<()> {
         let mut words = line.words[1..].iter().peekable();
         let (kind, service) = (words.next()?, words.next()?);
-        let endpoint = self.endpoint(kind.0, service, line)?;
-        self.places.insert((kind.0.to_owned(), service.0.to_owned()), self.servers.len());
+        let protocol = match kind.0 {
+            "-t" | "--tcp-service" => Some("tcp"),
+            "-u" | "--udp-service" => Some("udp"),
+            "-f" | "--fwmark-service" | "--sctp-service" => None,
+            _ => return None,
+        };
+        let endpoint = protocol.and_then(|protocol| {
+            let (vip, port) = self.socket(service.0, &service.1)?;
+            let ports = (port > 0).then_some((port, port));
+            Some(Endpoint { vip, ports, protocol, at: line.span.clone() })
+        });
         let mut left_out = Vec::new();
         let mut scheduler = "wlc";
         while let Some((option, _)) = words.next() {
@@ -112,16 +120,13 @@ impl<'s> Reader<'s> {
                     words.next_if(|(word, _)| word.parse::<u32>().is_ok());
                     left_out.push("persistence (connections of one client may go to different backends)");
                 }
-                "-M" | "--netmask" => {
+                "-M" | "--netmask" | "-b" | "--sched-flags" => {
                     words.next()?;
                 }
                 "-o" | "--ops" => left_out.push("one-packet scheduling"),
                 "--pe" => {
                     words.next()?;
                     left_out.push("the persistence engine");
-                }
-                "-b" | "--sched-flags" => {
-                    words.next()?;
                 }
                 _ => return None,
             }
@@ -147,33 +152,16 @@ impl<'s> Reader<'s> {
                 self.findings.unsupported(line, why);
             }
         }
+        self.places.insert((kind.0.to_owned(), service.0.to_owned()), self.servers.len());
         self.servers.push(Server { endpoint, line: line.clone(), backends: Vec::new() });
         Some(())
-    }
-
-    /// Outer `None`: not understood. Inner `None`: there are no such services here.
-    fn endpoint(
-        &mut self,
-        kind: &str,
-        (service, span): &(&str, Range<usize>),
-        line: &Line<'_>,
-    ) -> Option<Option<Endpoint>> {
-        let protocol = match kind {
-            "-t" | "--tcp-service" => "tcp",
-            "-u" | "--udp-service" => "udp",
-            "-f" | "--fwmark-service" | "--sctp-service" => return Some(None),
-            _ => return None,
-        };
-        let Some((vip, port)) = self.socket(service, span) else { return Some(None) };
-        let ports = (port > 0).then_some((port, port));
-        Some(Some(Endpoint { vip, ports, protocol, at: line.span.clone() }))
     }
 
     fn socket(&mut self, text: &str, span: &Range<usize>) -> Option<(IpAddr, u16)> {
         let parsed: Option<SocketAddr> = text.parse().ok();
         if parsed.is_none() {
             self.findings.problem(
-                Problem::at(span.clone(), format!("{:?} is no address and port", text))
+                Problem::at(span.clone(), format!("{text:?} is no address and port"))
                     .expected("for instance 192.0.2.4:80 or [2001:db8::4]:80")
                     .help("names are not resolved: -n makes ipvsadm print numbers"),
             );

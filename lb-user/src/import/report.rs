@@ -102,10 +102,15 @@ pub(super) trait Directive {
     fn words(&self) -> String;
 }
 
+/// What more unknown words might have been is not worth the time.
+const MOST_HINTS: usize = 100;
+
 /// What is found while a configuration is translated.
 #[derive(Default)]
 pub(super) struct Findings {
     notes: Vec<Note>,
+    /// Unknown words so far.
+    unknown: usize,
     /// What keeps the configuration from being translated.
     pub(super) problems: Vec<Problem>,
     /// What the translation does not do.
@@ -153,7 +158,9 @@ impl Findings {
 
     /// Also a warning; `word` is what nobody knows among `known`.
     pub(super) fn unknown(&mut self, directive: &impl Directive, word: &str, known: &[&str]) {
-        let hint = match nearest(word, known) {
+        self.unknown += 1;
+        let near = if self.unknown <= MOST_HINTS { nearest(word, known) } else { None };
+        let hint = match near {
             Some(near) => format!("did you mean `{near}`? It has no effect as it is"),
             None => "it has no effect; is it in the right block?".to_owned(),
         };

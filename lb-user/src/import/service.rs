@@ -124,10 +124,10 @@ impl Services {
     /// The interface that clients' packets come in by, where no virtual router names one.
     pub(super) fn interface(&self, name: &str, comment: String) -> Option<Table> {
         let first = self.tables.first()?;
-        let key = match name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-        {
-            true => name.to_owned(),
-            false => quoted(name),
+        let key = if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+            name.to_owned()
+        } else {
+            quoted(name)
         };
         let mut table = Table::new(format!("[interface.{key}]"), first.at());
         table.comment(comment);

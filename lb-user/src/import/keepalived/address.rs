@@ -19,7 +19,7 @@ use crate::{
 /// An address with what is said about it.
 #[derive(Default)]
 struct Address<'n> {
-    address: Option<(IpNet, &'n Word)>,
+    net: Option<IpNet>,
     interface: Option<&'n Word>,
     label: Option<&'n Word>,
     scope: Option<&'n Word>,
@@ -34,7 +34,7 @@ impl Translator<'_> {
         let mut vips = Vec::new();
         for child in node.children() {
             let Some(given) = self.address_line(child) else { continue };
-            let Some((address, _)) = given.address else { continue };
+            let Some(address) = given.net else { continue };
             let other = given
                 .interface
                 .map(|word| quoted(&word.text))
@@ -49,7 +49,7 @@ impl Translator<'_> {
                 ];
                 for (key, word) in words {
                     if let Some(word) = word {
-                        value.push_str(&format!(", {key} = {word}"));
+                        value = format!("{value}, {key} = {word}");
                     }
                 }
                 value.push_str(" }");
@@ -65,7 +65,7 @@ impl Translator<'_> {
         self.findings.translated(node, "[[address]]");
         for child in node.children() {
             let Some(given) = self.address_line(child) else { continue };
-            let Some((address, _)) = given.address else { continue };
+            let Some(address) = given.net else { continue };
             let mut table = Table::new("[[address]]", child.span());
             table.set("address", quoted(&address.to_string()), child.span());
             match given.interface.or(self.globals.interface.as_ref()) {
@@ -107,8 +107,8 @@ impl Translator<'_> {
                 "mngtmpaddr" | "autojoin" | "use_vmac" => self.part_left_out(node, &word.text),
                 text => {
                     let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-                    match (net, given.address) {
-                        (Ok(net), None) => given.address = Some((net, word)),
+                    match (net, given.net) {
+                        (Ok(net), None) => given.net = Some(net),
                         (Ok(_) | Err(_), Some(_)) => self.part_left_out(node, text),
                         (Err(_), None) => {
                             self.findings.problem(
@@ -199,7 +199,6 @@ impl Translator<'_> {
                 ("table", "main") => Some("254".to_owned()),
                 ("table", "default") => Some("253".to_owned()),
                 ("scope", "0" | "universe") => Some(quoted("global")),
-                ("scope", value) => Some(quoted(value)),
                 ("table" | "metric", value) => value.parse::<u32>().ok().map(|number| number.to_string()),
                 (_, value) => Some(quoted(value)),
             };

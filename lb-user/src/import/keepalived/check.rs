@@ -10,7 +10,7 @@ use super::{
 use crate::import::report::{Directive as _, Outcome};
 
 /// keepalived's defaults.
-const INTERVAL: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_mins(1);
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The least our own reader takes.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -142,7 +142,7 @@ impl Translator<'_> {
                     self.findings.translated(child, "host of the check");
                 }
                 ("http_protocol", Kind::Http { .. }) => {
-                    self.findings.by_default(child, "checks speak HTTP/1.1")
+                    self.findings.by_default(child, "checks speak HTTP/1.1");
                 }
                 _ if !is_kind => {
                     self.findings.part(child, Outcome::Unsupported, node.key());
@@ -201,7 +201,7 @@ impl Translator<'_> {
                     self.findings.translated(child, "host of the check");
                 }
                 "digest" => {
-                    self.findings.unsupported(child, "the page itself is not compared, the status is")
+                    self.findings.unsupported(child, "the page itself is not compared, the status is");
                 }
                 "regex" | "regex_no_match" | "regex_options" | "regex_stack" | "regex_min_offset"
                 | "regex_max_offset" => {

@@ -54,19 +54,16 @@ impl Translator<'_> {
         let mut members = Vec::new();
         for child in node.children() {
             for word in &child.words {
-                match self.routers.iter().position(|router| router.name == word.text) {
-                    Some(place) => {
-                        if !members.contains(&place) {
-                            members.push(place);
-                        }
-                        let name = plain_name(&word.text);
-                        table.push("routers", &name, quoted(&name), word.span.clone());
-                        self.findings.translated(&single(word), "routers");
+                if let Some(place) = self.routers.iter().position(|router| router.name == word.text) {
+                    if !members.contains(&place) {
+                        members.push(place);
                     }
-                    None => {
-                        let why = "no vrrp_instance has that name; keepalived leaves it out too";
-                        self.findings.unsupported(&single(word), why);
-                    }
+                    let name = plain_name(&word.text);
+                    table.push("routers", &name, quoted(&name), word.span.clone());
+                    self.findings.translated(&single(word), "routers");
+                } else {
+                    let why = "no vrrp_instance has that name; keepalived leaves it out too";
+                    self.findings.unsupported(&single(word), why);
                 }
             }
         }

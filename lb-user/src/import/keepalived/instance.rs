@@ -269,29 +269,26 @@ impl Translator<'_> {
         // It is the older name of `unicast_src_ip`, too.
         let older = parts.multicast_source.and_then(Node::argument);
         let child = table.child(UNICAST, unicast.span());
-        match parts.source.or(older) {
-            Some(source) => child.set("source", quoted(&source.text), source.span.clone()),
-            None => {
-                let own = self.facts.addresses.iter().find(|(name, address)| {
-                    interface.is_some_and(|interface| interface.text == *name)
-                        && address.is_ipv4() == is_ipv4
-                        && !router.vips.contains(address)
-                });
-                match own {
-                    Some((_, address)) => {
-                        let comment = "the interface's, on the node where this was translated";
-                        child.explain("source", quoted(&address.to_string()), unicast.span(), comment);
-                    }
-                    None => self.findings.problem(
-                        Problem::at(
-                            unicast.span(),
-                            "`unicast_src_ip` is not given, and the interface's address is not known here",
-                        )
-                        .help(
-                            "add unicast_src_ip and this node's address, or translate it on the node itself",
-                        ),
-                    ),
+        if let Some(source) = parts.source.or(older) {
+            child.set("source", quoted(&source.text), source.span.clone());
+        } else {
+            let own = self.facts.addresses.iter().find(|(name, address)| {
+                interface.is_some_and(|interface| interface.text == *name)
+                    && address.is_ipv4() == is_ipv4
+                    && !router.vips.contains(address)
+            });
+            match own {
+                Some((_, address)) => {
+                    let comment = "the interface's, on the node where this was translated";
+                    child.explain("source", quoted(&address.to_string()), unicast.span(), comment);
                 }
+                None => self.findings.problem(
+                    Problem::at(
+                        unicast.span(),
+                        "`unicast_src_ip` is not given, and the interface's address is not known here",
+                    )
+                    .help("add unicast_src_ip and this node's address, or translate it on the node itself"),
+                ),
             }
         }
         for (place, peer) in parts.peers.iter().enumerate() {
@@ -299,7 +296,7 @@ impl Translator<'_> {
         }
         match parts.min_ttl {
             Some(ttl) => {
-                child.set("min_ttl", ttl.text.parse::<i64>().unwrap_or(-1).to_string(), ttl.span.clone())
+                child.set("min_ttl", ttl.text.parse::<i64>().unwrap_or(-1).to_string(), ttl.span.clone());
             }
             None if !is_ipv4 => {
                 let comment = "keepalived sends with 64; remove this once all nodes run lb";

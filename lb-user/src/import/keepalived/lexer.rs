@@ -11,7 +11,7 @@ use crate::{config::Problem, import::report::Findings};
 /// A byte of a line that may have come from a definition, and the place in the text that it stands for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Byte {
-    pub(super) byte: u8,
+    pub(super) value: u8,
     pub(super) start: usize,
     pub(super) end: usize,
 }
@@ -30,7 +30,7 @@ pub(super) fn strip(line: &str, base: usize, in_quotes: &mut bool, to: &mut Vec<
     let mut bytes = line.bytes().enumerate().peekable();
     let mut is_skipped = false;
     while let Some((place, byte)) = bytes.next() {
-        let at = |place: usize, byte: u8| Byte { byte, start: base + place, end: base + place + 1 };
+        let at = |place: usize, byte: u8| Byte { value: byte, start: base + place, end: base + place + 1 };
         match byte {
             b'\\' => {
                 let Some((next_place, next)) = bytes.next() else { return true };
@@ -58,24 +58,24 @@ pub(super) fn tokens(line: &[Byte], findings: &mut Findings) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = line;
     let is_space = |byte: u8| byte.is_ascii_whitespace();
-    while let Some(start) = rest.iter().position(|byte| !is_space(byte.byte)) {
+    while let Some(start) = rest.iter().position(|byte| !is_space(byte.value)) {
         rest = &rest[start..];
         let first = rest[0];
-        if matches!(first.byte, b'{' | b'}') {
+        if matches!(first.value, b'{' | b'}') {
             let span = first.start..first.end;
-            tokens.push(if first.byte == b'{' { Token::Open(span) } else { Token::Close(span) });
+            tokens.push(if first.value == b'{' { Token::Open(span) } else { Token::Close(span) });
             rest = &rest[1..];
             continue;
         }
-        if first.byte == b'"' {
+        if first.value == b'"' {
             let (word, length) = quoted_word(rest, findings);
             tokens.push(Token::Word(word));
             rest = &rest[length..];
             continue;
         }
-        let mut length = rest.iter().position(|byte| is_space(byte.byte)).unwrap_or(rest.len());
+        let mut length = rest.iter().position(|byte| is_space(byte.value)).unwrap_or(rest.len());
         // What ends in braces before a space is a word and the braces.
-        while length > 1 && matches!(rest[length - 1].byte, b'{' | b'}') {
+        while length > 1 && matches!(rest[length - 1].value, b'{' | b'}') {
             length -= 1;
         }
         tokens.push(Token::Word(word(&rest[..length], false)));
@@ -88,8 +88,8 @@ pub(super) fn tokens(line: &[Byte], findings: &mut Findings) -> Vec<Token> {
 fn quoted_word(rest: &[Byte], findings: &mut Findings) -> (Word, usize) {
     let mut is_escaped = false;
     let end = rest[1..].iter().position(|byte| {
-        let ends = byte.byte == b'"' && !is_escaped;
-        is_escaped = byte.byte == b'\\' && !is_escaped;
+        let ends = byte.value == b'"' && !is_escaped;
+        is_escaped = byte.value == b'\\' && !is_escaped;
         ends
     });
     match end {
@@ -113,7 +113,7 @@ fn quoted_word(rest: &[Byte], findings: &mut Findings) -> (Word, usize) {
 }
 
 fn word(bytes: &[Byte], is_quoted: bool) -> Word {
-    let text: Vec<u8> = bytes.iter().map(|byte| byte.byte).collect();
+    let text: Vec<u8> = bytes.iter().map(|byte| byte.value).collect();
     let start = bytes.first().map_or(0, |byte| byte.start);
     let end = bytes.last().map_or(0, |byte| byte.end).max(start);
     Word { text: String::from_utf8_lossy(&text).into_owned(), span: start..end, is_quoted }

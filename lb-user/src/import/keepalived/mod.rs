@@ -34,6 +34,10 @@ pub(super) fn begins_with(word: &str) -> bool {
 pub(super) fn translate(path: &Path, source: &str, facts: &Facts, text: &mut Text) -> Imported {
     let mut findings = Findings::default();
     let nodes = reader::read(path, source, &facts.id, text, &mut findings);
+    if !findings.problems.is_empty() {
+        // What the reader made of the rest is a guess, so nothing is said about its meaning.
+        return Imported::new(Document::default(), findings, text);
+    }
     let mut translator = Translator::new(facts, findings);
     translator.top(&nodes);
     let (document, findings) = translator.finish(path);
@@ -169,6 +173,11 @@ impl<'f> Translator<'f> {
                 self.findings.unsupported(node, other.why);
                 self.inside(node, false);
             }
+            None if node.key().starts_with("~SEQ") || node.key().starts_with("~LST") => {
+                self.findings
+                    .unsupported(node, "lines are not repeated here; write them out, or they are left out");
+                self.inside(node, false);
+            }
             None => {
                 let known: Vec<&str> =
                     known.iter().chain(others.iter().flat_map(|other| other.words)).copied().collect();
@@ -203,15 +212,14 @@ impl<'f> Translator<'f> {
     /// A whole number, as it is: our own reader knows its range.
     fn number(&mut self, node: &Node) -> Option<(String, Range<usize>)> {
         let word = self.argument(node)?;
-        match word.text.parse::<i64>() {
-            Ok(number) => Some((number.to_string(), word.span.clone())),
-            Err(_) => {
-                self.findings.problem(
-                    Problem::at(word.span.clone(), format!("`{}` is {:?}", node.key(), word.text))
-                        .expected("a whole number"),
-                );
-                None
-            }
+        if let Ok(number) = word.text.parse::<i64>() {
+            Some((number.to_string(), word.span.clone()))
+        } else {
+            self.findings.problem(
+                Problem::at(word.span.clone(), format!("`{}` is {:?}", node.key(), word.text))
+                    .expected("a whole number"),
+            );
+            None
         }
     }
 
@@ -219,15 +227,14 @@ impl<'f> Translator<'f> {
     fn seconds(&mut self, node: &Node) -> Option<(Duration, Range<usize>)> {
         let word = self.argument(node)?;
         let seconds = word.text.parse::<f64>().ok().filter(|seconds| (0.0..=1e7).contains(seconds));
-        match seconds {
-            Some(seconds) => Some((Duration::from_micros((seconds * 1e6).round() as u64), word.span.clone())),
-            None => {
-                self.findings.problem(
-                    Problem::at(word.span.clone(), format!("`{}` is {:?}", node.key(), word.text))
-                        .expected("a time in seconds"),
-                );
-                None
-            }
+        if let Some(seconds) = seconds {
+            Some((Duration::from_secs_f64(seconds), word.span.clone()))
+        } else {
+            self.findings.problem(
+                Problem::at(word.span.clone(), format!("`{}` is {:?}", node.key(), word.text))
+                    .expected("a time in seconds"),
+            );
+            None
         }
     }
 

@@ -60,17 +60,14 @@ impl Translator<'_> {
     /// Sets `user` to whom keepalived runs a script as: `given`, the global one, or its default.
     pub(super) fn user(&mut self, table: &mut Table, given: Option<&Word>, command: &[String], node: &Node) {
         let user = given.or(self.globals.script_user.as_ref()).cloned();
-        let name = match &user {
-            Some(user) => {
-                table.set("user", quoted(&user.text), user.span.clone());
-                user.text.clone()
-            }
-            None => {
-                let name = self.facts.script_user();
-                let comment = "keepalived's default; \"nobody\" will do for most";
-                table.explain("user", quoted(name), node.span(), comment);
-                name.to_owned()
-            }
+        let name = if let Some(user) = &user {
+            table.set("user", quoted(&user.text), user.span.clone());
+            user.text.clone()
+        } else {
+            let name = self.facts.script_user();
+            let comment = "keepalived's default; \"nobody\" will do for most";
+            table.explain("user", quoted(name), node.span(), comment);
+            name.to_owned()
         };
         if let Some(path) = command.first().filter(|_| self.globals.security && name == "root")
             && let Some(place) = writable_by_others(Path::new(path))

@@ -89,7 +89,7 @@ impl Reader<'_> {
         while continues && bytes.len() <= MOST_IN_LINE {
             let Some((line, base)) = lines.next() else { break };
             // The lines of a definition stay lines.
-            bytes.push(Byte { byte: if name.is_some() { b'\n' } else { b' ' }, start: base, end: base });
+            bytes.push(Byte { value: if name.is_some() { b'\n' } else { b' ' }, start: base, end: base });
             continues = strip(line, base, &mut in_quotes, &mut bytes);
         }
         if bytes.len() > MOST_IN_LINE {
@@ -108,11 +108,13 @@ impl Reader<'_> {
 
     /// Takes `@id` or `@^id` off the beginning of a line, and says whether the line is for this node.
     fn condition(&mut self, bytes: &mut Vec<Byte>) -> bool {
-        let Some(start) = bytes.iter().position(|byte| !byte.byte.is_ascii_whitespace()) else { return true };
-        if bytes[start].byte != b'@' {
+        let Some(start) = bytes.iter().position(|byte| !byte.value.is_ascii_whitespace()) else {
+            return true;
+        };
+        if bytes[start].value != b'@' {
             return true;
         }
-        let end = bytes[start..].iter().position(|byte| byte.byte.is_ascii_whitespace());
+        let end = bytes[start..].iter().position(|byte| byte.value.is_ascii_whitespace());
         let end = end.map_or(bytes.len(), |length| start + length);
         let word = text_of(&bytes[start + 1..end]);
         let is_here = match word.strip_prefix('^') {
@@ -155,7 +157,7 @@ impl Reader<'_> {
             self.expanded_left = 0;
             return;
         }
-        for line in expanded.split(|byte| byte.byte == b'\n') {
+        for line in expanded.split(|byte| byte.value == b'\n') {
             let tokens = tokens(line, self.findings);
             if let Some(Token::Word(first)) = tokens.first()
                 && !first.is_quoted
@@ -168,11 +170,6 @@ impl Reader<'_> {
                     self.include(&words(tokens));
                     continue;
                 }
-                if first.text.starts_with("~SEQ") || first.text.starts_with("~LST") {
-                    let why = "lines are not repeated here; write them out, or the line is left out";
-                    self.findings.unsupported(&words(tokens), why);
-                    continue;
-                }
             }
             self.builder.line(tokens, self.findings);
         }
@@ -181,12 +178,15 @@ impl Reader<'_> {
     /// Adds `bytes` to `to` with the values of definitions in place of their names. `false` if that does not end.
     fn expand(&mut self, bytes: &[Byte], depth: usize, to: &mut Vec<Byte>) -> bool {
         let mut rest = bytes;
-        while let Some(place) = rest.iter().position(|byte| byte.byte == b'$') {
+        while let Some(place) = rest.iter().position(|byte| byte.value == b'$') {
             to.extend_from_slice(&rest[..place]);
             rest = &rest[place..];
             let Some((value, length)) = self.value(rest) else {
                 let length = self.undefined(rest);
-                to.extend_from_slice(&rest[..length]);
+                // Its braces would be taken for a block's.
+                if length == 1 {
+                    to.push(rest[0]);
+                }
                 rest = &rest[length..];
                 continue;
             };
@@ -196,7 +196,7 @@ impl Reader<'_> {
             };
             self.expanded_left = left;
             let (start, end) = (rest[0].start, rest[length - 1].end.max(rest[0].end));
-            let value: Vec<Byte> = value.bytes().map(|byte| Byte { byte, start, end }).collect();
+            let value: Vec<Byte> = value.bytes().map(|byte| Byte { value: byte, start, end }).collect();
             if !self.expand(&value, depth + 1, to) {
                 return false;
             }
@@ -206,10 +206,10 @@ impl Reader<'_> {
         true
     }
 
-    /// Notes a `${NAME}` that has no value; a lone `$` is a character like others. Returns how much of it is left as it is.
+    /// Notes a `${NAME}` that has no value; a lone `$` is a character like others. Returns how long it is.
     fn undefined(&mut self, rest: &[Byte]) -> usize {
-        if rest.get(1).is_some_and(|byte| byte.byte == b'{')
-            && let Some(end) = rest.iter().position(|byte| byte.byte == b'}')
+        if rest.get(1).is_some_and(|byte| byte.value == b'{')
+            && let Some(end) = rest.iter().position(|byte| byte.value == b'}')
         {
             let (name, span) = (text_of(&rest[..=end]), rest[0].start..rest[end].end.max(rest[0].end));
             self.findings.problem(
@@ -223,12 +223,12 @@ impl Reader<'_> {
 
     /// The value of the definition whose use begins here, and the length of that.
     fn value(&self, rest: &[Byte]) -> Option<(String, usize)> {
-        let is_braced = rest.get(1)?.byte == b'{';
+        let is_braced = rest.get(1)?.value == b'{';
         let start = if is_braced { 2 } else { 1 };
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || (is_braced && byte == b' ');
-        let length = rest[start..].iter().position(|byte| !is_name(byte.byte)).unwrap_or(rest.len() - start);
+        let length = rest[start..].iter().position(|byte| !is_name(byte.value)).unwrap_or(rest.len() - start);
         let end = start + length;
-        if is_braced && rest.get(end)?.byte != b'}' {
+        if is_braced && rest.get(end)?.value != b'}' {
             return None;
         }
         let name = text_of(&rest[start..end]);
@@ -339,20 +339,20 @@ impl<'s> Lines<'s> {
 
 /// The name that a line defines (`$NAME = value`), and where the value begins.
 fn definition(bytes: &[Byte]) -> Option<(String, usize)> {
-    let mut place = bytes.iter().position(|byte| !byte.byte.is_ascii_whitespace())?;
-    if bytes[place].byte != b'$' {
+    let mut place = bytes.iter().position(|byte| !byte.value.is_ascii_whitespace())?;
+    if bytes[place].value != b'$' {
         return None;
     }
     place += 1;
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let length = bytes[place..].iter().position(|byte| !is_name(byte.byte))?;
+    let length = bytes[place..].iter().position(|byte| !is_name(byte.value))?;
     let name = text_of(&bytes[place..place + length]);
     place += length;
-    place += bytes[place..].iter().position(|byte| !byte.byte.is_ascii_whitespace())?;
-    (bytes[place].byte == b'=' && length > 0).then_some((name, place + 1))
+    place += bytes[place..].iter().position(|byte| !byte.value.is_ascii_whitespace())?;
+    (bytes[place].value == b'=' && length > 0).then_some((name, place + 1))
 }
 
 fn text_of(bytes: &[Byte]) -> String {
-    let bytes: Vec<u8> = bytes.iter().map(|byte| byte.byte).collect();
+    let bytes: Vec<u8> = bytes.iter().map(|byte| byte.value).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -164,7 +164,7 @@ impl Translator<'_> {
             "protocol" => self.findings.translated(node, "protocol"),
             "ip_family" => self.findings.by_default(node, "the VIP's"),
             "lb_kind" | "lvs_method" => {
-                server.mode = self.method(node);
+                server.mode = Self::method(node);
                 match server.mode {
                     Some(_) => self.findings.translated(node, "mode of each backend"),
                     None => self.findings.unsupported(node, NO_METHOD),
@@ -201,7 +201,7 @@ impl Translator<'_> {
         self.findings.unsupported(node, "the connections of a backend that fails go to others at once");
     }
 
-    fn method(&mut self, node: &Node) -> Option<&'static str> {
+    fn method(node: &Node) -> Option<&'static str> {
         let words: Vec<&str> = node.arguments().iter().map(|word| word.text.as_str()).collect();
         match words[..] {
             ["NAT", ..] => Some("nat"),
@@ -230,14 +230,11 @@ impl Translator<'_> {
     }
 
     fn real_server(&mut self, node: &Node, server: &Server<'_>) -> Option<Backend> {
-        let (address, port) = match node.arguments() {
-            [address, rest @ ..] => {
-                (self.address(address, "real_server")?, rest.first().map(|port| self.port(port)))
-            }
-            [] => {
-                self.argument(node);
-                return None;
-            }
+        let (address, port) = if let [address, rest @ ..] = node.arguments() {
+            (self.address(address, "real_server")?, rest.first().map(|port| self.port(port)))
+        } else {
+            self.argument(node);
+            return None;
         };
         let port = match port {
             Some(None) => return None,
@@ -260,7 +257,7 @@ impl Translator<'_> {
                     }
                 }
                 "lvs_method" => {
-                    mode = self.method(child);
+                    mode = Self::method(child);
                     match mode {
                         Some(_) => self.findings.translated(child, "mode"),
                         None => self.findings.unsupported(child, NO_METHOD),

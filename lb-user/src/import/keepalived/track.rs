@@ -283,7 +283,7 @@ impl Translator<'_> {
                 "source_ip" => self.findings.by_default(child, "BFD comes from the unicast source"),
                 "idle_tx" => self.findings.by_default(child, "an idle session sends every second"),
                 "weight" => {
-                    self.findings.unsupported(child, "BFD tells that an owner is gone; it has no weight")
+                    self.findings.unsupported(child, "BFD tells that an owner is gone; it has no weight");
                 }
                 "passive" | "ttl" | "hoplimit" | "max_hops" | "multihop" => {
                     self.findings

@@ -97,6 +97,9 @@ impl Builder {
     /// Takes the tokens of a line.
     pub(super) fn line(&mut self, tokens: Vec<Token>, findings: &mut Findings) {
         for token in tokens {
+            if self.is_too_long {
+                return;
+            }
             match token {
                 Token::Word(word) => self.words.push(word),
                 Token::Open(span) => self.open(span, findings),
@@ -123,29 +126,44 @@ impl Builder {
             return;
         }
         let words = mem::take(&mut self.words);
+        if self.count(&words, findings) {
+            self.nodes().push(Node { words, block: None });
+        }
+    }
+
+    /// Whether there is room for one more.
+    fn count(&mut self, words: &[Word], findings: &mut Findings) -> bool {
         self.statements += 1;
         let what = if self.statements > MOST_STATEMENTS {
-            Some(format!("more than {MOST_STATEMENTS} directives"))
+            format!("more than {MOST_STATEMENTS} directives")
         } else if self.top.len() > MOST_AT_TOP {
-            Some(format!("more than {MOST_AT_TOP} directives outside of blocks"))
+            format!("more than {MOST_AT_TOP} directives outside of blocks")
         } else {
-            None
+            return true;
         };
-        if let Some(what) = what {
-            if !mem::replace(&mut self.is_too_long, true) {
-                findings.problem(Problem::at(span(&words), what).help("is this the right file?"));
-            }
-            return;
+        if !mem::replace(&mut self.is_too_long, true) {
+            findings.problem(Problem::at(span(words), what).help("is this the right file?"));
         }
-        self.nodes().push(Node { words, block: None });
+        false
     }
 
     fn open(&mut self, span: Range<usize>, findings: &mut Findings) {
+        if self.open.len() == MOST_BLOCKS {
+            findings.problem(
+                Problem::at(span.clone(), format!("more than {MOST_BLOCKS} blocks inside each other"))
+                    .help("a closing brace is missing somewhere before"),
+            );
+            self.is_too_long = true;
+        }
         let node = if self.words.is_empty() {
             // The brace may stand in the line after its block's words.
             self.nodes().pop_if(|last| last.block.is_none())
         } else {
-            Some(Node { words: mem::take(&mut self.words), block: None })
+            let words = mem::take(&mut self.words);
+            if !self.count(&words, findings) {
+                return;
+            }
+            Some(Node { words, block: None })
         };
         let Some(node) = node else {
             findings.problem(
@@ -156,13 +174,6 @@ impl Builder {
             self.open.push((Node { words: vec![word], block: None }, span, Vec::new()));
             return;
         };
-        if self.open.len() == MOST_BLOCKS {
-            findings.problem(
-                Problem::at(span.clone(), format!("more than {MOST_BLOCKS} blocks inside each other"))
-                    .help("a closing brace is missing somewhere before"),
-            );
-            self.is_too_long = true;
-        }
         self.open.push((node, span, Vec::new()));
     }
 
