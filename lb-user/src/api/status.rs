@@ -14,7 +14,7 @@ pub struct Status {
     pub version: String,
     /// Its process id, as it sees itself.
     pub pid: u32,
-    /// The configuration file in force.
+    /// The configuration file in force, or several with commas.
     pub config: String,
     /// Seconds since it started.
     pub uptime_seconds: u64,

@@ -138,7 +138,8 @@ pub(super) struct Attached {
 
 /// The state of the node; owned by one task.
 pub(super) struct Controller {
-    pub(super) config_path: PathBuf,
+    /// One configuration, in files.
+    pub(super) config_paths: Vec<PathBuf>,
     pub(super) config: Config,
     pub(super) started: Timestamp,
     pub(super) edges: Edges,
@@ -203,9 +204,9 @@ impl RouteRound {
 
 impl Controller {
     /// The control task of a node whose data plane is loaded and empty. Nothing is applied yet.
-    pub(super) fn new(config_path: PathBuf, parsed: Parsed, edges: Edges, world: World) -> Self {
+    pub(super) fn new(config_paths: Vec<PathBuf>, parsed: Parsed, edges: Edges, world: World) -> Self {
         let mut controller = Self {
-            config_path,
+            config_paths,
             started: Timestamp::now(),
             edges,
             world,

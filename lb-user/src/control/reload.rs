@@ -20,9 +20,9 @@ use crate::{
 };
 
 impl Controller {
-    /// Reads the configuration file again. What is wrong with it is the error, and then nothing has changed.
+    /// Reads the configuration files again. What is wrong with it is the error, and then nothing has changed.
     pub(super) async fn reload(&mut self) -> Result<String, String> {
-        let parsed = config::load(&self.config_path).map_err(|errors| errors.to_string())?;
+        let parsed = config::load_all(&self.config_paths).map_err(|errors| errors.to_string())?;
         parsed.check_host(&self.world.host_facts()).map_err(|errors| errors.to_string())?;
         let config = self.with_sources(parsed.config);
         if config == self.config {
@@ -39,6 +39,12 @@ impl Controller {
         self.find_new_routes().await;
         self.reconcile().await;
         Ok("the new configuration is in force".to_owned())
+    }
+
+    /// The names of the configuration files.
+    pub(super) fn config_files(&self) -> String {
+        let names: Vec<_> = self.config_paths.iter().map(|path| path.display().to_string()).collect();
+        names.join(", ")
     }
 
     /// Takes the first configuration.

@@ -39,7 +39,7 @@ impl Controller {
             notifications_dropped,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            config: self.config_path.display().to_string(),
+            config: self.config_files(),
             uptime_seconds: now.since(self.started).as_secs(),
             protocol_thread: thread_status(self.edges.protocol.scheduling()),
             guardian: self.guardian_status(),
