@@ -1,4 +1,4 @@
-//! Tier 3: BFD beside slow adverts. The tutorial's pair, adverts every second, moves the VIP within 250 ms.
+//! Tier 3: BFD beside slow adverts. The tutorial's pair, adverts every second, moves the VIP without waiting for them.
 
 mod common;
 
@@ -8,12 +8,10 @@ use common::{Pair, failover_rounds, keepalived_with, lb_with, pair_under_load, s
 use nix::sys::signal::Signal;
 use xtask::lab::{Cable, LabSpec};
 
-/// From the fault to the first answer, on a machine that has nothing else to do.
-const TAKEOVER: f64 = 250.0;
-/// The same where others use the processors: far from the three seconds that adverts take, and from the 1.2 s of the skew.
-const TAKEOVER_UNDER_LOAD: f64 = 1_000.0;
-/// How many rounds a fault gets. All must be quick enough for a busy machine, and one for an idle one.
-const ROUNDS: usize = 3;
+/// Milliseconds from the fault to the first answer, also where others use the processors: far from the three seconds that
+/// adverts take, and from the 1.2 s of the skew. How long it takes on an idle machine is `cargo xtask bench failover`'s.
+const TAKEOVER: f64 = 1_000.0;
+const ROUNDS: usize = 2;
 
 fn moves_in_time(fault: &str) {
     let rounds = failover_rounds("lb-1s", fault, ROUNDS);
@@ -25,9 +23,7 @@ fn moves_in_time(fault: &str) {
         assert_eq!(round["most_claimants"], 1, "two answered an ARP request: {round}");
         assert_eq!(round["claimants_after"], serde_json::json!(["node-b"]), "{round}");
     }
-    let quickest = waits.iter().copied().fold(f64::INFINITY, f64::min);
-    assert!(quickest <= TAKEOVER, "{fault}: {waits:?} ms");
-    assert!(waits.iter().all(|wait| *wait <= TAKEOVER_UNDER_LOAD), "{fault}: {waits:?} ms");
+    assert!(waits.iter().all(|wait| *wait <= TAKEOVER), "{fault}: {waits:?} ms");
 }
 
 #[test]
