@@ -14,6 +14,9 @@ use super::{
 };
 use crate::config::{Language, Problem, Text};
 
+/// More than twice as many as there can be services here.
+const MOST_SERVICES: usize = 10_000;
+
 /// A line with its words.
 #[derive(Clone)]
 struct Line<'s> {
@@ -45,6 +48,11 @@ pub(super) fn translate(name: &str, source: &str, interface: &str, text: &mut Te
     let mut reader = Reader { findings: Findings::default(), servers: Vec::new(), places: BTreeMap::new() };
     let mut start = base;
     for line in source.split_inclusive('\n') {
+        if reader.servers.len() > MOST_SERVICES {
+            let problem = Problem::at(start..start + 1, format!("more than {MOST_SERVICES} services"));
+            reader.findings.problem(problem.help("is this the right file?"));
+            break;
+        }
         reader.line(line, start);
         start += line.len();
     }
