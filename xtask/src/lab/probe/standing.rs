@@ -186,8 +186,7 @@ fn turn(connections: &mut [Connection]) {
 /// Waits until one that has not broken can be read.
 fn wait(connections: &[Connection], timeout: Duration) {
     let whole = connections.iter().filter(|connection| !connection.broken);
-    let mut fds: Vec<PollFd<'_>> =
-        whole.map(|c| PollFd::new(c.stream.as_fd(), PollFlags::POLLIN)).collect();
+    let mut fds: Vec<PollFd<'_>> = whole.map(|c| PollFd::new(c.stream.as_fd(), PollFlags::POLLIN)).collect();
     // Interrupted or not, what is ready is found out by trying.
     let _ = poll(&mut fds, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO));
 }
