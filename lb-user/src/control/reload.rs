@@ -78,12 +78,12 @@ impl Controller {
     }
 
     fn replace(&mut self, config: Config, opened: Opened) {
-        // Virtual routers that say the same as before go on undisturbed, under the lease number of their new
-        // place; the others leave and come back.
+        // Virtual routers whose leases may go on do so, under the lease number of their new place; the others leave and
+        // come back.
         for index in 0..self.routers.len() {
             let router = &self.routers[index];
             if router.is_owner()
-                && !config.virtual_routers.iter().any(|wanted| router.config.speaks_as(wanted))
+                && !config.virtual_routers.iter().any(|wanted| router.config.continues_as(wanted))
             {
                 self.leave_flows_behind(index);
             }
@@ -98,10 +98,15 @@ impl Controller {
     fn take_routers(&mut self, config: &Config, opened: Opened) {
         let mut before = std::mem::take(&mut self.routers);
         for (index, wanted) in config.virtual_routers.iter().enumerate() {
-            let mut router = match before.iter().position(|router| router.config.speaks_as(wanted)) {
+            let mut router = match before.iter().position(|router| router.config.continues_as(wanted)) {
                 Some(position) => {
                     let mut router = before.swap_remove(position);
+                    let new_vip = |vip| !router.config.all_vips().any(|known| known.addr() == vip);
+                    let has_new = wanted.all_vips().any(|vip| new_vip(vip.addr()));
                     router.config = wanted.clone();
+                    if has_new && router.is_owner() {
+                        router.announce_again(Timestamp::now());
+                    }
                     router
                 }
                 None => self.new_router(wanted),
