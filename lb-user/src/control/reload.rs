@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, Transport, VirtualRouter},
+    net::NetEvent,
     protocol::{Channel, Command, Plan},
     time::Timestamp,
     track::Witness,
@@ -22,6 +23,9 @@ use crate::{
 impl Controller {
     /// Reads the configuration files again. What is wrong with it is the error, and then nothing has changed.
     pub(super) async fn reload(&mut self) -> Result<String, String> {
+        // Whoever has just made an interface for it need not know when its news arrive here.
+        let here = self.edges.netlink.snapshot().await.map_err(|error| error.to_string())?;
+        self.net_event(NetEvent::Resync(here));
         let parsed = config::load_all(&self.config_paths).map_err(|errors| errors.to_string())?;
         parsed.check_host(&self.world.host_facts()).map_err(|errors| errors.to_string())?;
         let config = self.with_sources(parsed.config);
