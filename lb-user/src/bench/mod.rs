@@ -1,9 +1,10 @@
-//! Measuring the XDP program; only with the feature `bench`.
+//! Measuring `lb`; only with the feature `bench`. Everything here ends in a report, which `xtask` shows.
 
+mod frames;
 pub(crate) mod memory;
 mod program;
 mod rows;
-mod statistics;
+mod world;
 
 pub mod packet;
 pub mod scale;
@@ -38,7 +39,7 @@ pub enum BenchError {
     #[error("{row}: {found} instead of {expected}; the numbers would be of something else")]
     Wrong {
         /// Its name.
-        row: &'static str,
+        row: String,
         /// What happened.
         found: String,
         /// What should have.
@@ -50,4 +51,12 @@ pub enum BenchError {
     /// Standard output is closed, or /proc cannot be read.
     #[error("standard output or /proc: {0}")]
     Output(#[from] std::io::Error),
+}
+
+/// Makes an error of whatever `what` failed with.
+fn failed<E>(what: &'static str) -> impl FnOnce(E) -> BenchError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    move |source| BenchError::Programs { what, source: source.into() }
 }
