@@ -74,6 +74,12 @@ struct Section {
     rows: Vec<Measured>,
 }
 
+impl Section {
+    fn group(&self) -> Group {
+        Group::new(&self.title, "ns", Some(TRANSMIT), self.rows.iter().map(Measured::line).collect())
+    }
+}
+
 /// A row, what runs, and what it took in each round.
 struct Measured {
     row: Row,
@@ -110,7 +116,7 @@ pub fn execute(options: &Options) -> Result<Report, BenchError> {
         machine,
         rounds: u32::from(options.rounds),
         notes: notes(options),
-        groups: groups(&sections),
+        groups: sections.iter().map(Section::group).collect(),
     })
 }
 
@@ -154,28 +160,23 @@ fn shapes(options: &Options) -> Vec<(Shape, Vec<Row>)> {
     std::iter::once((USUAL, rows::representative(USUAL))).chain(others).collect()
 }
 
-/// Loads what is measured.
+/// Loads what is measured. Each section has floors of its own, so that what is compared is measured close together.
 fn sections(options: &Options, programs: &mut Programs) -> Result<Vec<Section>, BenchError> {
     let wanted =
         |row: &Row| options.only.is_empty() || options.only.iter().any(|text| row.name.contains(text));
-    let mut sections = vec![Section { title: "Floors".to_owned(), dataplane: None, rows: Vec::new() }];
-    for row in rows::floors() {
-        let Target::Floor(floor) = row.target else { continue };
-        let target = programs.floor(floor)?;
-        sections[0].rows.push(Measured::new(row, target, programs)?);
-    }
+    let mut sections = Vec::new();
     for (number, path) in options.pinned.iter().enumerate() {
         let program =
             Xdp::from_pin(path, XdpAttachType::Interface).map_err(failed("open the pinned program"))?;
+        let fd = program.fd().map_err(failed("open the pinned program"))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let mut measured = floors(programs)?;
         for row in rows::pinned(number, &name, options.pinned_to) {
-            let target = program.fd().map_err(failed("open the pinned program"))?;
-            let target = target.try_clone().map_err(failed("duplicate the pinned program"))?;
-            sections[0].rows.push(Measured::new(row, target, programs)?);
+            let target = fd.try_clone().map_err(failed("duplicate the pinned program"))?;
+            measured.push(Measured::new(row, target, programs)?);
         }
-    }
-    if !options.pinned.is_empty() {
-        "Floors and pinned programs".clone_into(&mut sections[0].title);
+        let title = format!("Pinned: {}", path.display());
+        sections.push(Section { title, dataplane: None, rows: measured });
     }
     for (shape, rows) in shapes(options) {
         let rows: Vec<Row> = rows.into_iter().filter(wanted).collect();
@@ -185,7 +186,7 @@ fn sections(options: &Options, programs: &mut Programs) -> Result<Vec<Section>, 
         let title = format!("{}, {}", counted(shape.backends, "backend"), counted(shape.services, "service"));
         eprintln!("loading: {title}");
         let mut dataplane = world::dataplane(shape)?;
-        let mut measured = Vec::new();
+        let mut measured = floors(programs)?;
         for row in rows {
             let target = dataplane.program_fd(Program::Native)?;
             measured.push(Measured::new(row, target, programs)?);
@@ -193,6 +194,15 @@ fn sections(options: &Options, programs: &mut Programs) -> Result<Vec<Section>, 
         sections.push(Section { title, dataplane: Some(dataplane), rows: measured });
     }
     Ok(sections)
+}
+
+fn floors(programs: &mut Programs) -> Result<Vec<Measured>, BenchError> {
+    let mut measured = Vec::new();
+    for (floor, row) in rows::floors() {
+        let target = programs.floor(floor)?;
+        measured.push(Measured::new(row, target, programs)?);
+    }
+    Ok(measured)
 }
 
 fn counted(count: u32, what: &str) -> String {
@@ -255,19 +265,3 @@ impl Measured {
 
 /// An XDP action, and how often there was which verdict.
 type Seen = (u32, Vec<(Verdict, u64)>);
-
-/// Every configuration with the floors, which are what its rows are compared with.
-fn groups(sections: &[Section]) -> Vec<Group> {
-    let floors: Vec<Line> = sections[0].rows.iter().map(Measured::line).collect();
-    let others = sections.iter().skip(1).map(|section| {
-        let own = section.rows.iter().map(Measured::line);
-        let mut group =
-            Group::new(&section.title, "ns", Some(TRANSMIT), floors.iter().cloned().chain(own).collect());
-        // They are shown once.
-        group.rows.drain(..floors.len());
-        group
-    });
-    std::iter::once(Group::new(&sections[0].title, "ns", Some(TRANSMIT), floors.clone()))
-        .chain(others)
-        .collect()
-}
