@@ -51,10 +51,11 @@ pub trait Kernel {
     fn ownership(&self, number: u32) -> Option<Ownership>;
     /// A slot of a ring: a backend identifier, and whether it is unsettled.
     fn slot(&self, ring: u32, slot: u32) -> Option<u32>;
-    /// The backend identifier that `FLOWS` has for a flow, whose latest packet came `now` (as of [`Self::now_coarse`]).
-    fn recall(&self, key: &FlowKey, now: u64) -> Option<u32>;
+    /// The backend identifier that `FLOWS` has for a flow that was seen `since` then, and whose latest packet came `now`
+    /// (as of [`Self::now_coarse`]).
+    fn recall(&self, key: &FlowKey, now: u64, since: u64) -> Option<u32>;
     /// The same without a trace.
-    fn peek(&self, key: &FlowKey) -> Option<u32>;
+    fn peek(&self, key: &FlowKey, since: u64) -> Option<u32>;
     /// Looks up `FRAGMENTS`.
     fn recall_fragment(&self, key: &FragmentKey) -> Option<FragmentState>;
     /// Writes to `FRAGMENTS`.

@@ -314,13 +314,17 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
     }
 
     #[inline(always)]
-    fn recall(&self, key: &FlowKey, now: u64) -> Option<u32> {
+    fn recall(&self, key: &FlowKey, now: u64, since: u64) -> Option<u32> {
         let state = FLOWS.get_ptr_mut(key)?;
         // SAFETY: the kernel returned the address of an aligned value in memory that stays the map's even if the entry is
         // deleted meanwhile. Each field is read or written whole; other CPUs may do the same.
         unsafe {
+            let seen = (&raw const (*state).last_seen).read_volatile();
+            if seen < since {
+                return None;
+            }
             // A line that is only read stays in every CPU's cache.
-            if (&raw const (*state).last_seen).read_volatile() != now {
+            if seen != now {
                 (&raw mut (*state).last_seen).write_volatile(now);
             }
             Some((&raw const (*state).backend).read_volatile())
@@ -328,10 +332,13 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
     }
 
     #[inline(always)]
-    fn peek(&self, key: &FlowKey) -> Option<u32> {
+    fn peek(&self, key: &FlowKey, since: u64) -> Option<u32> {
         let state = FLOWS.get_ptr(key)?;
         // SAFETY: as for `recall`.
-        Some(unsafe { (&raw const (*state).backend).read_volatile() })
+        unsafe {
+            let seen = (&raw const (*state).last_seen).read_volatile();
+            (seen >= since).then_some((&raw const (*state).backend).read_volatile())
+        }
     }
 
     #[inline(always)]

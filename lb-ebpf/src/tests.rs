@@ -232,15 +232,15 @@ impl Kernel for Maps {
         (ring == 3 || ring == 4).then_some(value).filter(|_| slot < 5)
     }
 
-    fn recall(&self, key: &FlowKey, now: u64) -> Option<u32> {
+    fn recall(&self, key: &FlowKey, now: u64, since: u64) -> Option<u32> {
         let mut flows = self.flows.borrow_mut();
-        let state = flows.get_mut(key)?;
+        let state = flows.get_mut(key).filter(|state| state.last_seen >= since)?;
         state.last_seen = now;
         Some(state.backend)
     }
 
-    fn peek(&self, key: &FlowKey) -> Option<u32> {
-        self.flows.borrow().get(key).map(|state| state.backend)
+    fn peek(&self, key: &FlowKey, since: u64) -> Option<u32> {
+        self.flows.borrow().get(key).filter(|state| state.last_seen >= since).map(|state| state.backend)
     }
 
     fn remember(&self, key: &FlowKey, state: &FlowState) {

@@ -194,8 +194,8 @@ impl<K: Kernel> Kernel for Traced<K> {
 
     /// Renews nothing.
     #[inline(always)]
-    fn recall(&self, key: &FlowKey, _: u64) -> Option<u32> {
-        let id = self.kernel.peek(key);
+    fn recall(&self, key: &FlowKey, _: u64, since: u64) -> Option<u32> {
+        let id = self.kernel.peek(key, since);
         if let Some(id) = id {
             self.note(|trace| trace.remembered = id);
         }
@@ -203,8 +203,8 @@ impl<K: Kernel> Kernel for Traced<K> {
     }
 
     #[inline(always)]
-    fn peek(&self, key: &FlowKey) -> Option<u32> {
-        self.kernel.peek(key)
+    fn peek(&self, key: &FlowKey, since: u64) -> Option<u32> {
+        self.kernel.peek(key, since)
     }
 
     /// Remembers nothing.

@@ -4,6 +4,10 @@ use lb_common::{Backend, FlowKey, FlowState, MODE_LOCAL, slot_backend};
 
 use crate::{kernel::Kernel, parse::TCP};
 
+/// Nanoseconds within which a packet that opens a connection may be one of a remembered flow: TCP repeats it after 1 s, and
+/// after 2 s more.
+const OPENS_AGAIN: u64 = 3_000_000_000;
+
 /// A packet that meets an unsettled slot.
 pub(crate) struct Unsettled {
     /// Its flow.
@@ -18,7 +22,8 @@ pub(crate) struct Unsettled {
     pub(crate) opens: u32,
 }
 
-/// The backend of a flow in an unsettled slot, 0 for nobody: the remembered one; otherwise the current one for a new
+/// The backend of a flow in an unsettled slot, 0 for nobody: the remembered one, unless it is long ago and the packet opens a
+/// connection; otherwise the current one for a new
 /// connection, and for any other packet the previous one, which is the current one as soon as the learning window is
 /// over. Either is remembered.
 ///
@@ -29,7 +34,8 @@ pub(crate) struct Unsettled {
 #[inline(never)]
 pub(crate) fn backend<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
     let now = kernel.now_coarse();
-    if let Some(id) = kernel.recall(&packet.key, now).filter(|id| is_usable(kernel, *id)) {
+    if let Some(id) = kernel.recall(&packet.key, now, since(packet, now)).filter(|id| is_usable(kernel, *id))
+    {
         return id;
     }
     let id = unknown(kernel, packet);
@@ -42,7 +48,19 @@ pub(crate) fn backend<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
 /// The same without a trace: nothing is remembered and no time renewed.
 #[inline(always)]
 pub(crate) fn backend_untraced<K: Kernel>(kernel: &K, packet: &Unsettled) -> u32 {
-    kernel.peek(&packet.key).filter(|id| is_usable(kernel, *id)).unwrap_or_else(|| unknown(kernel, packet))
+    let since = since(packet, kernel.now_coarse());
+    kernel
+        .peek(&packet.key, since)
+        .filter(|id| is_usable(kernel, *id))
+        .unwrap_or_else(|| unknown(kernel, packet))
+}
+
+/// Since when the flow must have been seen to be the one that is remembered. A client's port comes round again: what opens a
+/// connection is another one's packet, unless it is sent once more because nobody answered. Another node, which remembers
+/// nothing, must be able to tell where that connection is.
+#[inline(always)]
+fn since(packet: &Unsettled, now: u64) -> u64 {
+    if packet.opens != 0 { now.saturating_sub(OPENS_AGAIN) } else { 0 }
 }
 
 /// The backend of a packet that nobody remembers.

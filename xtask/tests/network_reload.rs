@@ -4,11 +4,12 @@ mod common;
 
 use std::{
     fs,
+    net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
 use common::{lb, pair_under_load, watch};
-use xtask::lab::Node;
+use xtask::lab::{Node, probe::arp};
 
 const CONFIG: &str = "/run/lab/lb.toml";
 
@@ -88,4 +89,32 @@ fn another_priority_moves_the_vip_by_the_rules_of_vrrp() {
     pair.wait_for_owner(&pair.b);
     pair.wait_for_backup(&pair.a);
     assert_eq!(pair.holders(), ["node-b"]);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn an_owner_with_another_priority_and_one_more_vip_stays_owner() {
+    let (pair, prober) = pair_under_load(&common::named("reload-owner"));
+    let more = Ipv4Addr::new(172, 20, 128, 5);
+    let before = Instant::now();
+    reload(&pair.a, |text| {
+        let vip = format!("priority = 210\npreempt = false\nexcluded_vips = [\"{more}/24\"]");
+        text.replace("priority = 200", &vip)
+    })
+    .expect("it is right");
+    let mac = pair.a.mac().expect("it has an interface");
+    pair.wait("node-a answers for the new VIP", || {
+        arp::ask_once(&pair.client, more).is_ok_and(|all| all.into_iter().eq([mac]))
+    });
+    watch(Duration::from_secs(2));
+    for node in [&pair.a, &pair.b] {
+        let log = node.log_tail(50);
+        let moves = log.matches("owner of the VIPs").count();
+        assert_eq!(moves, usize::from(node.name() == "node-a"), "{log}");
+    }
+    let text = pair.a.status().expect("it answers").text();
+    assert!(text.contains(r#""priority":210"#), "{text}");
+    assert_eq!(pair.holders(), ["node-a"]);
+    let report = prober.since(before);
+    assert_eq!(report.failures(), 0, "{report:?}\n{}", pair.lab.log_tails(30));
 }

@@ -120,3 +120,18 @@ fn sockets_of_this_node_say_nothing_of_others() {
     let mut maps = Maps { own: Some(OTHER), connections, ..unsettled() };
     assert_eq!(seen(&mut maps, [going_on(1)]), [PREVIOUS]);
 }
+
+#[test]
+fn syn_long_after_the_last_packet_of_a_flow_is_another_connections() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut maps = Maps { lease: u64::MAX, ..unsettled() };
+    maps.now_coarse = SECOND;
+    assert_eq!(seen(&mut maps, [going_on(1), going_on(2)]), [PREVIOUS; 2]);
+    maps.now_coarse = 4 * SECOND;
+    assert_eq!(seen(&mut maps, [opening(1)]), [PREVIOUS], "it may be a repeated one");
+    maps.now_coarse = 4 * SECOND + 1;
+    assert_eq!(seen(&mut maps, [opening(2), going_on(2)]), [CURRENT; 2]);
+    // What goes on may have been silent for any time.
+    maps.now_coarse = 400 * SECOND;
+    assert_eq!(seen(&mut maps, [going_on(1), going_on(2)]), [PREVIOUS, CURRENT]);
+}

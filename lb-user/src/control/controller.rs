@@ -392,7 +392,7 @@ impl Controller {
         }
     }
 
-    fn net_event(&mut self, event: NetEvent) {
+    pub(super) fn net_event(&mut self, event: NetEvent) {
         match self.world.event(event) {
             Change::Nothing => return,
             Change::Desired => {}

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, Transport, VirtualRouter},
+    net::NetEvent,
     protocol::{Channel, Command, Plan},
     time::Timestamp,
     track::Witness,
@@ -22,6 +23,9 @@ use crate::{
 impl Controller {
     /// Reads the configuration files again. What is wrong with it is the error, and then nothing has changed.
     pub(super) async fn reload(&mut self) -> Result<String, String> {
+        // Whoever has just made an interface for it need not know when its news arrive here.
+        let here = self.edges.netlink.snapshot().await.map_err(|error| error.to_string())?;
+        self.net_event(NetEvent::Resync(here));
         let parsed = config::load_all(&self.config_paths).map_err(|errors| errors.to_string())?;
         parsed.check_host(&self.world.host_facts()).map_err(|errors| errors.to_string())?;
         let config = self.with_sources(parsed.config);
@@ -78,12 +82,12 @@ impl Controller {
     }
 
     fn replace(&mut self, config: Config, opened: Opened) {
-        // Virtual routers that say the same as before go on undisturbed, under the lease number of their new
-        // place; the others leave and come back.
+        // Virtual routers whose leases may go on do so, under the lease number of their new place; the others leave and
+        // come back.
         for index in 0..self.routers.len() {
             let router = &self.routers[index];
             if router.is_owner()
-                && !config.virtual_routers.iter().any(|wanted| router.config.speaks_as(wanted))
+                && !config.virtual_routers.iter().any(|wanted| router.config.continues_as(wanted))
             {
                 self.leave_flows_behind(index);
             }
@@ -98,10 +102,15 @@ impl Controller {
     fn take_routers(&mut self, config: &Config, opened: Opened) {
         let mut before = std::mem::take(&mut self.routers);
         for (index, wanted) in config.virtual_routers.iter().enumerate() {
-            let mut router = match before.iter().position(|router| router.config.speaks_as(wanted)) {
+            let mut router = match before.iter().position(|router| router.config.continues_as(wanted)) {
                 Some(position) => {
                     let mut router = before.swap_remove(position);
+                    let new_vip = |vip| !router.config.all_vips().any(|known| known.addr() == vip);
+                    let has_new = wanted.all_vips().any(|vip| new_vip(vip.addr()));
                     router.config = wanted.clone();
+                    if has_new && router.is_owner() {
+                        router.announce_again(Timestamp::now());
+                    }
                     router
                 }
                 None => self.new_router(wanted),

@@ -130,8 +130,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// Virtual routers that say the same as before go on undisturbed, under the lease number of their new place; the
-    /// others leave and come back.
+    /// Virtual routers of the same key go on, under the lease number of their new place; the others leave.
     fn configure(&mut self, plans: Vec<Plan>, opened: Vec<Channel>) {
         for index in 0..self.routers.len() {
             if !plans.iter().any(|plan| plan.key == self.routers[index].key) {
@@ -143,7 +142,7 @@ impl Engine {
         let mut before = std::mem::take(&mut self.routers);
         for plan in plans {
             let router = match before.iter().position(|router| router.key == plan.key) {
-                Some(position) => Router { lease: plan.lease, ..before.swap_remove(position) },
+                Some(position) => before.swap_remove(position).follow(plan),
                 None => Router::new(plan),
             };
             self.routers.push(router);

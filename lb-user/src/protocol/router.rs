@@ -81,6 +81,15 @@ impl Router {
         }
     }
 
+    /// The same virtual router after a change that its lease outlives.
+    pub(super) fn follow(mut self, plan: Plan) -> Self {
+        if self.config != plan.config {
+            self.machine.change(Settings::from(&plan.config));
+            self.endpoint.change(Acceptance::from(&plan.config));
+        }
+        Self { lease: plan.lease, config: plan.config, ..self }
+    }
+
     /// Notes who sent an advert; whether that is news. A group does not say beforehand who is in it.
     pub(super) fn meet(&mut self, source: IpAddr) -> bool {
         let news = self.met.len() < MOST_MET

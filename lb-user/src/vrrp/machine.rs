@@ -106,6 +106,22 @@ impl Machine {
         }
     }
 
+    /// Goes on by other settings. The priority comes by [`Input::PriorityChanged`], with what is tracked.
+    ///
+    /// # Panics
+    /// In debug builds, if what holds for the machine's life is another.
+    pub fn change(&mut self, settings: Settings) {
+        let of_life = |settings: &Settings| {
+            let Settings { version, advert_interval, primary, priority, .. } = *settings;
+            (version, advert_interval, primary, priority == PRIORITY_ADDRESS_OWNER)
+        };
+        debug_assert_eq!(of_life(&self.settings), of_life(&settings));
+        self.settings = settings;
+        if let Role::Backup(backup) = self.role {
+            self.heed(backup);
+        }
+    }
+
     /// Takes an input and returns what must be done, in order.
     ///
     /// `now` never goes back, except that calls may carry the same moment.

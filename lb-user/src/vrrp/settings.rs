@@ -11,8 +11,9 @@ pub const PRIORITY_MAX: u8 = 254;
 /// The priority of the node that has the VIPs as its own addresses (RFC 9568 §1.7, IPvX address owner).
 pub const PRIORITY_ADDRESS_OWNER: u8 = 255;
 
-/// The settings of one virtual router that its state machine needs. They hold for the machine's life: other
-/// settings are another machine, since a lease must fit the interval that the adverts before it named.
+/// The settings of one virtual router that its state machine needs. Version, interval and primary address hold for the
+/// machine's life, since a lease must fit the interval that the adverts before it named, and so does being the address
+/// owner: other ones are another machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The protocol version, which decides the skew, and whether backups learn the owner's interval.

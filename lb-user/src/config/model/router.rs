@@ -156,10 +156,35 @@ impl VirtualRouter {
         self.vips.iter().map(IpNet::addr).filter(move |vip| vip.is_ipv4() == is_ipv4)
     }
 
-    /// Whether both are the same to the protocol; what is tracked, and who is told, may differ.
-    pub fn speaks_as(&self, other: &Self) -> bool {
-        let Self { witness, tracking, notify, .. } = other.clone();
-        Self { witness, tracking, notify, ..self.clone() } == *other
+    /// Whether a node that runs this one goes on with it as `other`, without leaving: what a lease and its peers rely on is
+    /// the same. Whoever has, or had, the priority 255 goes by other rules.
+    pub fn continues_as(&self, other: &Self) -> bool {
+        let is_address_owner = |router: &Self| router.priority == u8::MAX;
+        let Self { priority, preempt, preempt_delay, announce_refresh, .. } = *other;
+        let Self { password, authentication, checksum, .. } = other.clone();
+        let Self { vips, excluded_vips, witness, tracking, notify, .. } = other.clone();
+        let placement = Placement {
+            virtual_mac: self.placement.virtual_mac.clone(),
+            accept: self.placement.accept,
+            ..other.placement.clone()
+        };
+        let same = Self {
+            priority,
+            preempt,
+            preempt_delay,
+            announce_refresh,
+            password,
+            authentication,
+            checksum,
+            vips,
+            excluded_vips,
+            placement,
+            witness,
+            tracking,
+            notify,
+            ..self.clone()
+        };
+        same == *other && is_address_owner(self) == is_address_owner(other)
     }
 
     /// This node's address, which its adverts come from; the unspecified one while only the interface knows it.
@@ -244,5 +269,38 @@ mod tests {
         let named = |group| router(group, &vips).advertised().collect::<Vec<_>>();
         assert_eq!(named(Transport::GROUP.into()), addresses(&["192.0.2.4", "192.0.2.5"]));
         assert_eq!(named(Transport::GROUP6.into()), addresses(&["fe80::4", "2001:db8::4"]));
+    }
+
+    #[test]
+    fn what_leases_and_peers_rely_on_makes_another_virtual_router() {
+        let router = router(Transport::GROUP.into(), &["192.0.2.4/24"]);
+        let with = |change: fn(&mut VirtualRouter)| {
+            let mut other = router.clone();
+            change(&mut other);
+            assert_ne!(router, other);
+            (router.continues_as(&other), other.continues_as(&router))
+        };
+        let live: [fn(&mut VirtualRouter); 8] = [
+            |other| other.priority = 254,
+            |other| other.preempt = false,
+            |other| other.preempt_delay = Duration::from_secs(9),
+            |other| other.announce_refresh = Some(Duration::from_secs(9)),
+            |other| other.vips.push("192.0.2.5/24".parse().expect("a VIP")),
+            |other| other.excluded_vips = other.vips.clone(),
+            |other| other.witness = Some(Ipv4Addr::LOCALHOST.into()),
+            |other| other.checksum = ChecksumForm::MessageOnly,
+        ];
+        let others: [fn(&mut VirtualRouter); 8] = [
+            |other| other.name.push('x'),
+            |other| other.interface.push('x'),
+            |other| other.router_id = 2,
+            |other| other.priority = 255,
+            |other| other.advert_interval = Duration::from_secs(2),
+            |other| other.version = VrrpVersion::V2,
+            |other| other.placement.virtual_mac = Some("vrrp.1".to_owned()),
+            |other| other.bfd = Some(Bfd::default()),
+        ];
+        assert_eq!(live.map(with), [(true, true); 8]);
+        assert_eq!(others.map(with), [(false, false); 8]);
     }
 }

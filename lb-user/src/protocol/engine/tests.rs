@@ -239,6 +239,23 @@ async fn router_that_stays_goes_on_under_the_number_of_its_new_place() {
 }
 
 #[tokio::test]
+async fn router_whose_vips_password_and_priority_change_stays_owner_and_says_so() {
+    let mut node = Node::owner();
+    let lease = node.lease();
+    let before = config();
+    let mut changed = VirtualRouter { priority: 150, preempt: false, password: None, ..before.clone() };
+    changed.vips.push("172.20.128.5/24".parse().unwrap());
+    assert!(before.continues_as(&changed));
+    let routers = vec![Plan { key: KEY, lease: 1, config: changed.clone() }];
+    assert!(node.command(Command::Configure { routers, opened: Vec::new() }).is_empty());
+    assert_eq!((node.cable.sent(), node.lease()), (Vec::new(), lease));
+    assert!(node.command(tell(Input::PriorityChanged(150))).is_empty());
+    assert_eq!(node.cable.sent(), [150]);
+    assert_eq!(node.engine.routers[0].endpoint.acceptance(), &(&changed).into());
+    assert!(!node.engine.routers[0].machine.settings().preempt);
+}
+
+#[tokio::test]
 async fn router_that_goes_says_farewell_and_its_channel_comes_back() {
     let mut node = Node::owner();
     let events = node.command(Command::Configure { routers: Vec::new(), opened: Vec::new() });
