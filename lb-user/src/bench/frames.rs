@@ -56,18 +56,15 @@ fn plain(to: IpAddr, services: u32, syn: Option<bool>) -> Frame {
     };
     let mut bytes = Vec::with_capacity(LENGTH);
     // Invariant: a Vec takes everything, and the payload is what the headers leave of LENGTH.
-    match syn {
-        Some(syn) => {
-            let builder = ip.tcp(CLIENT_PORT, 80, 1, 512);
-            let builder = if syn { builder.syn() } else { builder.ack(1) };
-            let payload = vec![b'x'; LENGTH - builder.size(0)];
-            builder.write(&mut bytes, &payload).expect("a Vec takes everything");
-        }
-        None => {
-            let builder = ip.udp(CLIENT_PORT, 80);
-            let payload = vec![b'x'; LENGTH - builder.size(0)];
-            builder.write(&mut bytes, &payload).expect("a Vec takes everything");
-        }
+    if let Some(syn) = syn {
+        let builder = ip.tcp(CLIENT_PORT, 80, 1, 512);
+        let builder = if syn { builder.syn() } else { builder.ack(1) };
+        let payload = vec![b'x'; LENGTH - builder.size(0)];
+        builder.write(&mut bytes, &payload).expect("a Vec takes everything");
+    } else {
+        let builder = ip.udp(CLIENT_PORT, 80);
+        let payload = vec![b'x'; LENGTH - builder.size(0)];
+        builder.write(&mut bytes, &payload).expect("a Vec takes everything");
     }
     Frame::Plain { packet: bytes.try_into().expect("LENGTH bytes"), services }
 }

@@ -35,6 +35,14 @@ pub enum BenchError {
         #[source]
         source: nix::Error,
     },
+    /// What was asked for alone is not measured.
+    #[error("no row's name contains `{text}` as given by --only; names are like `{example}`")]
+    NoRow {
+        /// The text.
+        text: String,
+        /// The name of a row.
+        example: String,
+    },
     /// A row did not do what it is there to measure.
     #[error("{row}: {found} instead of {expected}; the numbers would be of something else")]
     Wrong {

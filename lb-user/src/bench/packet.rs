@@ -91,8 +91,9 @@ struct Measured {
 
 /// Carries the command out.
 pub fn execute(options: &Options) -> Result<Report, BenchError> {
-    pin(options.cpu)?;
+    // A thread that is pinned sees one processor.
     let mut machine = Machine::here();
+    pin(options.cpu)?;
     let mut programs = Programs::load()?;
     let mut sections = sections(options, &mut programs)?;
     // The first round warms caches and tables up, and shows that each row does what it says.
@@ -164,6 +165,12 @@ fn shapes(options: &Options) -> Vec<(Shape, Vec<Row>)> {
 fn sections(options: &Options, programs: &mut Programs) -> Result<Vec<Section>, BenchError> {
     let wanted =
         |row: &Row| options.only.is_empty() || options.only.iter().any(|text| row.name.contains(text));
+    let shapes = shapes(options);
+    let named = |text: &str| shapes.iter().flat_map(|(_, rows)| rows).any(|row| row.name.contains(text));
+    if let Some(text) = options.only.iter().find(|text| !named(text)) {
+        let example = shapes.iter().flat_map(|(_, rows)| rows).map(|row| row.name.clone()).next();
+        return Err(BenchError::NoRow { text: text.clone(), example: example.unwrap_or_default() });
+    }
     let mut sections = Vec::new();
     for (number, path) in options.pinned.iter().enumerate() {
         let program =
@@ -178,7 +185,7 @@ fn sections(options: &Options, programs: &mut Programs) -> Result<Vec<Section>, 
         let title = format!("Pinned: {}", path.display());
         sections.push(Section { title, dataplane: None, rows: measured });
     }
-    for (shape, rows) in shapes(options) {
+    for (shape, rows) in shapes {
         let rows: Vec<Row> = rows.into_iter().filter(wanted).collect();
         if rows.is_empty() {
             continue;

@@ -209,7 +209,7 @@ mod tests {
         let kinds = |rows: &[Row]| -> BTreeSet<String> {
             rows.iter()
                 .map(|row| format!("{:?}", row.target))
-                .map(|text| text.split('(').last().unwrap_or("").to_owned())
+                .map(|text| text.split('(').next_back().unwrap_or("").to_owned())
                 .collect()
         };
         assert_eq!(all.len(), 5 * 2 * 16 + 6);

@@ -100,7 +100,9 @@ fn configuration(options: &Options) -> Result<[Group; 2], BenchError> {
     let mut dataplane = XdpDataplane::load(load)?;
     let steps = scale::run(&mut dataplane, room, Shape { services, backends, ring_size }, rounds)
         .map_err(BenchError::Scale)?;
-    let mebibytes = |name: &str, value: u64| Row::new(name, vec![value as f64]);
+    // Four thousand tebibytes are more than any machine has.
+    let mebibytes =
+        |name: &str, value: u64| Row::new(name, vec![f64::from(u32::try_from(value).unwrap_or(u32::MAX))]);
     let memory = vec![
         mebibytes("of the process, before", resident_before),
         mebibytes("of the process, at the end", memory::resident()?),

@@ -55,8 +55,8 @@ fn plot(group: &Group) -> Result<String, String> {
         return Ok(String::new());
     };
     let mut svg = String::new();
-    let count = rows.len();
-    let height = AROUND + ROW * count as u32;
+    let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+    let height = AROUND + ROW * count;
     let failed = |error: &dyn std::error::Error| format!("plot of {}: {error}", group.title);
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
@@ -65,7 +65,7 @@ fn plot(group: &Group) -> Result<String, String> {
             .margin(8)
             .x_label_area_size(36)
             .y_label_area_size(NAMES)
-            .build_cartesian_2d(0.0..right, 0.0..count as f64)
+            .build_cartesian_2d(0.0..right, 0.0..f64::from(count))
             .map_err(|error| failed(&error))?;
         chart
             .configure_mesh()
@@ -74,9 +74,9 @@ fn plot(group: &Group) -> Result<String, String> {
             .x_desc(group.unit.as_str())
             .draw()
             .map_err(|error| failed(&error))?;
-        for (at, (row, summary)) in rows.iter().enumerate() {
+        for (at, (row, summary)) in (0_u32..).zip(&rows) {
             // The first row is at the top; its name stands beside the middle of its bar.
-            let middle = (count - at) as f64 - 0.5;
+            let middle = f64::from(count - at) - 0.5;
             let color = if group.reference.as_deref() == Some(&row.name) { REFERENCE } else { BAR };
             let bar = Rectangle::new([(0.0, middle - 0.32), (summary.median, middle + 0.32)], color.filled());
             let spread =
@@ -102,7 +102,9 @@ fn html_table(group: &Group) -> String {
             Some(false) => " class=\"missed\"",
             None => "",
         };
-        let cells: String = line.iter().map(|cell| format!("<{kind}>{}</{kind}>", escaped(cell))).collect();
+        let cells: Vec<String> =
+            line.iter().map(|cell| format!("<{kind}>{}</{kind}>", escaped(cell))).collect();
+        let cells = cells.concat();
         // Invariant: a String takes everything.
         let _ = writeln!(text, "<tr{class}>{cells}</tr>");
     }
