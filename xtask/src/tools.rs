@@ -1,6 +1,6 @@
 //! The programs that the lab and the tests start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use xtask_toolchain::Surroundings;
 
@@ -19,6 +19,9 @@ pub struct Tool {
     pub purpose: &'static str,
 }
 
+/// The module that lets nginx pass on TCP.
+pub const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
 /// What the lab and the network tests start.
 pub const LAB: [Tool; 12] = [
     Tool { name: "nginx", package: "nginx-light", version: Some("-v"), purpose: "the backends" },
@@ -36,6 +39,15 @@ pub const LAB: [Tool; 12] = [
 ];
 
 impl Tool {
+    /// Whether it is installed.
+    pub fn is_there(&self) -> bool {
+        match self.package {
+            // nginx itself comes with another package.
+            "libnginx-mod-stream" => Path::new(NGINX_STREAM).exists(),
+            _ => find(self.name).is_some(),
+        }
+    }
+
     /// The first word of its version's line that has a digit, for instance `1.22.1`.
     pub fn version(&self) -> Option<String> {
         version_in(&process::ask(self.name_or_path().as_str(), &[self.version?])?)
@@ -53,9 +65,28 @@ pub fn find(name: &str) -> Option<PathBuf> {
     surroundings.in_path(name)
 }
 
-/// The tools of the lab that are not there.
-pub fn missing() -> Vec<Tool> {
-    LAB.into_iter().filter(|tool| find(tool.name).is_none()).collect()
+/// What the benchmark of whole forwarding compares with, or measures by.
+pub const BENCH: [Tool; 5] = [
+    Tool { name: "nft", package: "nftables", version: Some("--version"), purpose: "DNAT to compare with" },
+    Tool { name: "ipvsadm", package: "ipvsadm", version: Some("--version"), purpose: "IPVS to compare with" },
+    Tool { name: "haproxy", package: "haproxy", version: Some("-v"), purpose: "a proxy to compare with" },
+    Tool { name: "wrk", package: "wrk", version: None, purpose: "HTTP clients that measure" },
+    Tool {
+        name: "nginx",
+        package: "libnginx-mod-stream",
+        version: Some("-v"),
+        purpose: "a proxy to compare with",
+    },
+];
+
+/// Those of some tools that are not there.
+pub fn missing(tools: &[Tool]) -> Vec<Tool> {
+    tools.iter().copied().filter(|tool| !tool.is_there()).collect()
+}
+
+/// The version of one of the tools.
+pub fn version(name: &str) -> Option<String> {
+    LAB.iter().chain(&BENCH).find(|tool| tool.name == name)?.version()
 }
 
 /// The packages of some tools, each once, in the order of the tools.

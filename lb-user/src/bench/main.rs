@@ -1,12 +1,13 @@
-//! `lb-bench`: what the XDP program costs. `cargo xtask bench` builds and starts it.
+//! `lb-bench`: measures `lb`. `cargo xtask bench` builds and starts it, and shows what it finds: the report is a line of
+//! JSON on standard output.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lb::bench::{packet, scale};
+use lb::bench::{BenchError, packet, scale};
 
 #[derive(Parser)]
-#[command(about = "Measures the XDP program")]
+#[command(about = "Measures lb; prints a report as a line of JSON")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -16,7 +17,7 @@ struct Arguments {
 enum Command {
     /// The cost of one packet, by the kernel's test runs
     Packet(packet::Options),
-    /// Time and memory of a large configuration
+    /// Time and memory of large configurations
     Scale(scale::Options),
 }
 
@@ -25,7 +26,12 @@ fn main() -> ExitCode {
         Command::Packet(options) => packet::execute(&options),
         Command::Scale(options) => scale::execute(&options),
     };
-    match result {
+    let printed = result.and_then(|report| {
+        let line = serde_json::to_string(&report).map_err(std::io::Error::from)?;
+        println!("{line}");
+        Ok::<(), BenchError>(())
+    });
+    match printed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

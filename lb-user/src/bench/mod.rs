@@ -1,9 +1,10 @@
-//! Measuring the XDP program; only with the feature `bench`.
+//! Measuring `lb`; only with the feature `bench`. Everything here ends in a report, which `xtask` shows.
 
+mod frames;
 pub(crate) mod memory;
 mod program;
 mod rows;
-mod statistics;
+mod world;
 
 pub mod packet;
 pub mod scale;
@@ -34,11 +35,19 @@ pub enum BenchError {
         #[source]
         source: nix::Error,
     },
+    /// What was asked for alone is not measured.
+    #[error("no row's name contains `{text}` as given by --only; names are like `{example}`")]
+    NoRow {
+        /// The text.
+        text: String,
+        /// The name of a row.
+        example: String,
+    },
     /// A row did not do what it is there to measure.
     #[error("{row}: {found} instead of {expected}; the numbers would be of something else")]
     Wrong {
         /// Its name.
-        row: &'static str,
+        row: String,
         /// What happened.
         found: String,
         /// What should have.
@@ -50,4 +59,12 @@ pub enum BenchError {
     /// Standard output is closed, or /proc cannot be read.
     #[error("standard output or /proc: {0}")]
     Output(#[from] std::io::Error),
+}
+
+/// Makes an error of whatever `what` failed with.
+fn failed<E>(what: &'static str) -> impl FnOnce(E) -> BenchError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    move |source| BenchError::Programs { what, source: source.into() }
 }

@@ -78,8 +78,13 @@ impl View for Known {
     }
 }
 
-/// Applies a configuration of that shape, changes it, and takes it back. `Err` with what failed.
-pub(crate) fn run(dataplane: &mut dyn Dataplane, room: u32, shape: Shape) -> Result<Vec<Step>, String> {
+/// Applies a configuration of that shape, then changes it `changes` times in each way. `Err` with what failed.
+pub(crate) fn run(
+    dataplane: &mut dyn Dataplane,
+    room: u32,
+    shape: Shape,
+    changes: u16,
+) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
     let mut step = |what, started: Instant| steps.push(Step { what, time: started.elapsed() });
     let text = configuration(shape);
@@ -95,23 +100,33 @@ pub(crate) fn run(dataplane: &mut dyn Dataplane, room: u32, shape: Shape) -> Res
         errors.first().map_or(Ok(()), |error| Err(error.to_string()))
     };
     let mut known = Known::default();
-    for what in ["apply it to empty maps", "apply it again"] {
+    let started = Instant::now();
+    apply(&config, &known)?;
+    step("apply it to empty maps", started);
+
+    let middle = shape.services as usize / 2;
+    let address = config.services[middle].backends[0].address;
+    for _ in 0..changes {
         let started = Instant::now();
         apply(&config, &known)?;
-        step(what, started);
-    }
-    let middle = &mut config.services[shape.services as usize / 2];
-    let address = middle.backends[0].address;
-    known.failed.insert(address);
-    let started = Instant::now();
-    apply(&config, &known)?;
-    step("a backend fails", started);
+        step("apply it again, unchanged", started);
 
-    let middle = &mut config.services[shape.services as usize / 2];
-    middle.backends[1].weight *= 2;
-    let started = Instant::now();
-    apply(&config, &known)?;
-    step("a backend gets another weight", started);
+        known.failed.insert(address);
+        let started = Instant::now();
+        apply(&config, &known)?;
+        step("a backend fails", started);
+
+        known.failed.clear();
+        let started = Instant::now();
+        apply(&config, &known)?;
+        step("it is well again", started);
+
+        let weight = &mut config.services[middle].backends[1].weight;
+        *weight = 3 - *weight;
+        let started = Instant::now();
+        apply(&config, &known)?;
+        step("a backend gets another weight", started);
+    }
     Ok(steps)
 }
 

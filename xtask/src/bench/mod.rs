@@ -1,12 +1,14 @@
-//! `cargo xtask bench`: what the XDP program costs, measured by `lb-bench` (`lb-user/src/bench`), which this builds and
-//! starts as root; and what a failover costs, measured in a lab.
+//! `cargo xtask bench`: what `lb` costs. `lb-bench` (`lb-user/src/bench`), which this builds and starts as root, measures;
+//! reports of all benchmarks are shown by `report`. What a failover costs is measured in a lab.
 
 mod failover;
+mod report;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
+use self::report::Output;
 use crate::{
     Error,
     privilege::Privilege,
@@ -25,19 +27,33 @@ pub struct Options {
 #[derive(Debug, Subcommand)]
 enum What {
     /// The cost of one packet beside what the least program costs; docs/performance.md says how
-    Packet(Passed),
-    /// Time and memory that 1,000 services of 100 backends take
-    Scale(Passed),
+    Packet(Packet),
+    /// Building rings, and time and memory that 1,000 services of 100 backends take
+    Scale(Scale),
     /// How long clients go unanswered when something happens to the VIP's owner, with lb and with keepalived
     Failover(failover::Options),
 }
 
 #[derive(Args, Debug)]
-struct Passed {
-    /// Print JSON instead of a table
+struct Packet {
+    /// Everything with everything: half an hour. Without it, a selection of a minute or two
     #[arg(long)]
-    json: bool,
-    /// Passed on, for instance --rounds 31 or --services 100
+    all: bool,
+    /// Measure a pinned XDP program beside ours; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pinned: Vec<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+    /// Passed on, for instance --rounds 31 or --only dr; `-- --help` names them
+    #[arg(last = true, value_name = "OPTION")]
+    more: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+struct Scale {
+    #[command(flatten)]
+    output: Output,
+    /// Passed on, for instance --services 100; `-- --help` names them
     #[arg(last = true, value_name = "OPTION")]
     more: Vec<OsString>,
 }
@@ -47,24 +63,48 @@ struct Passed {
 /// # Errors
 /// The program does not build, there is no way to root's rights, or it fails to start.
 pub fn execute(options: &Options) -> Result<ExitCode, Error> {
-    let (what, passed, profile) = match &options.what {
-        // What it measures runs in the kernel.
-        What::Packet(passed) => ("packet", passed, Profile::Debug),
-        What::Scale(passed) => ("scale", passed, Profile::Release),
-        What::Failover(options) => return failover::execute(options),
-    };
-    setup::ensure(Level::Build)?;
-    let privilege = Privilege::detect();
-    if !privilege.available() {
-        return Err(Error::Missing {
-            what: "measuring loads programs into the kernel, which takes root or sudo".to_owned(),
-            remedies: vec!["run this as root".to_owned()],
-        });
+    match &options.what {
+        What::Packet(Packet { all, pinned, output, more }) => {
+            let mut words: Vec<OsString> = vec!["packet".into()];
+            words.extend(all.then(|| "--all".into()));
+            words.extend(pinned.iter().flat_map(|path| ["--pinned".into(), path.into()]));
+            words.extend(more.iter().cloned());
+            // What it measures runs in the kernel.
+            measure(&words, Profile::Debug, output)
+        }
+        What::Scale(Scale { output, more }) => {
+            let words: Vec<OsString> = std::iter::once("scale".into()).chain(more.iter().cloned()).collect();
+            measure(&words, Profile::Release, output)
+        }
+        What::Failover(options) => failover::execute(options),
     }
+}
+
+/// Runs `lb-bench` and publishes its report.
+fn measure(words: &[OsString], profile: Profile, output: &Output) -> Result<ExitCode, Error> {
+    let privilege = ready(Level::Build)?;
     let bench = workspace::build_bench(profile)?;
     privilege.acquire()?;
     let mut command = privilege.command(&bench.to_string_lossy());
-    command.arg(what).args(passed.json.then_some("--json")).args(&passed.more);
-    let status = process::status(&mut command)?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    command.args(words);
+    let printed = process::capture_stdout(&mut command, "measuring")?;
+    if words.iter().any(|word| word == "--help") {
+        print!("{printed}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    output.publish(&report::parse(&printed)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sees to it that everything is there, and says how to become root.
+fn ready(level: Level) -> Result<Privilege, Error> {
+    setup::ensure(level)?;
+    let privilege = Privilege::detect();
+    if privilege.available() {
+        return Ok(privilege);
+    }
+    Err(Error::Missing {
+        what: "measuring loads programs into the kernel, which takes root or sudo".to_owned(),
+        remedies: vec!["run this as root".to_owned()],
+    })
 }

@@ -21,6 +21,7 @@ DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends -o 
 if [ -d /run/systemd/system ]; then
     for package in "$@"; do
         case "$package" in
+            haproxy) systemctl disable --quiet haproxy.service ;;
             nginx-light) systemctl disable --quiet nginx.service ;;
             keepalived) systemctl disable --quiet keepalived.service ;;
         esac

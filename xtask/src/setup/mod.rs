@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use xtask_toolchain::{Piece, Toolchain};
 
-use crate::{Error, privilege::Privilege, progress::Progress, tools};
+use crate::{Error, privilege::Privilege, progress::Progress, tools, tools::Tool};
 
 pub use apt::Apt;
 
@@ -32,6 +32,8 @@ pub enum Level {
     Build,
     /// And what the lab and the network tests start.
     Lab,
+    /// And what benchmarks compare lb with.
+    Bench,
 }
 
 /// Carries the command out.
@@ -54,7 +56,10 @@ fn install(level: Level, force_linker: bool) -> Result<Toolchain, Error> {
     let mut setup = Setup { apt: Apt::detect(Privilege::detect()), progress, installed: 0 };
     let toolchain = setup.toolchain(force_linker)?;
     if level >= Level::Lab {
-        setup.tools()?;
+        setup.tools("tools", &tools::LAB)?;
+    }
+    if level >= Level::Bench {
+        setup.tools("compared", &tools::BENCH)?;
     }
     let verdict = if setup.installed == 0 { "everything was there" } else { "ready" };
     eprintln!("  {verdict}, after {:.1} s", setup.progress.elapsed().as_secs_f32());
@@ -99,11 +104,11 @@ impl Setup {
         Ok(Toolchain::find()?)
     }
 
-    fn tools(&mut self) -> Result<(), Error> {
-        let missing = tools::missing();
+    fn tools(&mut self, step: &str, tools: &[Tool]) -> Result<(), Error> {
+        let missing = tools::missing(tools);
         if missing.is_empty() {
-            let names: Vec<&str> = tools::LAB.iter().map(|tool| tool.name).collect();
-            self.progress.found("tools", &names.join(", "));
+            let names: Vec<&str> = tools.iter().map(|tool| tool.name).collect();
+            self.progress.found(step, &names.join(", "));
             return Ok(());
         }
         let names = missing.iter().map(|tool| tool.name).collect::<Vec<_>>().join(", ");
@@ -111,7 +116,7 @@ impl Setup {
         let Some(apt) = &mut self.apt else {
             return Err(Error::Missing {
                 what: format!(
-                    "the lab and the network tests need {names}, and installing them takes root or sudo"
+                    "the lab, the network tests or the benchmarks need {names}, and installing them takes root or sudo"
                 ),
                 remedies: vec![
                     format!("on Debian or Ubuntu, as root: {}", apt::typed(&packages)),
@@ -120,9 +125,9 @@ impl Setup {
             });
         };
         self.installed += missing.len();
-        apt.install(&self.progress, "tools", &packages)?;
-        self.progress.found("tools", &names);
-        let still_missing = tools::missing();
+        apt.install(&self.progress, step, &packages)?;
+        self.progress.found(step, &names);
+        let still_missing = tools::missing(tools);
         if still_missing.is_empty() {
             return Ok(());
         }

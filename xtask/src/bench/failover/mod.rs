@@ -8,14 +8,15 @@ mod system;
 
 use std::{
     ffi::OsString,
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Args, ValueEnum as _};
+use xtask_report::{Machine, Report};
 
 use self::{fault::Fault, report::Row, stage::Stage, system::System};
+use super::report::{Output, machine};
 use crate::{
     Error, lab,
     lab::LabError,
@@ -23,6 +24,7 @@ use crate::{
     privilege::Privilege,
     progress::Progress,
     setup::{self, Level},
+    tools,
     workspace::{self, Profile},
 };
 
@@ -48,9 +50,8 @@ pub(super) struct Options {
     /// How often each fault strikes
     #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Write every round into this file too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
     /// An lb executable to use instead of building one
     #[arg(long, value_name = "FILE")]
     lb: Option<PathBuf>,
@@ -105,22 +106,36 @@ fn measure(options: &Options, lb: Option<&Path>) -> Result<ExitCode, Error> {
     let (systems, faults) = (options.systems(), options.faults());
     let progress = Progress::detect();
     let mut rows = Vec::new();
+    let mut report = Report {
+        title: "How long clients go unanswered".to_owned(),
+        machine: Machine::here(),
+        rounds: u32::from(options.rounds),
+        notes: vec![
+            "A client sends a datagram to the VIP every 2 ms, another opens an HTTP connection every 5 ms; what is shown is \
+             the longest time without an answer of the one that the fault concerns."
+                .to_owned(),
+        ],
+        groups: Vec::new(),
+    };
+    if let Some(version) = tools::version("keepalived") {
+        report.machine.versions.insert("keepalived".to_owned(), version);
+    }
     for system in &systems {
         eprintln!("── {} ──", system.name());
         for fault in faults.iter().filter(|fault| fault.befalls(*system)) {
             let row = measure_one(*system, *fault, options.rounds, lb, &progress);
             let interrupted = lab::interrupted();
             rows.push(row);
-            if let Some(path) = &options.json {
-                // After each one: what took an hour is not lost to the last.
-                write_json(path, &rows)?;
-            }
+            // After each one: what took an hour is not lost to the last.
+            report.machine.load_after = xtask_report::load();
+            report.groups = report::groups(&rows, &systems, &faults);
+            options.output.write(&report, &serde_json::json!(rows))?;
             if interrupted {
                 return Err(LabError::Interrupted.into());
             }
         }
     }
-    println!("{}\n", machine());
+    println!("{}\n", machine(&report.machine));
     println!("{}", report::overview(&rows, &systems, &faults));
     for system in &systems {
         println!("{}\n\n{}", system.title(), report::details(&rows, *system));
@@ -146,19 +161,4 @@ fn measure_one(system: System, fault: Fault, rounds: u16, lb: Option<&Path>, pro
         row.error = Some(error.to_string());
     }
     row
-}
-
-fn write_json(path: &Path, rows: &[Row]) -> Result<(), Error> {
-    let file = |source| Error::File { path: path.to_owned(), source };
-    let text = serde_json::json!({ "machine": machine(), "rows": rows });
-    fs::write(path, format!("{text:#}\n")).map_err(file)
-}
-
-/// Kernel, processors and how busy they are: what every figure depends on.
-fn machine() -> String {
-    let read = |path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let load = read("/proc/loadavg");
-    let load = load.split_ascii_whitespace().take(3).collect::<Vec<_>>().join(" ");
-    let processors = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("Linux {}, {processors} processors, load {load} at the end", read("/proc/sys/kernel/osrelease"))
 }

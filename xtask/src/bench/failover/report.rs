@@ -1,15 +1,14 @@
 //! From rounds to tables.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
+use xtask_report::{Group, Row as Line};
 
 use super::{
     fault::{Fault, Yardstick},
     stage::{Round, Seen},
     system::System,
 };
-use crate::lab::probe::standing::Tally;
+use crate::{bench::report::table, lab::probe::standing::Tally};
 
 /// All rounds of one fault with one daemon.
 #[derive(Clone, Debug, Serialize)]
@@ -90,25 +89,26 @@ pub(super) fn details(rows: &[Row], system: System) -> String {
     table(&lines)
 }
 
-/// The same width for every cell of a column, so that it can be read as it is and as Markdown.
-fn table(lines: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+/// The figures of the table of all daemons as groups of a report: one for each fault.
+pub(super) fn groups(rows: &[Row], systems: &[System], faults: &[Fault]) -> Vec<Group> {
+    let line = |row: &Row| {
+        let seen: Vec<Seen> = match row.fault.yardstick() {
+            Yardstick::Vip => row.rounds.iter().map(|round| round.known).collect(),
+            Yardstick::Web => row.rounds.iter().map(|round| round.web).collect(),
+        };
+        let lasting = seen.iter().filter(|seen| seen.to_the_end).count();
+        let lasting =
+            (lasting > 0).then(|| format!("not over when the round ended: {lasting} of {}", seen.len()));
+        let mut line = Line::new(row.system.title(), seen.iter().map(|seen| seen.milliseconds).collect());
+        line.note = row.error.clone().or(lasting);
+        line
     };
-    let mut text = String::new();
-    for (at, line) in lines.iter().enumerate() {
-        for (column, cell) in line.iter().enumerate() {
-            let _ = write!(text, "| {cell:<width$} ", width = width(column));
-        }
-        text.push_str("|\n");
-        if at == 0 {
-            for column in 0..line.len() {
-                let _ = write!(text, "|{}", "-".repeat(width(column) + 2));
-            }
-            text.push_str("|\n");
-        }
-    }
-    text
+    let group = |fault: &Fault| {
+        let of = |system: &System| rows.iter().find(|row| row.fault == *fault && row.system == *system);
+        let lines = systems.iter().filter_map(of).map(line).collect();
+        Group::new(format!("{}: longest time without an answer", fault.title()), "ms", None, lines)
+    };
+    faults.iter().map(group).filter(|group| !group.rows.is_empty()).collect()
 }
 
 /// `616 [613–620]`; what was not over at the end has a `>`.
@@ -168,11 +168,5 @@ mod tests {
         assert_eq!(range([2, 2, 2].into_iter()), "2");
         assert_eq!(range([9, 1, 2].into_iter()), "2 [1–9]");
         assert_eq!(range(std::iter::empty()), "–");
-    }
-
-    #[test]
-    fn a_table_is_markdown() {
-        let lines = [vec!["a".to_owned(), "bb".to_owned()], vec!["ccc".to_owned(), "d".to_owned()]];
-        assert_eq!(table(&lines), "| a   | bb |\n|-----|----|\n| ccc | d  |\n");
     }
 }

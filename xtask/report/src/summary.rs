@@ -1,30 +1,31 @@
 //! Medians, and how far the rounds are from each other.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What several rounds measured.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Summary {
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
     /// The middle one.
-    pub(super) median: f64,
+    pub median: f64,
     /// The least.
-    pub(super) least: f64,
+    pub least: f64,
     /// The most.
-    pub(super) most: f64,
+    pub most: f64,
 }
 
 impl Summary {
-    /// Of at least one value.
-    pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Self {
+    /// `None` of no values.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
+        let (&least, &most) = (sorted.first()?, sorted.last()?);
         let middle = sorted.len() / 2;
         let median = if sorted.len() % 2 == 1 {
             sorted[middle]
         } else {
             f64::midpoint(sorted[middle - 1], sorted[middle])
         };
-        Self { median, least: sorted[0], most: sorted[sorted.len() - 1] }
+        Some(Self { median, least, most })
     }
 }
 
@@ -35,7 +36,8 @@ mod tests {
     #[test]
     fn one_odd_round_does_not_move_the_median() {
         let summary = Summary::of([3.0, 1.0, 900.0]);
-        assert_eq!(summary, Summary { median: 3.0, least: 1.0, most: 900.0 });
-        assert!((Summary::of([1.0, 2.0]).median - 1.5).abs() < f64::EPSILON);
+        assert_eq!(summary, Some(Summary { median: 3.0, least: 1.0, most: 900.0 }));
+        assert!(Summary::of([1.0, 2.0]).is_some_and(|two| (two.median - 1.5).abs() < f64::EPSILON));
+        assert_eq!(Summary::of([]), None);
     }
 }
