@@ -1,0 +1,217 @@
+//! The tutorial in containers (`deploy/tutorial`), with a real engine and a real haproxy: what its readers do, and what
+//! clients see meanwhile.
+
+use std::{
+    collections::BTreeSet,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use xtask::{
+    docker::{Containers, MASTER, NODE_IMAGE, Report, SLAVE, Watch, docker},
+    lab::{LabError, wait_until},
+};
+
+/// Longer than any election, health check or start of a container takes.
+const SOON: Duration = Duration::from_secs(30);
+/// From a command to the last request that fails because of it, beyond the gap it left: probes are sent every 2 ms, and
+/// wait for an answer while others are answered already.
+const MARGIN: Duration = Duration::from_millis(250);
+/// A backup waits for 3 adverts and its skew, 3.6 s; a client may have asked just before the last advert.
+const LONGEST_TAKEOVER: Duration = Duration::from_millis(4500);
+/// While nobody is silent no client waits longer: half an advert interval.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+#[test]
+#[ignore = "needs root and a Docker engine: cargo xtask test --docker"]
+fn the_tutorial_is_played_as_its_readers_do() {
+    let began = Instant::now();
+    let containers = Containers::up().unwrap_or_else(|error| panic!("{error}"));
+    let up = began.elapsed();
+    wait_until("localhost:8000 answers", SOON, || title().ok()).expect("haproxy reaches the VIP");
+    println!(
+        "docker-compose up took {} ms, first answer after {} ms",
+        up.as_millis(),
+        began.elapsed().as_millis()
+    );
+    println!("image {NODE_IMAGE}: {} MB", megabytes(NODE_IMAGE));
+    containers.wait_until_both_serve(MASTER, SOON).expect("the pair settles");
+    let healthy = |name| containers.health(name).is_ok_and(|health| health == "healthy").then_some(());
+    for name in [MASTER, SLAVE] {
+        wait_until(&format!("{name} is healthy"), SOON, || healthy(name)).expect("its health check passes");
+    }
+    let watch = Watch::start(&containers).expect("the client can ask");
+    let play = Play { containers: &containers, watch: &watch };
+
+    let report = play.step("up", || Ok(()), MASTER, true);
+    assert_eq!((report.direct.failures(), report.front.failures()), (0, 0));
+    let titles: BTreeSet<String> = (0..20).map(|_| title().expect("it is answered")).collect();
+    assert_eq!(titles.into_iter().collect::<Vec<_>>(), ["主机", "从机"], "both pages are seen");
+
+    let report = play.step(&format!("docker pause {MASTER}"), || act("pause", MASTER), SLAVE, false);
+    assert!(report.direct.longest_gap < LONGEST_TAKEOVER);
+    assert_eq!(title().as_deref(), Ok("从机"));
+
+    for (command, owner, both, longest) in [
+        ("unpause", MASTER, true, LONGEST_PAUSE),
+        ("stop", SLAVE, false, LONGEST_PAUSE),
+        ("start", MASTER, true, LONGEST_PAUSE),
+        ("kill", SLAVE, false, LONGEST_TAKEOVER),
+        ("start", MASTER, true, LONGEST_PAUSE),
+    ] {
+        let report = play.step(&format!("docker {command} {MASTER}"), || act(command, MASTER), owner, both);
+        assert!(report.direct.longest_gap < longest, "{command} left a gap that is too long");
+        if command == "stop" {
+            assert_eq!(containers.exit_status(MASTER).expect("it has ended"), 0, "it ended cleanly");
+        }
+        if longest == LONGEST_PAUSE {
+            assert_eq!(report.front.failures(), 0, "{command} costs nobody behind haproxy a request");
+        }
+        title().expect("it is answered");
+    }
+    drop(watch);
+    containers.down().expect("all of it can be removed");
+    let left =
+        docker(&["ps", "--all", "--quiet", "--filter", "name=lbtutorial"]).expect("the engine answers");
+    assert_eq!(left, "");
+}
+
+struct Play<'a> {
+    containers: &'a Containers,
+    watch: &'a Watch,
+}
+
+impl Play<'_> {
+    /// Does something after which `owner` has the VIP, with `both` nginx or its own alone, prints what clients saw, and checks
+    /// what must be so after every step.
+    fn step(
+        &self,
+        what: &str,
+        act: impl FnOnce() -> Result<(), LabError>,
+        owner: &str,
+        both: bool,
+    ) -> Report {
+        let settled = || {
+            if both {
+                return self.containers.wait_until_both_serve(owner, SOON);
+            }
+            wait_until(&format!("{owner} owns the VIP and serves alone"), SOON, || {
+                let status = self.containers.status(owner).ok()?;
+                let up = status.backends().iter().filter(|backend| backend.state == "up").count();
+                (status.is_owner() && up == 1).then_some(())
+            })
+        };
+        let report = self.watch.step(what, act, settled).unwrap_or_else(|error| panic!("{what}: {error}"));
+        println!("{report}");
+        let mac = self.containers.mac(owner).expect("it runs");
+        for (load, steady) in [(&report.direct, &report.steady), (&report.front, &report.steady_front)] {
+            assert!(load.requests > 500, "{load:?}");
+            assert!(load.failing_for <= report.excuse(load) + MARGIN, "failures beyond the gap: {load:?}");
+            assert_eq!(steady.failures(), 0, "{steady:?}");
+            for node in ["master", "slave"] {
+                let share = steady.share(node);
+                let expected = if both {
+                    0.35..0.65
+                } else if owner.ends_with(node) {
+                    1.0..1.1
+                } else {
+                    0.0..0.001
+                };
+                assert!(expected.contains(&share), "{node} has {share}");
+            }
+        }
+        assert!(report.claims.rounds.len() > 10, "the client asked by ARP");
+        assert!(report.claims.rounds.iter().all(|answers| answers.len() <= 1), "two nodes claim the VIP");
+        assert!(report.steady_claims.always_only(mac), "{:?}", report.steady_claims);
+        report
+    }
+}
+
+#[test]
+#[ignore = "needs root and a Docker engine: cargo xtask test --docker"]
+fn a_container_ends_when_lb_or_nginx_does() {
+    let containers = Containers::up().unwrap_or_else(|error| panic!("{error}"));
+    containers.wait_until_both_serve(MASTER, SOON).expect("the pair settles");
+    for (program, process) in [("nginx", "nginx"), ("lb", "lb")] {
+        let watch = Watch::start(&containers).expect("the client can ask");
+        let processes = containers.processes(MASTER).expect("it runs");
+        // Its own processes and no others: the entry script, nginx and its worker, lb and its guardian.
+        let names: Vec<&str> = processes.keys().map(String::as_str).collect();
+        assert_eq!(names, ["entry", "lb", "lb-guardian", "nginx"], "{processes:?}");
+        let pid = *processes[process].iter().min().expect("it runs");
+        let end = || {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).expect("we are root");
+            wait_until("the container has ended", SOON, || {
+                containers.state(MASTER).is_ok_and(|state| state == "exited").then_some(())
+            })
+        };
+        let owns = || {
+            wait_until("the slave owns the VIP", SOON, || {
+                containers.status(SLAVE).is_ok_and(|status| status.is_owner()).then_some(())
+            })
+        };
+        let report = watch.step(&format!("{program} dies in {MASTER}"), end, owns).expect("the slave serves");
+        println!("{report}");
+        assert!(report.claims.rounds.iter().all(|answers| answers.len() <= 1), "two nodes claim the VIP");
+        assert_ne!(containers.exit_status(MASTER).expect("it has ended"), 0);
+        let logs = logs(MASTER);
+        assert!(logs.contains(&format!("{program} ended by itself")), "{logs}");
+        docker(&["start", MASTER]).expect("it starts again");
+        containers.wait_until_both_serve(MASTER, SOON).expect("the pair settles");
+    }
+}
+
+#[test]
+#[ignore = "needs root and a Docker engine: cargo xtask test --docker"]
+fn the_tutorials_own_rights_are_refused_with_the_missing_ones_named() {
+    let containers = Containers::up().unwrap_or_else(|error| panic!("{error}"));
+    docker(&["stop", MASTER]).expect("it can be stopped");
+    // As the tutorial starts it: the engine's usual rights and NET_ADMIN. The address is the master's, which its
+    // configuration is for.
+    let name = "lbtutorial-net-admin";
+    let master = ["--volumes-from", MASTER, "--network", "lbtutorial", "--ip", "172.20.128.2"];
+    let words = [&["run", "--detach", "--name", name, "--cap-add", "NET_ADMIN"][..], &master, &[NODE_IMAGE]];
+    docker(&words.concat()).expect("it starts");
+    let ended = wait_until("it has ended", SOON, || {
+        containers.state(name).is_ok_and(|state| state == "exited").then_some(())
+    });
+    let (text, status) = (logs(name), containers.exit_status(name));
+    docker(&["rm", "--force", name]).expect("it can be removed");
+    ended.expect("lb gives up at once");
+    assert_eq!(status.expect("it has ended"), 3, "{text}");
+    assert!(
+        text.contains("loading the XDP program needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN)"),
+        "{text}"
+    );
+    assert!(text.contains("cap_add"), "{text}");
+}
+
+fn act(command: &str, container: &str) -> Result<(), LabError> {
+    docker(&[command, container]).map(drop)
+}
+
+/// The title of the page that `curl localhost:8000` shows.
+fn title() -> Result<String, String> {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--fail", "--max-time", "5", "http://localhost:8000/"]);
+    let output = curl.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    let page = String::from_utf8_lossy(&output.stdout).into_owned();
+    let title = page.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+    title
+        .map(|(title, _)| title.to_owned())
+        .ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn megabytes(image: &str) -> u64 {
+    let size = docker(&["image", "inspect", "--format", "{{.Size}}", image]).expect("it was built");
+    size.parse::<u64>().expect("a number of bytes") / 1_000_000
+}
+
+fn logs(container: &str) -> String {
+    let output = Command::new("docker").args(["logs", container]).output().expect("the engine answers");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
