@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 use xtask::{
-    docker::{Containers, MASTER, NODE_IMAGE, Report, SLAVE, Watch, docker},
+    docker::{Containers, MASTER, NODE_IMAGE, Report, SLAVE, Watch, docker, log_tail},
     lab::{LabError, wait_until},
 };
 
@@ -40,9 +40,9 @@ fn the_tutorial_is_played_as_its_readers_do() {
     );
     println!("image {NODE_IMAGE}: {} MB", megabytes(NODE_IMAGE));
     containers.wait_until_both_serve(MASTER, SOON).expect("the pair settles");
-    let healthy = |name| containers.health(name).is_ok_and(|health| health == "healthy").then_some(());
     for name in [MASTER, SLAVE] {
-        wait_until(&format!("{name} is healthy"), SOON, || healthy(name)).expect("its health check passes");
+        let healthy = || containers.health(name).is_ok_and(|health| health == "healthy");
+        containers.wait(&format!("{name} is healthy"), SOON, healthy).expect("its health check passes");
     }
     let watch = Watch::start(&containers).expect("the client can ask");
     let play = Play { containers: &containers, watch: &watch };
@@ -99,10 +99,11 @@ impl Play<'_> {
             if both {
                 return self.containers.wait_until_both_serve(owner, SOON);
             }
-            wait_until(&format!("{owner} owns the VIP and serves alone"), SOON, || {
-                let status = self.containers.status(owner).ok()?;
-                let up = status.backends().iter().filter(|backend| backend.state == "up").count();
-                (status.is_owner() && up == 1).then_some(())
+            self.containers.wait(&format!("{owner} owns the VIP and serves alone"), SOON, || {
+                self.containers.status(owner).is_ok_and(|status| {
+                    let up = status.backends().iter().filter(|backend| backend.state == "up").count();
+                    status.is_owner() && up == 1
+                })
             })
         };
         let report = self.watch.step(what, act, settled).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -145,20 +146,20 @@ fn a_container_ends_when_lb_or_nginx_does() {
         let pid = *processes[process].iter().min().expect("it runs");
         let end = || {
             kill(Pid::from_raw(pid), Signal::SIGKILL).expect("we are root");
-            wait_until("the container has ended", SOON, || {
-                containers.state(MASTER).is_ok_and(|state| state == "exited").then_some(())
+            containers.wait("the container has ended", SOON, || {
+                containers.state(MASTER).is_ok_and(|state| state == "exited")
             })
         };
         let owns = || {
-            wait_until("the slave owns the VIP", SOON, || {
-                containers.status(SLAVE).is_ok_and(|status| status.is_owner()).then_some(())
+            containers.wait("the slave owns the VIP", SOON, || {
+                containers.status(SLAVE).is_ok_and(|status| status.is_owner())
             })
         };
         let report = watch.step(&format!("{program} dies in {MASTER}"), end, owns).expect("the slave serves");
         println!("{report}");
         assert!(report.claims.rounds.iter().all(|answers| answers.len() <= 1), "two nodes claim the VIP");
         assert_ne!(containers.exit_status(MASTER).expect("it has ended"), 0);
-        let logs = logs(MASTER);
+        let logs = log_tail(MASTER);
         assert!(logs.contains(&format!("{program} ended by itself")), "{logs}");
         docker(&["start", MASTER]).expect("it starts again");
         containers.wait_until_both_serve(MASTER, SOON).expect("the pair settles");
@@ -176,10 +177,9 @@ fn the_tutorials_own_rights_are_refused_with_the_missing_ones_named() {
     let master = ["--volumes-from", MASTER, "--network", "lbtutorial", "--ip", "172.20.128.2"];
     let words = [&["run", "--detach", "--name", name, "--cap-add", "NET_ADMIN"][..], &master, &[NODE_IMAGE]];
     docker(&words.concat()).expect("it starts");
-    let ended = wait_until("it has ended", SOON, || {
-        containers.state(name).is_ok_and(|state| state == "exited").then_some(())
-    });
-    let (text, status) = (logs(name), containers.exit_status(name));
+    let ended =
+        containers.wait("it has ended", SOON, || containers.state(name).is_ok_and(|state| state == "exited"));
+    let (text, status) = (log_tail(name), containers.exit_status(name));
     docker(&["rm", "--force", name]).expect("it can be removed");
     ended.expect("lb gives up at once");
     assert_eq!(status.expect("it has ended"), 3, "{text}");
@@ -209,9 +209,4 @@ fn title() -> Result<String, String> {
 fn megabytes(image: &str) -> u64 {
     let size = docker(&["image", "inspect", "--format", "{{.Size}}", image]).expect("it was built");
     size.parse::<u64>().expect("a number of bytes") / 1_000_000
-}
-
-fn logs(container: &str) -> String {
-    let output = Command::new("docker").args(["logs", container]).output().expect("the engine answers");
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use super::{engine::compose_words, image::NODE_IMAGE};
 use crate::{
-    lab::{CLIENT, DaemonStatus, LabError, MacAddress, Node, NodeSpec, wait_until},
+    lab::{CLIENT, DaemonStatus, LabError, MacAddress, Node, NodeSpec, pause, wait_until},
     workspace,
 };
 
@@ -24,6 +24,7 @@ const CLIENT_CONTAINER: &str = "lbtutorial-client";
 const PROJECT: &str = "lbtutorial";
 /// Where haproxy is published on this machine.
 pub(super) const PORT: u16 = 8000;
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(500);
 
 /// The running containers.
 #[derive(Debug)]
@@ -91,6 +92,19 @@ impl Containers {
         bytes.and_then(|bytes| bytes.try_into().ok()).map(MacAddress).ok_or_else(|| unexpected(name, &text))
     }
 
+    /// Waits until `condition` holds, which is asked seldom enough not to take the processors from those it is about:
+    /// starting a program in a container is work.
+    pub fn wait(&self, what: &str, within: Duration, condition: impl Fn() -> bool) -> Result<(), LabError> {
+        wait_until(what, within, || {
+            if condition() {
+                return Some(());
+            }
+            // Interrupted or not, the loop around notices.
+            let _ = pause(BETWEEN_QUESTIONS);
+            None
+        })
+    }
+
     /// What `lb` in a container says about itself.
     pub fn status(&self, name: &str) -> Result<DaemonStatus, LabError> {
         DaemonStatus::parse(&docker(&["exec", name, "lb", "status", "--json"])?, name)
@@ -99,10 +113,9 @@ impl Containers {
     /// Waits until `owner` has the VIP and both nginx pass their checks, as both daemons see them.
     pub fn wait_until_both_serve(&self, owner: &str, within: Duration) -> Result<(), LabError> {
         let other = if owner == MASTER { SLAVE } else { MASTER };
-        wait_until(&format!("{owner} owns the VIP and both nginx serve"), within, || {
-            let settled = self.status(owner).is_ok_and(|s| s.is_owner() && s.all_backends_up())
-                && self.status(other).is_ok_and(|s| s.all_are("backup") && s.all_backends_up());
-            settled.then_some(())
+        self.wait(&format!("{owner} owns the VIP and both nginx serve"), within, || {
+            self.status(owner).is_ok_and(|s| s.is_owner() && s.all_backends_up())
+                && self.status(other).is_ok_and(|s| s.all_are("backup") && s.all_backends_up())
         })
     }
 
@@ -138,6 +151,11 @@ impl Containers {
 
 impl Drop for Containers {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in [MASTER, SLAVE] {
+                eprintln!("── the end of what {name} wrote ──\n{}", log_tail(name));
+            }
+        }
         remove();
     }
 }
@@ -145,6 +163,12 @@ impl Drop for Containers {
 /// This machine, as somebody who opens `localhost:8000` sees it.
 pub(super) fn host() -> Node {
     Node::new(NodeSpec::on_lan("host", Ipv4Addr::LOCALHOST), Pid::this(), PathBuf::new())
+}
+
+/// The last lines that a container wrote.
+pub fn log_tail(name: &str) -> String {
+    let output = Command::new("docker").args(["logs", "--tail", "60", name]).stdin(Stdio::null()).output();
+    output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).unwrap_or_default()
 }
 
 /// Runs a command of Docker's client; what it printed.

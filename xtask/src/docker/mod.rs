@@ -10,7 +10,7 @@ mod watch;
 pub(crate) use self::image::{folder, provide};
 pub use self::{
     base::BaseOptions,
-    containers::{Containers, MASTER, SLAVE, docker},
+    containers::{Containers, MASTER, SLAVE, docker, log_tail},
     engine::Engine,
     image::{NODE_IMAGE, Options, execute},
     watch::{Report, Watch},
