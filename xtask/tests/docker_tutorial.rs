@@ -190,6 +190,34 @@ fn the_tutorials_own_rights_are_refused_with_the_missing_ones_named() {
     assert!(text.contains("cap_add"), "{text}");
 }
 
+#[test]
+#[ignore = "needs root and a Docker engine: cargo xtask test --docker"]
+fn the_rights_of_newer_engines_suffice() {
+    let containers = Containers::up().unwrap_or_else(|error| panic!("{error}"));
+    docker(&["stop", MASTER]).expect("it can be stopped");
+    // An engine that knows BPF and PERFMON by name is not everywhere; whoever enters a container's namespaces may be given
+    // any rights. The engine's filter of system calls does not apply to him.
+    let name = "lbtutorial-rights";
+    let master =
+        ["--volumes-from", MASTER, "--network", "lbtutorial", "--ip", "172.20.128.2", "--hostname", "master"];
+    let sleep = ["--no-healthcheck", "--entrypoint", "sleep", NODE_IMAGE, "infinity"];
+    let words = [&["run", "--detach", "--rm", "--name", name][..], &master, &sleep];
+    docker(&words.concat()).expect("it starts");
+    let pid = containers.node(name).expect("it runs").init().to_string();
+    let rights = "--bounding-set=-all,+bpf,+perfmon,+net_admin,+net_raw,+setuid,+setgid";
+    let mut enter = Command::new("nsenter");
+    enter.args(["--target", &pid, "--mount", "--net", "--pid", "--uts", "--ipc", "--"]);
+    enter.args(["setpriv", "--inh-caps=-all", rights, "/usr/local/sbin/entry"]);
+    let mut entry = enter.stdin(Stdio::null()).spawn().expect("nsenter is there");
+    let serves = containers.wait("it owns the VIP and serves", SOON, || {
+        containers.status(name).is_ok_and(|status| status.is_owner() && status.all_backends_up())
+    });
+    kill(Pid::from_raw(entry.id().cast_signed()), Signal::SIGKILL).expect("we are root");
+    entry.wait().expect("it is our child");
+    docker(&["rm", "--force", name]).expect("it can be removed");
+    serves.expect("these rights suffice");
+}
+
 fn act(command: &str, container: &str) -> Result<(), LabError> {
     docker(&[command, container]).map(drop)
 }
