@@ -11,6 +11,7 @@ pub mod control;
 pub mod dataplane;
 pub mod guardian;
 pub mod health;
+pub mod import;
 mod logging;
 pub mod net;
 mod node_lock;

@@ -2,28 +2,12 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
-
+use common::failover_rounds;
 use serde_json::Value;
 
 /// The only round of `fault`, as the command writes it down.
 fn round(system: &str, fault: &str) -> Value {
-    let folder = tempfile::tempdir().expect("there is room");
-    let file = folder.path().join("rounds.json");
-    let mut command = Command::new(common::xtask());
-    command.args(["bench", "failover", "--rounds", "1", "--system", system, "--fault", fault]);
-    command.arg("--lb").arg(common::lb()).arg("--json").arg(&file);
-    let output = command.stdin(Stdio::null()).output().expect("it starts");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    let text = std::fs::read(&file).expect("it wrote the file");
-    let mut all: Value = serde_json::from_slice(&text).expect("it is JSON");
-    let rows = all["rows"].as_array_mut().expect("it has rows");
-    assert_eq!(rows.len(), 1, "{rows:?}");
-    assert_eq!((&rows[0]["system"], &rows[0]["fault"]), (&system.into(), &fault.into()));
-    let rounds = rows[0]["rounds"].as_array_mut().expect("it has rounds");
-    assert_eq!(rounds.len(), 1, "{rounds:?}");
-    rounds.remove(0)
+    failover_rounds(system, fault, 1).remove(0)
 }
 
 /// A number of what a client met.

@@ -14,7 +14,7 @@ pub struct Status {
     pub version: String,
     /// Its process id, as it sees itself.
     pub pid: u32,
-    /// The configuration file in force.
+    /// The configuration file in force, or several with commas.
     pub config: String,
     /// Seconds since it started.
     pub uptime_seconds: u64,
@@ -106,11 +106,23 @@ pub struct RouterStatus {
     pub lease_ms: Option<u64>,
     /// How often it changed between owner and not owner since the daemon started.
     pub transitions: u64,
+    /// Whether its witness answers; absent if it has none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub witness: Option<WitnessStatus>,
     /// The BFD sessions with its peers.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub bfd: Vec<BfdStatus>,
     /// `adverts_sent`, `adverts_received` and, by reason, the adverts that were rejected.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// An address that must answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessStatus {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether it does.
+    pub answers: bool,
 }
 
 /// A BFD session.
@@ -357,6 +369,9 @@ impl fmt::Display for RouterStatus {
         }
         if let Some(lease) = self.lease_ms {
             writeln!(f, "  lease ends in {lease} ms unless renewed")?;
+        }
+        if let Some(WitnessStatus { address, answers }) = self.witness {
+            writeln!(f, "    witness {address} {}", if answers { "answers" } else { "does not answer" })?;
         }
         self.bfd.iter().try_for_each(|session| session.fmt(f))?;
         for (name, count) in self.counters.iter().filter(|(_, count)| **count > 0) {

@@ -43,13 +43,24 @@ impl Slots {
     /// A slot that changes hands becomes unsettled for at least the learning window. One whose window is still open
     /// keeps its oldest previous backend, because a connection that is not remembered can only be with that one; the
     /// window is not made longer. Backends in `failed` have nothing to preserve: they are replaced at once.
+    ///
+    /// While this node is not `steering`, because another owns the VIP, it remembers no flow, and the oldest previous
+    /// backend means nothing: what is under way when the VIP comes here is most likely with the backend before the last
+    /// change.
     #[must_use]
-    pub fn change(&self, ring: Vec<u32>, failed: &BTreeSet<u32>, now: Timestamp, window: Duration) -> Self {
+    pub fn change(
+        &self,
+        ring: Vec<u32>,
+        failed: &BTreeSet<u32>,
+        now: Timestamp,
+        window: Duration,
+        steering: bool,
+    ) -> Self {
         let mut unsettled = BTreeMap::new();
         for (slot, (&old, &new)) in (0_u32..).zip(std::iter::zip(&self.current, &ring)) {
             let opened = |previous| Unsettled { previous, closes: now + window, since: now };
             let closed = Unsettled { previous: new, closes: now, since: now };
-            let next = match self.unsettled.get(&slot) {
+            let next = match self.unsettled.get(&slot).filter(|_| steering || old == new) {
                 None if old == new || old == 0 || failed.contains(&old) => continue,
                 None => opened(old),
                 Some(known) if known.previous == old && old == new => *known,

@@ -100,8 +100,8 @@ pub enum DownReason {
     TimedOut,
     /// The peer says that it is down.
     Signalled(Diagnostic),
-    /// The peer holds it down on purpose.
-    PeerAdminDown,
+    /// The peer holds it down on purpose, for what it says.
+    PeerAdminDown(Diagnostic),
     /// It failed so often that it is held down for a while.
     Damped,
     /// This node ends it.
@@ -114,7 +114,7 @@ impl DownReason {
         match self {
             Self::TimedOut => "timed_out",
             Self::Signalled(_) => "signalled",
-            Self::PeerAdminDown => "peer_admin_down",
+            Self::PeerAdminDown(_) => "peer_admin_down",
             Self::Damped => "damped",
             Self::Stopped => "stopped",
         }
@@ -353,7 +353,7 @@ impl Session {
                 actions.push(Action::Up);
             }
             (Init | Up, AdminDown) => {
-                self.leave_up(DownReason::PeerAdminDown, actions);
+                self.leave_up(DownReason::PeerAdminDown(packet.diagnostic), actions);
                 self.enter(now, Down, Diagnostic::NEIGHBOUR_SIGNALLED_DOWN, actions);
             }
             (Up, Down) => {

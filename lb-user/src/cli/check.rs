@@ -20,7 +20,7 @@ struct Findings<'a> {
 
 /// `lb check`.
 pub(super) fn check(args: &CheckArgs) -> ExitCode {
-    let (errors, warnings) = match config::load(&args.config) {
+    let (errors, warnings) = match config::load_all(&args.config) {
         Err(errors) => (Some(errors), None),
         Ok(parsed) => {
             let host = if args.no_host {
@@ -48,7 +48,8 @@ pub(super) fn check(args: &CheckArgs) -> ExitCode {
             eprintln!("{:?}", miette::Report::new(found.into_report()));
         }
         if usable {
-            println!("{}: usable", args.config.display());
+            let names: Vec<_> = args.config.iter().map(|path| path.display().to_string()).collect();
+            println!("{}: usable", names.join(", "));
         }
     }
     if usable { ExitCode::SUCCESS } else { ExitCode::from(exit::USAGE) }

@@ -3,6 +3,7 @@
 mod check;
 mod explain;
 mod guardian;
+mod import;
 mod run;
 mod status;
 mod vip;
@@ -31,7 +32,7 @@ pub mod exit {
 #[derive(Debug, Parser)]
 #[command(name = "lb", version, about, long_about = None, propagate_version = true)]
 #[command(
-    after_help = "Examples:\n  lb check /etc/lb/lb.toml\n  lb run --config /etc/lb/lb.toml\n  lb status --json\n  lb explain --src 192.0.2.7:40000 --dst 198.51.100.4:80"
+    after_help = "Examples:\n  lb check /etc/lb/lb.toml\n  lb run --config /etc/lb/lb.toml\n  lb import keepalived /etc/keepalived/keepalived.conf --output /etc/lb/lb.toml\n  lb status --json\n  lb explain --src 192.0.2.7:40000 --dst 198.51.100.4:80"
 )]
 pub struct Cli {
     /// What to do.
@@ -44,14 +45,17 @@ pub struct Cli {
 pub enum Command {
     /// Run the daemon in the foreground.
     #[command(
-        after_help = "Example:\n  lb run --config /etc/lb/lb.toml\n\nSignals: SIGTERM and SIGINT hand the VIPs over and stop; SIGHUP reads the configuration again.\nLogging: LB_LOG=debug (or a tracing filter such as lb=info,lb::vrrp=trace)."
+        after_help = "Examples:\n  lb run --config /etc/lb/lb.toml\n  lb run --config /etc/keepalived/keepalived.conf --config /etc/lb/services.toml\n\nFiles: --config may be given several times; the files are one configuration. One may be keepalived's: it is translated as by `lb import keepalived`, and what is not supported is a warning.\nSignals: SIGTERM and SIGINT hand the VIPs over and stop; SIGHUP reads the configuration again.\nLogging: LB_LOG=debug (or a tracing filter such as lb=info,lb::vrrp=trace)."
     )]
     Run(RunArgs),
     /// Check a configuration without applying it.
     #[command(
-        after_help = "Example:\n  lb check /etc/lb/lb.toml\n\nExit code: 0 usable (warnings included), 2 not usable."
+        after_help = "Examples:\n  lb check /etc/lb/lb.toml\n  lb check /etc/keepalived/keepalived.conf /etc/lb/services.toml\n\nExit code: 0 usable (warnings included), 2 not usable."
     )]
     Check(CheckArgs),
+    /// Translate somebody else's configuration, and say what becomes of each directive.
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Show what the daemon on this node does.
     #[command(after_help = "Example:\n  lb status --json | jq '.virtual_routers[].state'")]
     Status(StatusArgs),
@@ -74,9 +78,9 @@ pub enum Command {
 /// Arguments of `lb run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// The configuration file.
-    #[arg(long, short, value_name = "FILE")]
-    pub config: PathBuf,
+    /// The configuration file, ours or keepalived's; given several times, the files together.
+    #[arg(long, short, value_name = "FILE", required = true)]
+    pub config: Vec<PathBuf>,
     /// Write logs as JSON, one object a line.
     #[arg(long)]
     pub json_log: bool,
@@ -85,15 +89,78 @@ pub struct RunArgs {
 /// Arguments of `lb check`.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
-    /// The configuration file.
-    #[arg(value_name = "FILE")]
-    pub config: PathBuf,
+    /// The configuration file, ours or keepalived's; several are one configuration.
+    #[arg(value_name = "FILE", required = true)]
+    pub config: Vec<PathBuf>,
     /// Print findings as JSON.
     #[arg(long)]
     pub json: bool,
     /// Leave out what depends on this machine: interfaces and their addresses.
     #[arg(long)]
     pub no_host: bool,
+}
+
+/// Whose configuration is translated.
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// keepalived.conf, with what it includes.
+    #[command(
+        after_help = "Examples:\n  lb import keepalived /etc/keepalived/keepalived.conf > lb.toml\n  lb import keepalived keepalived.conf --output /etc/lb/lb.toml --report json 2> report.json\n\nThe report, a line for each directive, goes to standard error.\nExit code: 0 translated, whatever the report says; 1 the output cannot be written; 2 the configuration is wrong, or with --strict there is something that is not supported."
+    )]
+    Keepalived(KeepalivedArgs),
+    /// The output of `ipvsadm -Sn`.
+    #[command(
+        after_help = "Examples:\n  ipvsadm -Sn | lb import ipvsadm - --interface eth0 > lb.toml\n  lb import ipvsadm rules.ipvs --output /etc/lb/lb.toml\n\nThe report, a line for each service and server, goes to standard error.\nExit code: as of `lb import keepalived`."
+    )]
+    Ipvsadm(IpvsadmArgs),
+}
+
+/// Arguments of `lb import keepalived`.
+#[derive(Debug, clap::Args)]
+pub struct KeepalivedArgs {
+    /// What lines that begin with @ are compared with [default: the host's name].
+    #[arg(long, value_name = "ID")]
+    pub config_id: Option<String>,
+    /// What to translate, and where to.
+    #[command(flatten)]
+    pub import: ImportArgs,
+}
+
+/// Arguments of `lb import ipvsadm`.
+#[derive(Debug, clap::Args)]
+pub struct IpvsadmArgs {
+    /// The interface that clients' packets come in by.
+    #[arg(long, value_name = "IF", default_value = "eth0")]
+    pub interface: String,
+    /// What to translate, and where to.
+    #[command(flatten)]
+    pub import: ImportArgs,
+}
+
+/// What is translated, and where the translation and its report go.
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// The file; - is standard input.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Write the TOML to a new file, which its owner alone may read, instead of standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How to write the report.
+    #[arg(long, value_enum, default_value = "text")]
+    pub report: ReportForm,
+    /// Fail, and write no TOML, if something is not supported.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReportForm {
+    /// A line for each directive.
+    Text,
+    /// An object.
+    Json,
 }
 
 /// Arguments of `lb status`.
@@ -200,6 +267,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
+        Command::Import(command) => import::import(&command),
         Command::Status(args) => status::status(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Vip(command) => vip::vip(&command),

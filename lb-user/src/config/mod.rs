@@ -1,33 +1,35 @@
 //! The configuration: text in, a validated model out.
 //!
-//! Three steps, each of which goes on after a mistake so that one run shows them all: `toml` reads the syntax,
+//! `sources` has the text of one or more files. Three steps follow, each of which goes on after a mistake so that one run shows them all: `toml` reads the syntax,
 //! `raw` takes the keys and types out of it, `validate` checks what belongs together and builds the
 //! model. Every value keeps its place in the text until then. What only the node can confirm is
 //! [`Parsed::check_host`]'s.
 
 mod host;
+mod merge;
 mod model;
 mod ports;
 mod raw;
 mod read;
 mod report;
 mod secrets;
+mod sources;
 mod text;
 mod validate;
 mod value;
 
 use std::{fs::File, io, io::Read as _, path::Path, sync::Arc};
 
-use toml::de::DeTable;
-
 pub use host::{HostFacts, HostInterface};
 pub use model::*;
 pub use ports::Ports;
 pub use report::{ConfigError, ConfigErrors, ConfigReport, Related, Severity};
 
-use report::Problem;
-use text::Text;
-use validate::{Findings, validate};
+pub(crate) use report::Problem;
+pub(crate) use sources::Sources;
+pub(crate) use text::{Language, Text};
+
+pub(crate) use read::nearest;
 
 /// A configuration file is refused beyond this size.
 pub const MAX_FILE_BYTES: u64 = 10_000_000;
@@ -52,10 +54,10 @@ impl Parsed {
         host::check(self, facts)
     }
 
-    /// Reads the files that secrets stand in; `path` is the configuration's own.
-    fn with_secrets(mut self, path: &Path) -> Result<Self, ConfigErrors> {
+    /// Reads the files that secrets stand in.
+    fn with_secrets(mut self) -> Result<Self, ConfigErrors> {
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-        secrets::read(path, &mut self.config, &self.spans, &mut problems, &mut warnings);
+        secrets::read(&self.text, &mut self.config, &self.spans, &mut problems, &mut warnings);
         if !problems.is_empty() {
             return Err(ConfigErrors::new(&self.text, Severity::Error, problems));
         }
@@ -72,28 +74,55 @@ impl Config {
     }
 }
 
-/// Reads, parses and validates a configuration file of at most [`MAX_FILE_BYTES`], and reads the secrets that stand in
-/// files of their own, which [`parse`] leaves there.
+/// Reads, parses and validates a configuration file; see [`load_all`].
 pub fn load(path: &Path) -> Result<Parsed, ConfigErrors> {
-    let name = path.display().to_string();
-    let bytes = read(path).map_err(|error| unreadable(&name, &error))?;
+    load_all(&[path])
+}
+
+/// Reads, parses and validates a configuration of several files, each of at most [`MAX_FILE_BYTES`], and reads the
+/// secrets that stand in files of their own, which [`parse`] leaves there.
+///
+/// A file may be keepalived's ([`import::is_keepalived`]); it is translated first. The files are one configuration:
+/// arrays of tables are joined, in the order of the files, tables are joined key by key, and no key may be there twice.
+pub fn load_all(paths: &[impl AsRef<Path>]) -> Result<Parsed, ConfigErrors> {
+    let mut sources = Sources::default();
+    let mut refused: Option<ConfigErrors> = None;
+    for path in paths {
+        if let Err(errors) = sources.add_file(path.as_ref()) {
+            match &mut refused {
+                Some(refused) => refused.extend(errors),
+                None => refused = Some(errors),
+            }
+        }
+    }
+    match refused {
+        Some(errors) => Err(errors),
+        None => sources.parse()?.with_secrets(),
+    }
+}
+
+/// The text of a configuration file, or what is wrong with it.
+pub(crate) fn read_text(path: &Path) -> Result<String, ConfigErrors> {
+    text_of(&path.display().to_string(), read(path))
+}
+
+/// The text that a file's bytes are, or what is wrong with them.
+pub(crate) fn text_of(name: &str, bytes: io::Result<Vec<u8>>) -> Result<String, ConfigErrors> {
+    let bytes = bytes.map_err(|error| unreadable(name, &error))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let message = format!("larger than {} MB", MAX_FILE_BYTES / 1_000_000);
         let help = "a configuration is text of some kilobytes: is this the right file?";
-        return Err(ConfigErrors::unreadable(&name, message, Some(help.to_owned())));
+        return Err(ConfigErrors::unreadable(name, message, Some(help.to_owned())));
     }
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(&name, text)?.with_secrets(path),
-        Err(error) => {
-            let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-            let place = good.len()..good.len();
-            let problem =
-                Problem::at(place, format!("byte 0x{:02x} is not UTF-8", bytes[error.valid_up_to()]))
-                    .expected("text in UTF-8")
-                    .help("convert the file: iconv -t UTF-8");
-            Err(ConfigErrors::new(&Arc::new(Text::new(&name, &good)), Severity::Error, vec![problem]))
-        }
-    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let good = String::from_utf8_lossy(&error.as_bytes()[..valid]);
+        let place = good.len()..good.len();
+        let problem = Problem::at(place, format!("byte 0x{:02x} is not UTF-8", error.as_bytes()[valid]))
+            .expected("text in UTF-8")
+            .help("convert the file: iconv -t UTF-8");
+        ConfigErrors::new(&Arc::new(Text::new(name, &good)), Severity::Error, vec![problem])
+    })
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -114,20 +143,7 @@ fn unreadable(name: &str, error: &io::Error) -> ConfigErrors {
 
 /// Parses and validates a configuration's text; `name` stands for the file in errors.
 pub fn parse(name: &str, text: &str) -> Result<Parsed, ConfigErrors> {
-    let source = Arc::new(Text::new(name, text));
-    let refuse = |problems| ConfigErrors::new(&source, Severity::Error, problems);
-
-    let (table, syntax) = DeTable::parse_recoverable(text);
-    if !syntax.is_empty() {
-        // What the parser makes of the rest is a guess, so nothing is said about its meaning.
-        return Err(refuse(read::syntax_problems(&syntax, text)));
-    }
-    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-    let raw = raw::read(&table, &mut problems);
-    let (config, spans) = validate(&raw, &mut Findings { problems: &mut problems, warnings: &mut warnings });
-    if !problems.is_empty() {
-        return Err(refuse(problems));
-    }
-    let warnings = ConfigErrors::new(&source, Severity::Warning, warnings);
-    Ok(Parsed { config, warnings, text: source, spans })
+    let mut sources = Sources::default();
+    sources.add_toml(name, text.to_owned());
+    sources.parse()
 }

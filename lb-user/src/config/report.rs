@@ -52,6 +52,9 @@ pub struct ConfigError {
 /// Another place that takes part in a problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Related {
+    /// The name of the file, if it is another one than the problem's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// 1-based line.
     pub line: usize,
     /// 1-based column, in characters.
@@ -85,7 +88,11 @@ impl fmt::Display for ConfigError {
             write!(f, ": expected {expected}")?;
         }
         for related in &self.related {
-            write!(f, "; {} at {}:{}", related.message, related.line, related.column)?;
+            write!(f, "; {} at ", related.message)?;
+            if let Some(file) = &related.file {
+                write!(f, "{file}:")?;
+            }
+            write!(f, "{}:{}", related.line, related.column)?;
         }
         if let Some(help) = &self.help {
             write!(f, " ({help})")?;
@@ -105,7 +112,7 @@ pub struct ConfigErrors {
 
 impl ConfigErrors {
     /// A file that cannot be read.
-    pub(super) fn unreadable(file: &str, message: String, help: Option<String>) -> Self {
+    pub(crate) fn unreadable(file: &str, message: String, help: Option<String>) -> Self {
         let error = ConfigError {
             severity: Severity::Error,
             file: file.to_owned(),
@@ -121,7 +128,10 @@ impl ConfigErrors {
         Self { errors: vec![error], omitted: 0 }
     }
 
-    pub(super) fn new(text: &Arc<Text>, severity: Severity, mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(text: &Arc<Text>, severity: Severity, mut problems: Vec<Problem>) -> Self {
+        for problem in &mut problems {
+            problem.span = text.clamp(problem.span.clone());
+        }
         problems.sort_by_key(|problem| problem.span.start);
         let omitted = problems.len().saturating_sub(MOST_REPORTED);
         problems.truncate(MOST_REPORTED);
@@ -130,7 +140,7 @@ impl ConfigErrors {
     }
 
     /// Adds those of the same text.
-    pub(super) fn extend(&mut self, more: Self) {
+    pub(crate) fn extend(&mut self, more: Self) {
         self.errors.extend(more.errors);
         self.errors.sort_by_key(|error| error.span().map(|span| span.start));
         self.omitted += more.omitted;
@@ -158,7 +168,9 @@ impl ConfigErrors {
         let warnings = self.errors.iter().all(|error| error.severity == Severity::Warning);
         let noun = if warnings { "warning" } else { "error" };
         let plural = if count == 1 { "" } else { "s" };
-        let file = self.errors.first().map_or("", |error| error.file.as_str());
+        let first = self.errors.first().map_or("", |error| error.file.as_str());
+        let is_one = self.errors.iter().all(|error| error.file == first);
+        let file = if is_one { first } else { "the configuration" };
         let mut headline = format!("{file}: {count} {noun}{plural}");
         if self.omitted > 0 {
             let _ = write!(headline, ", of which the first {MOST_REPORTED}");
@@ -267,7 +279,7 @@ impl Diagnostic for Finding {
 
 /// A problem under construction, before its place is turned into a line and a column.
 #[derive(Clone, Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     span: Range<usize>,
     message: String,
     expected: Option<String>,
@@ -276,21 +288,21 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn at(span: Range<usize>, message: impl Into<String>) -> Self {
+    pub(crate) fn at(span: Range<usize>, message: impl Into<String>) -> Self {
         Self { span, message: message.into(), expected: None, help: None, related: Vec::new() }
     }
 
-    pub(super) fn expected(mut self, expected: impl Into<String>) -> Self {
+    pub(crate) fn expected(mut self, expected: impl Into<String>) -> Self {
         self.expected = Some(expected.into());
         self
     }
 
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    pub(super) fn related(mut self, span: Range<usize>, message: impl Into<String>) -> Self {
+    pub(crate) fn related(mut self, span: Range<usize>, message: impl Into<String>) -> Self {
         self.related.push((span, message.into()));
         self
     }
@@ -298,14 +310,17 @@ impl Problem {
     fn locate(self, text: &Arc<Text>, severity: Severity) -> ConfigError {
         let span = text.clamp(self.span);
         let (line, column) = text.position(span.start);
+        let name = text.name_at(span.start);
         let related = self.related.into_iter().map(|(span, message)| {
             let span = text.clamp(span);
             let (line, column) = text.position(span.start);
-            Related { line, column, message, span }
+            let file = text.name_at(span.start);
+            let file = (file != name).then(|| file.to_owned());
+            Related { file, line, column, message, span }
         });
         ConfigError {
             severity,
-            file: text.name().to_owned(),
+            file: name.to_owned(),
             line: Some(line),
             column: Some(column),
             message: self.message,

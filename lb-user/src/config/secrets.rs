@@ -12,6 +12,7 @@ use super::{
     host::Spans,
     model::{Config, Secret},
     report::Problem,
+    text::Text,
 };
 
 /// Twice as long as the longest secret in hexadecimal digits, and room for `hex:` and a line feed.
@@ -20,9 +21,9 @@ const MOST_BYTES: u64 = 256;
 const OTHERS: u32 = 0o007;
 
 /// Reads the files that keys stand in; notes what is wrong with them, and warns where everybody on the machine may read
-/// them or `configuration`, if keys stand in there.
+/// them or the configuration's file in `text`, if keys stand in there.
 pub(super) fn read(
-    configuration: &Path,
+    text: &Text,
     config: &mut Config,
     spans: &Spans,
     problems: &mut Vec<Problem>,
@@ -34,6 +35,7 @@ pub(super) fn read(
             let path = match &key.secret {
                 Secret::File(path) => path.clone(),
                 Secret::Known(_) => {
+                    let configuration = Path::new(text.name_at(span.start));
                     let mode = configuration.metadata().map(|metadata| metadata.permissions().mode());
                     warnings.extend(mode.ok().and_then(|mode| too_open(configuration, mode, span)));
                     continue;

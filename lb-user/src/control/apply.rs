@@ -191,21 +191,7 @@ impl Controller {
     pub(super) async fn apply_addresses(&mut self, wanted: &BTreeSet<Assigned>) -> bool {
         let (remove, add) = self.addresses.difference(wanted);
         let mut all = true;
-        for (interface, address) in remove {
-            let result = match self.world.link_named(&interface) {
-                Some(link) => self.edges.netlink.delete_address(link.index, address).await,
-                // It went with its interface.
-                None => Ok(false),
-            };
-            if result.is_ok() {
-                self.addresses.forget(&(interface.clone(), address));
-                debug!(%interface, %address, "address removed");
-            }
-            all &= self.problem(
-                &format!("remove {address} from {interface}"),
-                result.map(drop).map_err(|error| error.to_string()),
-            );
-        }
+        // An address that moves to another interface is never missing: connections have it.
         for (interface, address) in add {
             let options = address_options(&self.config, &interface, address);
             let result = match self.world.link_named(&interface) {
@@ -232,6 +218,21 @@ impl Controller {
                 debug!(%interface, %address, "address added");
             }
             all &= self.problem(&format!("add {address} to {interface}"), result.map(drop));
+        }
+        for (interface, address) in remove {
+            let result = match self.world.link_named(&interface) {
+                Some(link) => self.edges.netlink.delete_address(link.index, address).await,
+                // It went with its interface.
+                None => Ok(false),
+            };
+            if result.is_ok() {
+                self.addresses.forget(&(interface.clone(), address));
+                debug!(%interface, %address, "address removed");
+            }
+            all &= self.problem(
+                &format!("remove {address} from {interface}"),
+                result.map(drop).map_err(|error| error.to_string()),
+            );
         }
         all
     }
@@ -419,6 +420,10 @@ impl View for Known<'_> {
 
     fn outer(&self, address: IpAddr) -> Outer {
         self.controller.world.outer(address)
+    }
+
+    fn met(&self) -> impl Iterator<Item = IpAddr> {
+        self.controller.world.met().iter().copied()
     }
 
     fn index_of(&self, interface: &str) -> Option<u32> {

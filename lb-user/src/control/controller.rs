@@ -39,7 +39,7 @@ use crate::{
     notify::Notifier,
     protocol::{Command, Link, RouterKey},
     time::Timestamp,
-    track::{Runner, TrackEvent, WatchEvent, Watcher},
+    track::{Runner, TrackEvent, WatchEvent, Watcher, Witness, WitnessEvent, Witnesses},
 };
 
 /// When something could not be applied, it is tried again after this long.
@@ -94,6 +94,8 @@ pub(super) struct Inputs {
     pub(super) track: mpsc::Receiver<TrackEvent>,
     /// Changes of tracked processes and files.
     pub(super) watch: mpsc::Receiver<WatchEvent>,
+    /// Witnesses that answer, or no longer do.
+    pub(super) witness: mpsc::Receiver<WitnessEvent>,
     /// From the control socket.
     pub(super) calls: mpsc::Receiver<Call>,
 }
@@ -116,6 +118,8 @@ pub(super) struct Edges {
     pub(super) runner: Runner,
     /// Watches tracked processes and files.
     pub(super) watcher: Watcher,
+    /// Asks the witnesses.
+    pub(super) witnesses: Witnesses,
     /// Tells others of changes of state.
     pub(super) notifier: Notifier,
     /// Keeps the process that outlives this one; none before the start and once there is nothing left to do.
@@ -134,7 +138,8 @@ pub(super) struct Attached {
 
 /// The state of the node; owned by one task.
 pub(super) struct Controller {
-    pub(super) config_path: PathBuf,
+    /// One configuration, in files.
+    pub(super) config_paths: Vec<PathBuf>,
     pub(super) config: Config,
     pub(super) started: Timestamp,
     pub(super) edges: Edges,
@@ -142,6 +147,8 @@ pub(super) struct Controller {
     pub(super) health: Health,
     pub(super) trackers: Trackers,
     pub(super) orders: Orders,
+    /// Those that do not answer.
+    pub(super) silent_witnesses: BTreeSet<Witness>,
     pub(super) routers: Vec<Router>,
     /// What the protocol thread has open.
     pub(super) channels: Vec<OpenChannel>,
@@ -197,15 +204,16 @@ impl RouteRound {
 
 impl Controller {
     /// The control task of a node whose data plane is loaded and empty. Nothing is applied yet.
-    pub(super) fn new(config_path: PathBuf, parsed: Parsed, edges: Edges, world: World) -> Self {
+    pub(super) fn new(config_paths: Vec<PathBuf>, parsed: Parsed, edges: Edges, world: World) -> Self {
         let mut controller = Self {
-            config_path,
+            config_paths,
             started: Timestamp::now(),
             edges,
             world,
             health: Health::default(),
             trackers: Trackers::default(),
             orders: Orders::default(),
+            silent_witnesses: BTreeSet::new(),
             routers: Vec::new(),
             channels: Vec::new(),
             detectors: OpenDetectors::new(),
@@ -300,12 +308,13 @@ impl Controller {
                         self.track();
                     }
                 }
+                Some(event) = inputs.witness.recv() => self.witness_event(event),
                 Some(call) = inputs.calls.recv() => self.answer(call).await,
                 () = tokio::time::sleep(sleep) => {}
             }
             self.turn().await;
         }
-        self.stop().await;
+        self.stop(&mut stop).await;
         outcome
     }
 
@@ -331,6 +340,7 @@ impl Controller {
         self.find_some_routes().await;
         self.settle(now);
         self.orders.give_up(now, &self.routers);
+        self.dirty |= self.health.give_up_leaving(now);
         let retry = self.retry_at.is_some_and(|at| at <= now);
         if self.dirty || retry {
             self.reconcile().await;
@@ -466,6 +476,7 @@ impl Controller {
             .filter_map(Router::next_announcement)
             .chain(self.retry_at)
             .chain(self.orders.next_timeout())
+            .chain(self.health.next_timeout())
             .chain(self.forwarding.next_settling());
         // Invariant: the last two make it never empty.
         due.chain([self.refresh_at, self.alive_at]).min().map_or(Duration::ZERO, |at| at.since(now))

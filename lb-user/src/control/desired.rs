@@ -112,6 +112,9 @@ pub(super) enum Condition {
     Up,
     /// Not known yet: it gets no new connections and keeps those it has.
     Checking,
+    /// Its node is about to go, or may be dead: it gets no new connections, if another can have them, and keeps those it
+    /// has.
+    Leaving,
     /// It failed: it has no connections any more.
     Failed,
 }
@@ -147,6 +150,10 @@ pub(super) trait View {
     fn next_hop(&self, address: IpAddr) -> NextHop;
     /// The source address and MTU of packets to an address, as far as known.
     fn outer(&self, address: IpAddr) -> Outer;
+    /// Directors that the configuration does not name.
+    fn met(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::empty()
+    }
     /// The index of an interface.
     fn index_of(&self, _interface: &str) -> Option<u32> {
         None
@@ -192,6 +199,7 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
         }
         desired.directors.extend(router.peers().iter().filter_map(|peer| view.neighbour(*peer)));
     }
+    desired.directors.extend(view.met().filter_map(|node| view.neighbour(node)));
     let of_node = config.addresses.iter().map(|own| (own.interface.clone(), own.address));
     desired.addresses.extend(of_node);
     desired.routes.extend(config.routes.iter().cloned());
@@ -250,6 +258,15 @@ fn backends(service: &Service, view: &impl View) -> BTreeMap<(IpAddr, u16), Desi
         };
         let weight = if condition == Condition::Up { backend.weight } else { 0 };
         backends.insert((address, backend.port), DesiredBackend { mode, weight, condition, next_hop, outer });
+    }
+    if backends.values().all(|backend| backend.weight == 0) {
+        // Better one that goes than none.
+        for backend in &service.backends {
+            let known = backends.get_mut(&(backend.address, backend.port));
+            if let Some(known) = known.filter(|known| known.condition == Condition::Leaving) {
+                known.weight = backend.weight;
+            }
+        }
     }
     backends
 }

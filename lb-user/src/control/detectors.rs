@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::controller::Controller;
 use crate::{
     api::BfdStatus,
-    bfd::DownReason,
+    bfd::{Diagnostic, DownReason},
     net::{BfdSocket, Listen},
     protocol::{Command, Detector, RouterReport, SessionChange, SessionReport, place},
 };
@@ -72,7 +72,10 @@ fn reason_of(reason: DownReason) -> String {
         DownReason::Signalled(diagnostic) => {
             format!("the peer says that it is down (diagnostic {})", diagnostic.0)
         }
-        DownReason::PeerAdminDown => "the peer ended it or holds it down".to_owned(),
+        DownReason::PeerAdminDown(Diagnostic::ADMINISTRATIVELY_DOWN) => "the peer ends it".to_owned(),
+        DownReason::PeerAdminDown(diagnostic) => {
+            format!("the peer holds it down (diagnostic {})", diagnostic.0)
+        }
         DownReason::Damped => {
             "it failed five times in 30 s, and is held down for a minute; adverts alone decide meanwhile"
                 .to_owned()

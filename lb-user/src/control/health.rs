@@ -26,6 +26,8 @@ pub(super) struct Health {
     checked: BTreeMap<Key, Checked>,
     by_id: BTreeMap<CheckId, Key>,
     next_id: u64,
+    /// Nodes that are about to go, or may be dead, and until when their backends are spared for that.
+    leaving: BTreeMap<IpAddr, Timestamp>,
 }
 
 #[derive(Debug)]
@@ -125,6 +127,27 @@ impl Health {
         changed
     }
 
+    /// The node at `address` says that it goes, or nothing is heard of it any more: until `until` its backends get no new
+    /// connections. By then their checks have decided. Says whether that is new.
+    pub(super) fn leaves(&mut self, address: IpAddr, until: Timestamp) -> bool {
+        self.leaving.insert(address, until).is_none()
+    }
+
+    /// The node at `address` is there. Says whether it was leaving.
+    pub(super) fn stays(&mut self, address: IpAddr) -> bool {
+        self.leaving.remove(&address).is_some()
+    }
+
+    /// Forgets nodes that were to go until now; says whether there were any.
+    pub(super) fn give_up_leaving(&mut self, now: Timestamp) -> bool {
+        self.leaving.extract_if(.., |_, until| *until <= now).count() > 0
+    }
+
+    /// When a node that was to leave may be back.
+    pub(super) fn next_timeout(&self) -> Option<Timestamp> {
+        self.leaving.values().min().copied()
+    }
+
     /// Whether every checked backend has been asked at least once.
     pub(super) fn all_known(&self) -> bool {
         self.checked.values().all(|checked| *checked.machine.state() != State::Checking)
@@ -133,6 +156,7 @@ impl Health {
     /// What is known of a backend; what nobody checks is up.
     pub(super) fn condition(&self, service: &Service, address: IpAddr, port: u16) -> Condition {
         match self.checked.get(&(service_id(service), address, port)).map(|checked| checked.machine.state()) {
+            None | Some(State::Up) if self.leaving.contains_key(&address) => Condition::Leaving,
             None | Some(State::Up) => Condition::Up,
             Some(State::Checking) => Condition::Checking,
             Some(State::Down { .. }) => Condition::Failed,
@@ -141,9 +165,11 @@ impl Health {
 
     /// The state and its reason, for `lb status`.
     pub(super) fn describe(&self, service: &Service, backend: &Backend) -> (&'static str, String) {
-        let Some(checked) = self.checked.get(&(service_id(service), backend.address, backend.port)) else {
-            return ("up", "not checked".to_owned());
-        };
+        let checked = self.checked.get(&(service_id(service), backend.address, backend.port));
+        if self.condition(service, backend.address, backend.port) == Condition::Leaving {
+            return ("leaving", "its node says that it goes, or is silent".to_owned());
+        }
+        let Some(checked) = checked else { return ("up", "not checked".to_owned()) };
         match checked.machine.state() {
             State::Checking => {
                 ("checking", checked.machine.last_error().unwrap_or("no result yet").to_owned())

@@ -33,6 +33,7 @@ mod status;
 mod stop;
 mod trackers;
 mod virtual_mac;
+mod witness;
 mod world;
 
 #[cfg(test)]

@@ -1,15 +1,23 @@
 //! The control task's part in VRRP: it tells the protocol thread what tracking says, and does what a change of owner
 //! means beside the lease: addresses, gratuitous ARP, rings, the log.
 
+use std::{net::IpAddr, time::Duration};
+
 use tracing::{error, info, warn};
 
 use super::{controller::Controller, detectors::log_change, group, router::Fault, trackers::Surroundings};
 use crate::{
-    protocol::{Command, Event, OwnerReason, RouterKey, Trouble},
+    bfd::{Diagnostic, DownReason},
+    protocol::{Command, Event, OwnerReason, RouterKey, SessionChange, Trouble},
     time::Timestamp,
     track::Effects,
     vrrp::Input,
 };
+
+/// A node that said that it goes has gone after this long, or has changed its mind: its backends' checks know.
+const LEAVING: Duration = Duration::from_secs(10);
+/// The same for one that BFD takes for dead: it may be slow only.
+const SUSPECT: Duration = Duration::from_secs(2);
 
 impl Controller {
     /// Takes what the protocol thread says.
@@ -28,13 +36,20 @@ impl Controller {
                     info!(router = %self.routers[router].config.name, %source, "handed over");
                 }
             }
+            Event::Met { node } => {
+                self.dirty |= self.world.meet(*node);
+                self.routes.stale = true;
+            }
             Event::Kept { router } => {
                 if let Some(router) = self.router_of(*router) {
                     warn!(router = %self.routers[router].config.name, "nobody took over: this node goes on");
                 }
             }
             Event::Trouble(trouble) => self.trouble(trouble),
-            Event::SessionChanged { peer, change } => log_change(*peer, *change),
+            Event::SessionChanged { peer, change } => {
+                log_change(*peer, *change);
+                self.peer_changed(*peer, *change, now);
+            }
             // Channels are dropped here, where closing may wait. Who asked for the others takes them.
             Event::Retired(_) | Event::DetectorsRetired(_) | Event::Report(_) | Event::Ended { .. } => {}
         }
@@ -58,6 +73,18 @@ impl Controller {
         }
         self.announce(index, now);
         self.notify(index);
+    }
+
+    /// The backends of a node that says that it goes, or that has fallen silent, get no new connections.
+    fn peer_changed(&mut self, peer: IpAddr, change: SessionChange, now: Timestamp) {
+        self.dirty |= match change {
+            SessionChange::Up => self.health.stays(peer),
+            SessionChange::Down(DownReason::PeerAdminDown(Diagnostic::ADMINISTRATIVELY_DOWN)) => {
+                self.health.leaves(peer, now + LEAVING)
+            }
+            SessionChange::Down(DownReason::TimedOut) => self.health.leaves(peer, now + SUSPECT),
+            SessionChange::Down(_) => false,
+        };
     }
 
     fn trouble(&self, trouble: &Trouble) {
@@ -120,16 +147,18 @@ impl Controller {
     /// Announces the VIPs as often as is due.
     pub(super) fn announce(&mut self, index: usize, now: Timestamp) {
         let router = &mut self.routers[index];
-        let due = router.announcements_due(now);
-        if due == 0 || !router.is_owner() {
+        let leases = self.edges.dataplane.leases();
+        let due = router.announcements_due(now, leases.expiry(router.lease));
+        if due == 0 {
             return;
         }
+        let is_owner = || leases.expiry(router.lease).is_some_and(|expiry| Timestamp::now().0 < expiry);
         for vip in router.config.all_vips().map(|vip| vip.addr()) {
             // A virtual MAC address is announced through the interface below, which is up already.
             let Some(link) = self.world.link_named(router.config.link_of(vip)) else { continue };
             let Some(mac) = router.config.mac_of(vip).or(link.mac) else { continue };
             let announce = || self.edges.announcer.announce(link.index, mac, vip);
-            if let Err(error) = (0..due).try_for_each(|_| announce()) {
+            if let Err(error) = (0..due).take_while(|_| is_owner()).try_for_each(|_| announce()) {
                 warn!(router = %router.config.name, %vip, %error, "not announced");
             }
         }

@@ -1,6 +1,6 @@
 //! Taking a configuration: the first, and every later one. A later one is applied whole or not at all.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 use tracing::warn;
@@ -10,17 +10,19 @@ use super::{
     controller::{Controller, StartError},
     desired::lease_of_router,
     router::Router,
+    witness::witness_of,
 };
 use crate::{
     config::{self, Config, Transport, VirtualRouter},
     protocol::{Channel, Command, Plan},
     time::Timestamp,
+    track::Witness,
 };
 
 impl Controller {
-    /// Reads the configuration file again. What is wrong with it is the error, and then nothing has changed.
+    /// Reads the configuration files again. What is wrong with it is the error, and then nothing has changed.
     pub(super) async fn reload(&mut self) -> Result<String, String> {
-        let parsed = config::load(&self.config_path).map_err(|errors| errors.to_string())?;
+        let parsed = config::load_all(&self.config_paths).map_err(|errors| errors.to_string())?;
         parsed.check_host(&self.world.host_facts()).map_err(|errors| errors.to_string())?;
         let config = self.with_sources(parsed.config);
         if config == self.config {
@@ -37,6 +39,12 @@ impl Controller {
         self.find_new_routes().await;
         self.reconcile().await;
         Ok("the new configuration is in force".to_owned())
+    }
+
+    /// The names of the configuration files.
+    pub(super) fn config_files(&self) -> String {
+        let names: Vec<_> = self.config_paths.iter().map(|path| path.display().to_string()).collect();
+        names.join(", ")
     }
 
     /// Takes the first configuration.
@@ -128,5 +136,10 @@ impl Controller {
         self.trackers.configure(&self.config, now);
         self.edges.runner.set(&self.config.track_scripts);
         self.edges.watcher.set(&self.config.track_processes, &self.config.track_files);
+        let witnesses: BTreeSet<Witness> =
+            self.config.virtual_routers.iter().filter_map(witness_of).collect();
+        self.silent_witnesses.retain(|witness| witnesses.contains(witness));
+        self.edges.witnesses.set(witnesses);
+        self.tell_witnesses();
     }
 }

@@ -117,7 +117,9 @@ impl Forwarding {
             _ if !applied.complete => Some(Slots::settled(ring_slots(&source))),
             known => {
                 let old = known.clone().unwrap_or_else(|| Slots::settled(ring_slots(&applied.source)));
-                Some(old.change(ring_slots(&source), &failed, now, desired.learning_window))
+                let lease = dataplane.leases().expiry(applied.value.lease);
+                let steering = lease.is_some_and(|expiry| now.0 < expiry);
+                Some(old.change(ring_slots(&source), &failed, now, desired.learning_window, steering))
             }
         };
         let unsettled = slots.as_ref().map_or(applied.slots.is_some(), |slots| slots.unsettled() > 0);

@@ -34,6 +34,8 @@ pub(super) struct Router {
     pub(super) started: bool,
     /// The fault the machine has been told of.
     pub(super) fault: Option<Fault>,
+    /// Whether its witness answers, as the machine was told last.
+    pub(super) witness: bool,
     /// The priority the machine was told last.
     pub(super) priority: u8,
     /// What the protocol thread said when it was asked last.
@@ -54,6 +56,7 @@ impl Router {
             lease: STANDALONE_LEASE,
             started: false,
             fault: None,
+            witness: true,
             priority: config.priority,
             report: None,
             state: State::Stopped,
@@ -135,9 +138,11 @@ impl Router {
         self.announcements.begin(now);
     }
 
-    /// How often to send gratuitous ARP for each VIP now.
-    pub(super) fn announcements_due(&mut self, now: Timestamp) -> u32 {
-        self.announcements.due(now)
+    /// How often to send gratuitous ARP for each VIP now, with the `lease` that the protocol thread has noted. After a
+    /// freeze the control task may be the first to run: what it last heard, that it owns the VIPs, is over then.
+    pub(super) fn announcements_due(&mut self, now: Timestamp, lease: Option<u64>) -> u32 {
+        let due = self.announcements.due(now);
+        if self.is_owner() && lease.is_some_and(|expiry| now.0 < expiry) { due } else { 0 }
     }
 
     /// When gratuitous ARP is to be sent next.
@@ -198,5 +203,26 @@ fn backup_reason(reason: BackupReason) -> String {
         BackupReason::Released => "released by the operator".to_owned(),
         BackupReason::Group => "another virtual router of its group became backup".to_owned(),
         BackupReason::Isolated => "neither a peer nor the witness can be reached".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_whose_lease_is_over_announces_nothing() {
+        let parsed =
+            crate::config::parse("a.toml", include_str!("../../../configs/tutorial-a.toml")).unwrap();
+        let owner = || {
+            let mut router = Router::new(RouterKey(0), &parsed.config.virtual_routers[0]);
+            let event = Event::BecameOwner { router: RouterKey(0), reason: OwnerReason::Alone };
+            router.note(&event, Timestamp(1_000));
+            router
+        };
+        assert!(owner().announcements_due(Timestamp(1_000), Some(1_001)) > 0);
+        for lease in [None, Some(0), Some(999), Some(1_000)] {
+            assert_eq!(owner().announcements_due(Timestamp(1_000), lease), 0, "{lease:?}");
+        }
     }
 }

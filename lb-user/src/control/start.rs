@@ -1,9 +1,6 @@
 //! Building the control task with its edges, in the order that leaves nothing behind when a step fails.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use nix::unistd::Uid;
 use tokio::{
@@ -27,7 +24,7 @@ use crate::{
     node_lock::{NodeLock, NodeLockError},
     notify::Notifier,
     protocol::{self, Grant, Scheduling},
-    track::{Runner, Watcher},
+    track::{Runner, Watcher, Witnesses},
 };
 
 /// Results that may wait for the control task before their senders wait for it.
@@ -88,9 +85,9 @@ pub async fn host_facts(netlink: &Netlink) -> Result<HostFacts, NetlinkError> {
     Ok(world.host_facts())
 }
 
-/// Runs the daemon until a signal ends it. `json_log`: its guardian is to log as JSON too.
-pub async fn run(config_path: &Path, json_log: bool) -> Result<(), RunError> {
-    let parsed = config::load(config_path).map_err(RunError::Config)?;
+/// Runs the daemon, which the files together configure, until a signal ends it. `json_log`: its guardian is to log as JSON too.
+pub async fn run(config_paths: &[PathBuf], json_log: bool) -> Result<(), RunError> {
+    let parsed = config::load_all(config_paths).map_err(RunError::Config)?;
     for warning in &parsed.warnings {
         warn!("{warning}");
     }
@@ -112,7 +109,7 @@ pub async fn run(config_path: &Path, json_log: bool) -> Result<(), RunError> {
         .leases()
         .descriptor()
         .map_err(|source| RunError::Process { what: "lending LEASES to the guardian", source })?;
-    let (mut controller, inputs) = build(config_path.to_owned(), parsed, &netlink, world, dataplane)?;
+    let (mut controller, inputs) = build(config_paths.to_owned(), parsed, &netlink, world, dataplane)?;
     let (calls, receiver) = mpsc::channel(QUEUE);
     let _server = Server::start(controller.runtime_dir(), calls)?;
     let mut inputs = Inputs { calls: receiver, ..inputs };
@@ -121,7 +118,7 @@ pub async fn run(config_path: &Path, json_log: bool) -> Result<(), RunError> {
         controller.withdraw().await;
         return Err(error.into());
     }
-    info!(config = %config_path.display(), "running");
+    info!(config = %controller.config_files(), "running");
     controller.run(inputs, signals).await
 }
 
@@ -145,7 +142,7 @@ fn load(parsed: &Parsed, world: &World) -> Result<XdpDataplane, RunError> {
 }
 
 fn build(
-    config_path: PathBuf,
+    config_paths: Vec<PathBuf>,
     parsed: Parsed,
     netlink: &Netlink,
     world: World,
@@ -154,6 +151,7 @@ fn build(
     let (health_sender, health) = mpsc::channel(QUEUE);
     let (track_sender, track) = mpsc::channel(QUEUE);
     let (watch_sender, watch) = mpsc::channel(QUEUE);
+    let (witness_sender, witness) = mpsc::channel(QUEUE);
     let (_, calls) = mpsc::channel(1);
     let leases = dataplane.leases();
     let edges = Edges {
@@ -167,6 +165,7 @@ fn build(
             what: "starting the thread that watches processes and files",
             source,
         })?,
+        witnesses: Witnesses::new(witness_sender),
         notifier: Notifier::new(parsed.config.daemon.notify_fifo.as_deref())
             .map_err(|source| RunError::Process { what: "starting the thread of notify commands", source })?,
         netlink: netlink.clone(),
@@ -177,8 +176,8 @@ fn build(
     };
     report(edges.protocol.scheduling());
     // A socket of its own: the kernel lists one thing at a time on each, and a resync may come at any moment.
-    let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, watch, calls };
-    Ok((Controller::new(config_path, parsed, edges, world), inputs))
+    let inputs = Inputs { net: follow(&Netlink::open()?)?, health, track, watch, witness, calls };
+    Ok((Controller::new(config_paths, parsed, edges, world), inputs))
 }
 
 fn report(scheduling: &Scheduling) {

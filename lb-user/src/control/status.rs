@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{
         BackendStatus, InterfaceStatus, RouteStatus, RouterStatus, ServiceStatus, Status, ThreadStatus,
-        TrackerStatus, VirtualMacStatus,
+        TrackerStatus, VirtualMacStatus, WitnessStatus,
     },
     config::{Backend, Mode, Route, Service, VirtualRouter},
     protocol::{Grant, PRIORITY, Scheduling},
@@ -39,7 +39,7 @@ impl Controller {
             notifications_dropped,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            config: self.config_path.display().to_string(),
+            config: self.config_files(),
             uptime_seconds: now.since(self.started).as_secs(),
             protocol_thread: thread_status(self.edges.protocol.scheduling()),
             guardian: self.guardian_status(),
@@ -91,6 +91,7 @@ impl Controller {
             routes: self.routes_status(&router.config.placement.routes),
             lease_ms: router.lease_ms(now),
             transitions: router.transitions(),
+            witness: router.config.witness.map(|address| WitnessStatus { address, answers: router.witness }),
             bfd: super::detectors::status(router.report.as_ref()),
             counters: router.counters(),
         };

@@ -2,18 +2,29 @@
 
 use std::time::Duration;
 
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tracing::{info, warn};
 
-use super::{controller::Controller, desired::Desired};
-use crate::protocol::{Command, Event};
+use super::{
+    controller::{Controller, Signal},
+    desired::Desired,
+};
+use crate::{
+    bfd::SessionState,
+    protocol::{Command, Event},
+};
 
 /// How long commands may take that are told of the end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Controller {
     /// Hands over and cleans up.
-    pub(super) async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self, signals: &mut mpsc::Receiver<Signal>) {
         info!("stopping");
+        let heard = self.has_peers_up().await;
         self.edges.protocol.send(Command::Stop);
         // It ends by itself after a second or so.
         while let Some(event) = self.edges.protocol.event().await {
@@ -25,9 +36,38 @@ impl Controller {
             }
             self.protocol_event(&event);
         }
+        if heard {
+            self.drain(signals).await;
+        }
         self.withdraw().await;
         self.edges.notifier.finish(LAST_WORDS).await;
         info!("stopped");
+    }
+
+    /// Whether a peer hears by BFD that this node ends.
+    async fn has_peers_up(&mut self) -> bool {
+        self.inquire().await;
+        let reports = self.routers.iter().filter_map(|router| router.report.as_ref());
+        reports.flat_map(|report| &report.sessions).any(|session| session.state == SessionState::Up)
+    }
+
+    /// The peers send no new connections here from now on; those that are here get time to end. A second signal cuts it
+    /// short.
+    async fn drain(&mut self, signals: &mut mpsc::Receiver<Signal>) {
+        if self.config.services.is_empty() || self.config.daemon.drain.is_zero() {
+            return;
+        }
+        // No longer owner: the addresses go from the interfaces to the loopback interface.
+        self.reconcile().await;
+        let again = async {
+            while let Some(signal) = signals.recv().await {
+                if signal == Signal::Stop {
+                    return;
+                }
+            }
+            sleep(Duration::MAX).await;
+        };
+        let _cut_short = timeout(self.config.daemon.drain, again).await;
     }
 
     /// Takes back what was put on the node: addresses first, then the guard.

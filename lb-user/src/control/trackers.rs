@@ -234,7 +234,7 @@ fn service(name: &str, minimum: u32, local: bool, around: Surroundings<'_>) -> (
         match around.health.condition(service, backend.address, backend.port) {
             Condition::Up => up += 1,
             Condition::Checking => checking += 1,
-            Condition::Failed => {}
+            Condition::Leaving | Condition::Failed => {}
         }
     }
     let level = match minimum {

@@ -27,6 +27,8 @@ pub(super) struct World {
     ways: BTreeMap<IpAddr, Way>,
     /// The next hops of all ways.
     next_hops: BTreeSet<net::NextHop>,
+    /// Nodes that no configuration names and that sent adverts.
+    met: BTreeSet<IpAddr>,
     /// Interface index → slot of the data plane; a slot is never given to another interface.
     slots: BTreeMap<u32, u16>,
 }
@@ -335,13 +337,25 @@ impl World {
     }
 }
 
+impl World {
+    /// A node that no configuration names sent an advert, so it is a director; whether that is news.
+    pub(super) fn meet(&mut self, node: IpAddr) -> bool {
+        self.met.insert(node)
+    }
+
+    /// Those nodes.
+    pub(super) fn met(&self) -> &BTreeSet<IpAddr> {
+        &self.met
+    }
+}
+
 fn next_hop(destination: IpAddr, path: Path) -> net::NextHop {
     net::NextHop { index: path.index, address: path.gateway.unwrap_or(destination) }
 }
 
-/// Every address whose MAC the data plane needs: the backends that are not this node, and the VRRP peers.
+/// Every address whose MAC the data plane needs: the backends that are not this node, and the other directors.
 pub(super) fn wanted_neighbours(config: &Config, world: &World) -> BTreeSet<IpAddr> {
-    let mut wanted = BTreeSet::new();
+    let mut wanted = world.met.clone();
     for router in &config.virtual_routers {
         wanted.extend(router.peers());
     }

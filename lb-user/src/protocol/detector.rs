@@ -9,10 +9,11 @@ use std::{
 
 use super::messages::{SessionReport, Trouble};
 use crate::{
-    bfd::{Counters, Datagram, Input, Packet, Rejection, Role, Session, Settings, packet},
+    bfd::{Counters, Datagram, Input, Packet, Rejection, Role, Session, SessionState, Settings, packet},
     config::{Bfd, VirtualRouter},
     net::{BfdSocket, BfdSocketError, Listen},
     time::Timestamp,
+    vrrp::Reach,
 };
 
 /// What carries packets: [`BfdSocket`], or a test's. Nothing here waits.
@@ -61,6 +62,8 @@ pub(super) struct Watched {
     received: u64,
     /// How often it ceased to be up.
     pub(super) downs: u64,
+    /// It was up, and nothing was heard since.
+    pub(super) lost: bool,
 }
 
 /// What [`Detector::receive`] found.
@@ -110,7 +113,30 @@ impl Detector {
         let Bfd { interval, multiplier } = bfd;
         let settings = Settings { discriminator, interval, multiplier, role: Role::Active, seed };
         let session = Session::new(settings, now);
-        self.watched.push(Watched { peer, bfd, session, sent: 0, send_errors: 0, received: 0, downs: 0 });
+        self.watched.push(Watched {
+            peer,
+            bfd,
+            session,
+            sent: 0,
+            send_errors: 0,
+            received: 0,
+            downs: 0,
+            lost: false,
+        });
+    }
+
+    /// What is known of these peers.
+    pub(super) fn reach(&self, peers: &[IpAddr]) -> Reach {
+        let mut sessions = self.watched.iter().filter(|watched| peers.contains(&watched.peer)).peekable();
+        if sessions.clone().any(|watched| watched.session.state() == SessionState::Up) {
+            return Reach::Alive;
+        }
+        // A peer without BFD was never there, and one that ended its session is not lost.
+        if sessions.peek().is_some() && sessions.all(|watched| watched.lost) {
+            Reach::Lost
+        } else {
+            Reach::Unknown
+        }
     }
 
     /// Ends what is not `wanted`; the peers are told.

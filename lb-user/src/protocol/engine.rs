@@ -238,6 +238,9 @@ impl Engine {
                     Received::Nothing => break,
                     Received::Rejected(trouble) => trouble.into_iter().for_each(|t| self.trouble(t)),
                     Received::Advert { index, advert, source } => {
+                        if self.routers[index].meet(source) {
+                            self.events.send(Event::Met { node: source });
+                        }
                         if self.routers[index].started {
                             self.input(index, Input::AdvertReceived { advert, source });
                         }

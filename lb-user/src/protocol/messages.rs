@@ -96,6 +96,11 @@ pub enum Event {
         /// The new owner.
         source: IpAddr,
     },
+    /// A node that the configuration does not name sent an advert: it is, or was, owner.
+    Met {
+        /// Its address.
+        node: IpAddr,
+    },
     /// Nobody took over what was to be handed over: this node goes on as owner.
     Kept {
         /// Which.

@@ -9,6 +9,9 @@ use crate::{
     vrrp::{Acceptance, DecodeCounters, Endpoint, Machine, Settings},
 };
 
+/// More nodes than serve one virtual router. What forged adverts add ends here.
+const MOST_MET: usize = 16;
+
 /// An advert that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heard {
@@ -47,6 +50,8 @@ pub(super) struct Router {
     pub(super) adverts_received: u64,
     /// The advert that was accepted last.
     pub(super) heard: Option<Heard>,
+    /// Nodes that sent adverts and are not among the configured peers.
+    pub(super) met: Vec<IpAddr>,
     /// Who fell silent for BFD last, and when.
     pub(super) silent: Option<(IpAddr, Timestamp)>,
     /// What BFD lets the lease run to, as the machine was told.
@@ -70,9 +75,21 @@ impl Router {
             send_errors: 0,
             adverts_received: 0,
             heard: None,
+            met: Vec::new(),
             silent: None,
             lease_cap: None,
         }
+    }
+
+    /// Notes who sent an advert; whether that is news. A group does not say beforehand who is in it.
+    pub(super) fn meet(&mut self, source: IpAddr) -> bool {
+        let news = self.met.len() < MOST_MET
+            && !self.config.peers().contains(&source)
+            && !self.met.contains(&source);
+        if news {
+            self.met.push(source);
+        }
+        news
     }
 
     /// When the machine needs attention next.

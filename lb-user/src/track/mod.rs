@@ -15,6 +15,7 @@ mod runner;
 mod spawner;
 mod user;
 mod watcher;
+mod witness;
 
 pub(crate) use command::{Outcome, run_once};
 pub use effects::{Effects, Reading, Value, effects};
@@ -23,3 +24,4 @@ pub use runner::{Runner, TrackEvent};
 pub use spawner::SAFE_PATH;
 pub(crate) use spawner::Spawner;
 pub use watcher::{WatchEvent, Watcher};
+pub use witness::{Witness, WitnessEvent, Witnesses};

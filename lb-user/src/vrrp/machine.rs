@@ -52,7 +52,7 @@ mod messages;
 mod orders;
 mod owner;
 
-pub use messages::{Action, BackupReason, Input, State};
+pub use messages::{Action, BackupReason, Input, Reach, State};
 
 /// The state machine of one virtual router on this node.
 #[derive(Clone, Debug)]
@@ -64,8 +64,8 @@ pub struct Machine {
     order: Option<Order>,
     /// Whether the witness answers.
     witness: bool,
-    /// Whether every peer is known to be unreachable.
-    peers_lost: bool,
+    /// What is known of the peers.
+    peers: Reach,
     /// What BFD lets the lease run to.
     lease_cap: Option<Timestamp>,
     /// The interval of the owner this node respects (RFC 9568 §6.1, `Active_Adver_Interval`).
@@ -100,7 +100,7 @@ impl Machine {
             faulty: false,
             order: None,
             witness: true,
-            peers_lost: false,
+            peers: Reach::Unknown,
             lease_cap: None,
             role: Role::Stopped,
         }
@@ -129,8 +129,8 @@ impl Machine {
                 self.witness = answers;
                 self.check_isolation(now, &mut actions);
             }
-            Input::PeersLost(lost) => {
-                self.peers_lost = lost;
+            Input::Peers(reach) => {
+                self.peers = reach;
                 self.check_isolation(now, &mut actions);
             }
             Input::ClaimWithGroup => self.claim_with_group(now, &mut actions),

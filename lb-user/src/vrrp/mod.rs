@@ -15,6 +15,6 @@ pub mod timers;
 #[cfg(test)]
 mod simulation;
 
-pub use machine::{Action, BackupReason, Input, Machine, State};
+pub use machine::{Action, BackupReason, Input, Machine, Reach, State};
 pub use packet::{Acceptance, Advert, Datagram, DecodeCounters, DecodeError, Endpoint, Observations};
 pub use settings::Settings;

@@ -85,6 +85,11 @@ pub fn leaving_bound(version: VrrpVersion, advert_interval: Duration) -> Duratio
     skew_unit(version, advert_interval) + LEAVING_MARGIN
 }
 
+/// How long a backup that hears nobody waits, beside its skew.
+pub fn patience(advert_interval: Duration) -> Duration {
+    advert_interval * DOWN_INTERVALS
+}
+
 /// `Skew_Time`: the higher the priority, the sooner a backup claims. A part of a second in version 2 (RFC 3768
 /// §6.1), of the owner's interval in version 3 (RFC 9568 §6.1), there exact to the nanosecond.
 pub fn skew(version: VrrpVersion, priority: u8, interval: Duration) -> Duration {

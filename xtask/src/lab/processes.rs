@@ -77,9 +77,10 @@ pub(crate) fn is_stopped(pid: Pid) -> bool {
     state(Path::new(&format!("/proc/{pid}"))) == Some('T')
 }
 
-/// Whether a process exists and is more than a zombie.
+/// Whether a process exists and a thread of it is more than a zombie. A leader is a zombie before its other threads have
+/// ended, and they hold its sockets.
 pub(crate) fn is_running(pid: Pid) -> bool {
-    !matches!(state(Path::new(&format!("/proc/{pid}"))), None | Some('Z' | 'X'))
+    threads(pid).any(|thread| !matches!(state(&thread), None | Some('Z' | 'X')))
 }
 
 fn threads(pid: Pid) -> impl Iterator<Item = PathBuf> {

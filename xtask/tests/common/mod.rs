@@ -7,8 +7,11 @@ pub(crate) mod networks;
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::Duration,
 };
+
+use serde_json::Value;
 
 use xtask::lab::{
     Daemon, Lab, LabSpec, Node, VIP, XdpMode, pause,
@@ -177,4 +180,23 @@ impl Pair {
 /// Lets time pass in which something must not change.
 pub(crate) fn watch(duration: Duration) {
     pause(duration).expect("nobody interrupts a test");
+}
+
+/// What `bench failover` saw in each round of a fault on the owner.
+pub(crate) fn failover_rounds(system: &str, fault: &str, count: usize) -> Vec<Value> {
+    let folder = tempfile::tempdir().expect("there is room");
+    let file = folder.path().join("rounds.json");
+    let mut command = Command::new(xtask());
+    let rounds = count.to_string();
+    command.args(["bench", "failover", "--rounds", &rounds, "--system", system, "--fault", fault]);
+    command.arg("--lb").arg(lb()).arg("--json").arg(&file);
+    let output = command.stdin(Stdio::null()).output().expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read(&file).expect("it wrote the file");
+    let all: Value = serde_json::from_slice(&text).expect("it is JSON");
+    let row = &all["rows"][0];
+    assert_eq!((&row["system"], &row["fault"]), (&system.into(), &fault.into()), "{all}");
+    let rounds = row["rounds"].as_array().cloned().unwrap_or_default();
+    assert_eq!(rounds.len(), count, "{all}");
+    rounds
 }

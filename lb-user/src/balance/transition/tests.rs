@@ -15,6 +15,8 @@ const BACKENDS: u32 = 5;
 const WINDOW: Duration = Duration::from_mins(1);
 const TIMEOUT: Duration = Duration::from_mins(5);
 
+const STEERING: bool = true;
+
 const A: u32 = 1;
 const B: u32 = 2;
 const C: u32 = 3;
@@ -38,7 +40,7 @@ fn state(slots: &Slots) -> (u32, u32, bool) {
 
 #[test]
 fn slot_that_changes_hands_keeps_its_previous_backend_until_the_window_closes_and_nothing_is_held() {
-    let mut slots = Slots::settled(vec![A]).change(vec![B], &nobody(), at(0), WINDOW);
+    let mut slots = Slots::settled(vec![A]).change(vec![B], &nobody(), at(0), WINDOW, STEERING);
     assert_eq!(state(&slots), (B, A, true));
     assert_eq!(slots.next_close(), Some(at(60)));
     assert!(!slots.settle(&nobody(), at(30)), "somebody may not have spoken yet");
@@ -54,43 +56,55 @@ fn slot_that_changes_hands_keeps_its_previous_backend_until_the_window_closes_an
 
 #[test]
 fn second_change_keeps_the_oldest_previous_while_the_window_is_open_and_the_last_current_afterwards() {
-    let first = Slots::settled(vec![A]).change(vec![B], &nobody(), at(0), WINDOW);
-    let within = first.change(vec![C], &nobody(), at(30), WINDOW);
+    let first = Slots::settled(vec![A]).change(vec![B], &nobody(), at(0), WINDOW, STEERING);
+    let within = first.change(vec![C], &nobody(), at(30), WINDOW, STEERING);
     assert_eq!(state(&within), (C, A, true));
     assert_eq!(within.next_close(), Some(at(60)), "changes do not keep a window open for ever");
     let mut closed = first;
     closed.close(at(60));
-    let after = closed.change(vec![C], &nobody(), at(70), WINDOW);
+    let after = closed.change(vec![C], &nobody(), at(70), WINDOW, STEERING);
     assert_eq!(state(&after), (C, B, true));
     assert_eq!(after.next_close(), Some(at(130)));
 }
 
 #[test]
 fn change_taken_back_stays_unsettled_while_a_flow_of_the_other_backend_may_be_remembered() {
-    let mut slots = Slots::settled(vec![A]).change(vec![B], &nobody(), at(0), WINDOW);
-    slots = slots.change(vec![A], &nobody(), at(10), WINDOW);
+    let mut slots = Slots::settled(vec![A]).change(vec![B], &nobody(), at(0), WINDOW, STEERING);
+    slots = slots.change(vec![A], &nobody(), at(10), WINDOW, STEERING);
     assert_eq!(state(&slots), (A, A, true));
     assert!(!slots.settle(&BTreeSet::from([0]), at(20)));
     assert!(slots.settle(&nobody(), at(20)));
 }
 
 #[test]
+fn backup_that_sees_a_change_taken_back_looks_for_connections_where_the_owner_left_them() {
+    let backup = |ring, slots: Slots, seconds| slots.change(ring, &nobody(), at(seconds), WINDOW, !STEERING);
+    let slots = backup(vec![B], Slots::settled(vec![A]), 0);
+    let slots = backup(vec![A], slots, 10);
+    assert_eq!(state(&slots), (A, B, true));
+    assert_eq!(slots.next_close(), Some(at(70)));
+    let same = backup(vec![A], slots.clone(), 20);
+    assert_eq!(same, slots, "no change");
+    assert_eq!(state(&slots.change(vec![C], &one(A), at(30), WINDOW, !STEERING)), (C, C, false), "failed");
+}
+
+#[test]
 fn failed_backend_is_replaced_at_once_wherever_it_stands() {
-    let settled = Slots::settled(vec![A]).change(vec![B], &one(A), at(0), WINDOW);
+    let settled = Slots::settled(vec![A]).change(vec![B], &one(A), at(0), WINDOW, STEERING);
     assert_eq!(settled, Slots::settled(vec![B]));
-    let unsettled = Slots::settled(vec![A]).change(vec![B], &nobody(), at(0), WINDOW);
-    assert_eq!(state(&unsettled.change(vec![B], &one(A), at(1), WINDOW)), (B, B, true), "as previous");
-    assert_eq!(state(&unsettled.change(vec![C], &one(B), at(1), WINDOW)), (C, A, true), "as current");
-    assert_eq!(state(&unsettled.change(vec![C], &BTreeSet::from([A, B]), at(1), WINDOW)), (C, C, true));
+    let unsettled = Slots::settled(vec![A]).change(vec![B], &nobody(), at(0), WINDOW, STEERING);
+    assert_eq!(state(&unsettled.change(vec![B], &one(A), at(1), WINDOW, STEERING)), (B, B, true), "as previous");
+    assert_eq!(state(&unsettled.change(vec![C], &one(B), at(1), WINDOW, STEERING)), (C, A, true), "as current");
+    assert_eq!(state(&unsettled.change(vec![C], &BTreeSet::from([A, B]), at(1), WINDOW, STEERING)), (C, C, true));
 }
 
 #[test]
 fn last_backend_that_drains_keeps_its_connections() {
-    let slots = Slots::settled(vec![A]).change(vec![0], &nobody(), at(0), WINDOW);
+    let slots = Slots::settled(vec![A]).change(vec![0], &nobody(), at(0), WINDOW, STEERING);
     assert_eq!(state(&slots), (0, A, true));
     assert_eq!(slots.named(), one(A));
     assert_eq!(slots.marked(|id| id + 100), [100]);
-    let slots = Slots::settled(vec![0]).change(vec![A], &nobody(), at(0), WINDOW);
+    let slots = Slots::settled(vec![0]).change(vec![A], &nobody(), at(0), WINDOW, STEERING);
     assert_eq!(slots, Slots::settled(vec![A]), "nobody's slot has nothing to preserve");
 }
 
@@ -189,7 +203,7 @@ impl Simulation {
                 connection.owes.push(self.now + WINDOW);
             }
         }
-        self.slots = self.slots.change(ring, &self.failed, self.now, WINDOW);
+        self.slots = self.slots.change(ring, &self.failed, self.now, WINDOW, STEERING);
     }
 
     /// What the program does with a packet.

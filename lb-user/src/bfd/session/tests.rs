@@ -85,7 +85,7 @@ fn every_state_takes_what_it_hears_as_the_rfc_says() {
         (Init, Down, Init, &[]),
         (Init, Init, Up, &[Action::Up]),
         (Init, Up, Up, &[Action::Up]),
-        (Up, AdminDown, Down, &[Action::Down(DownReason::PeerAdminDown)]),
+        (Up, AdminDown, Down, &[Action::Down(DownReason::PeerAdminDown(Diagnostic::NONE))]),
         (Up, Down, Down, &[signalled]),
         (Up, Init, Up, &[]),
         (Up, Up, Up, &[]),

@@ -7,7 +7,7 @@ mod router;
 mod service;
 mod track;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 pub use authentication::{Authentication, AuthenticationMode, Key, Password, Secret};
 pub use group::{Notify, SyncGroup};
@@ -54,6 +54,8 @@ pub struct Daemon {
     pub notify_fifo: Option<PathBuf>,
     /// Whether the protocol thread asks for a real-time class and for memory that is never on disk. Default true.
     pub realtime: bool,
+    /// How long the daemon still delivers what other nodes steer here after it has told them that it ends.
+    pub drain: Duration,
 }
 
 /// The level of aya-log in the XDP program, in the order of verbosity.

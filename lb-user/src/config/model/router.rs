@@ -51,6 +51,8 @@ pub struct VirtualRouter {
     pub placement: Placement,
     /// How the other nodes' death is noticed sooner than by their adverts; `None`: it is not.
     pub bfd: Option<Bfd>,
+    /// An address that must answer: a node that reaches neither it nor a peer claims nothing.
+    pub witness: Option<IpAddr>,
     /// What it watches, each thing with its effect; its group may add to that.
     pub tracking: Vec<Tracked>,
     /// Whom to tell when it changes its state.
@@ -156,8 +158,8 @@ impl VirtualRouter {
 
     /// Whether both are the same to the protocol; what is tracked, and who is told, may differ.
     pub fn speaks_as(&self, other: &Self) -> bool {
-        let Self { tracking, notify, .. } = other.clone();
-        Self { tracking, notify, ..self.clone() } == *other
+        let Self { witness, tracking, notify, .. } = other.clone();
+        Self { witness, tracking, notify, ..self.clone() } == *other
     }
 
     /// This node's address, which its adverts come from; the unspecified one while only the interface knows it.
@@ -205,6 +207,7 @@ mod tests {
             preempt: true,
             preempt_delay: Duration::ZERO,
             announce_refresh: None,
+            witness: None,
             advert_interval: Duration::from_secs(1),
             version: VrrpVersion::V3,
             transport: Transport::Multicast { source: None, group },

@@ -51,6 +51,7 @@ pub(super) struct RawDaemon {
     pub(super) packet_log: Option<Spanned<PacketLog>>,
     pub(super) notify_fifo: Option<Spanned<PathBuf>>,
     pub(super) realtime: Option<Spanned<bool>>,
+    pub(super) drain: Option<Spanned<Duration>>,
 }
 
 pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>) -> RawConfig {
@@ -84,5 +85,6 @@ fn daemon(table: &mut Reader<'_, '_>) -> RawDaemon {
         packet_log: table.optional("packet_log", value::choice(&levels)),
         notify_fifo: table.optional("notify_fifo", value::file),
         realtime: table.optional("realtime", value::boolean),
+        drain: table.optional("drain", value::duration(Duration::ZERO..=Duration::from_mins(5))),
     }
 }

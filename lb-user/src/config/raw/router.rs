@@ -48,6 +48,7 @@ pub(in crate::config) struct RawRouter {
     pub(in crate::config) accept: Option<Spanned<bool>>,
     pub(in crate::config) routes: Vec<Spanned<RawRoute>>,
     pub(in crate::config) bfd: Option<Spanned<RawBfd>>,
+    pub(in crate::config) witness: Option<Spanned<IpAddr>>,
     pub(in crate::config) tracking: RawTracking,
     pub(in crate::config) notify: Option<Spanned<RawNotify>>,
 }
@@ -118,6 +119,7 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         preempt_delay: table.optional("preempt_delay", value::duration(Duration::ZERO..=PREEMPT_DELAY_MAX)),
         // Its range is one of whole numbers, so it is checked with the protocol version.
         advert_interval: table.optional("advert_interval", value::duration(Duration::ZERO..=Duration::MAX)),
+        witness: table.optional("witness", value::node),
         announce_refresh: table
             .optional("announce_refresh", value::duration(Duration::ZERO..=ANNOUNCE_REFRESH_MAX)),
         version,

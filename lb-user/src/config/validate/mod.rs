@@ -14,6 +14,7 @@ use std::{
     net::IpAddr,
     ops::Range,
     path::PathBuf,
+    time::Duration,
 };
 
 use lb_common::limits;
@@ -115,6 +116,7 @@ fn daemon(raw: &RawDaemon) -> Daemon {
         packet_log: copied(raw.packet_log.as_ref()).unwrap_or_default(),
         notify_fifo: raw.notify_fifo.as_ref().map(|path| path.get_ref().clone()),
         realtime: copied(raw.realtime.as_ref()).unwrap_or(true),
+        drain: copied(raw.drain.as_ref()).unwrap_or(Duration::from_secs(1)),
     }
 }
 

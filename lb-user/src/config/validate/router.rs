@@ -71,6 +71,8 @@ fn virtual_router(
     let transport = transport::transport(raw, context, findings);
     let authentication = raw.authentication.as_ref().map(|raw| transport::authentication(raw, findings));
 
+    transport::check_witness(raw, context, findings);
+
     let placement = placement::placement(raw, findings);
     let (transport, source) = transport?;
     let (authentication, keys) = authentication.flatten().unzip();
@@ -96,6 +98,7 @@ fn virtual_router(
         excluded_vips: excluded_vips().map(|vip| *vip.get_ref()).collect(),
         placement,
         bfd: bfd::settings(raw, advert_interval),
+        witness: copied(raw.witness.as_ref()),
         tracking,
         notify,
     };

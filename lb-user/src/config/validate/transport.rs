@@ -120,6 +120,25 @@ fn multicast(
     Some((transport, source.map(Spanned::span)))
 }
 
+/// A witness is neither a VIP nor one of the nodes, whose death it would tell as its own.
+pub(super) fn check_witness(router: &RawRouter, context: &Context<'_>, findings: &mut Findings<'_>) {
+    let Some(witness) = &router.witness else { return };
+    not_a_vip(witness, "witness", context, findings);
+    let unicast = router.unicast.iter().map(Spanned::get_ref);
+    let nodes = unicast.flat_map(|unicast| {
+        let peers = unicast.peers.iter().flat_map(Spanned::get_ref);
+        unicast.source.iter().chain(peers)
+    });
+    for node in nodes.filter(|node| node.get_ref() == witness.get_ref()) {
+        let message = format!("`witness` has {}, a node of this virtual router", witness.get_ref());
+        findings.problems.push(
+            Problem::at(witness.span(), message)
+                .expected("an address that answers whichever node fails, such as the gateway's")
+                .related(node.span(), "the node"),
+        );
+    }
+}
+
 fn not_a_vip(address: &Spanned<IpAddr>, key: &str, context: &Context<'_>, findings: &mut Findings<'_>) {
     if let Some((vip, router)) = context.router_vips.get(address.get_ref()) {
         let message = format!("`{key}` has {}, a VIP of virtual router {router:?}", address.get_ref());

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::IpAddr};
 
 use super::{Engine, PACKETS_PER_TURN};
 use crate::{
-    bfd::{Action, Input, timers},
+    bfd::{Action, DownReason, Input, timers},
     config::Bfd,
     protocol::{
         detector::{Detector, Seen},
@@ -52,6 +52,9 @@ impl Engine {
             }
         }
         self.cap_leases();
+        for index in 0..self.routers.len() {
+            self.tell_reach(index);
+        }
     }
 
     /// Feeds every waiting packet to its session.
@@ -155,9 +158,25 @@ impl Engine {
         }
     }
 
-    fn session_changed(&self, detector: usize, index: usize, change: SessionChange) {
-        let peer = self.detectors[detector].watched[index].peer;
-        self.events.send(Event::SessionChanged { peer, change });
+    fn session_changed(&mut self, detector: usize, index: usize, change: SessionChange) {
+        let watched = &mut self.detectors[detector].watched[index];
+        watched.lost = match change {
+            SessionChange::Up => false,
+            SessionChange::Down(DownReason::TimedOut | DownReason::Damped) => true,
+            SessionChange::Down(_) => watched.lost,
+        };
+        self.events.send(Event::SessionChanged { peer: watched.peer, change });
+        for router in self.routers_with(detector, index) {
+            self.tell_reach(router);
+        }
+    }
+
+    /// Tells a machine what BFD knows of its peers.
+    fn tell_reach(&mut self, index: usize) {
+        let config = &self.routers[index].config;
+        let detector = self.detectors.iter().find(|detector| detector.serves(config));
+        let reach = detector.map_or(vrrp::Reach::Unknown, |detector| detector.reach(config.peers()));
+        self.input(index, vrrp::Input::Peers(reach));
     }
 
     fn routers_with(&self, detector: usize, index: usize) -> Vec<usize> {

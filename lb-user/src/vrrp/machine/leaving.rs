@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Action, BackupReason, Machine, Order, Owner, Role, backup::Heard};
+use super::{Action, BackupReason, Machine, Order, Owner, Reach, Role, backup::Heard};
 use crate::{time::Timestamp, vrrp::timers};
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,11 @@ impl Machine {
     pub(super) fn leave(&mut self, now: Timestamp, stop: bool, group: bool, actions: &mut Vec<Action>) {
         self.farewell(actions);
         let (version, interval) = (self.settings.version, self.settings.advert_interval);
-        let bound = now + timers::leaving_bound(version, interval);
+        let mut bound = now + timers::leaving_bound(version, interval);
+        if self.peers == Reach::Alive {
+            // One that has listened too short to trust a farewell claims once it has heard nobody for long enough.
+            bound = bound + timers::patience(interval);
+        }
         let mut leaving = Leaving { lease: now, renew_at: now, bound, stop, group };
         leaving.renew(now, timers::leaving_lease(interval));
         self.role = Role::Leaving(leaving);

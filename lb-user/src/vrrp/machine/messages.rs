@@ -37,6 +37,19 @@ impl State {
     }
 }
 
+/// Whether peers live and can be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Nobody can say.
+    #[default]
+    Unknown,
+    /// One of them at least: whoever leaves can wait for it to take over.
+    Alive,
+    /// None of those that were there. An owner without peers and without its witness is the one that is cut off, and
+    /// gives up.
+    Lost,
+}
+
 /// Something the machine must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -76,9 +89,8 @@ pub enum Input {
     /// Whether the witness answers, or there is none to ask. True at the beginning. Without it a backup doesn't claim
     /// because of silence; it does after a farewell.
     Witness(bool),
-    /// Whether every peer is known to be unreachable (a lost advert tells nothing of that). False at the beginning.
-    /// An owner without peers and without its witness is the one that is cut off, and gives up.
-    PeersLost(bool),
+    /// What BFD knows of the peers (a lost advert tells nothing of them). [`Reach::Unknown`] at the beginning.
+    Peers(Reach),
     /// Another virtual router of the sync group became owner here: claim without waiting.
     ClaimWithGroup,
     /// Another virtual router of the sync group became backup here: hand over, and be backup in any case.

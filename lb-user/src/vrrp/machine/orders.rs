@@ -1,6 +1,6 @@
 //! What is ordered from outside: by tracking, the operator, the witness, the sync group and BFD.
 
-use super::{Action, BackupReason, Machine, Order, PRIORITY_MAX, PRIORITY_MIN, Role};
+use super::{Action, BackupReason, Machine, Order, PRIORITY_MAX, PRIORITY_MIN, Reach, Role};
 use crate::time::Timestamp;
 
 impl Machine {
@@ -78,7 +78,7 @@ impl Machine {
 
     /// An owner that reaches neither its peers nor its witness is cut off, and somebody else is owner or will be.
     pub(super) fn check_isolation(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.peers_lost && !self.witness && matches!(self.role, Role::Owner(_)) {
+        if self.peers == Reach::Lost && !self.witness && matches!(self.role, Role::Owner(_)) {
             self.farewell(actions);
             self.become_backup(now, BackupReason::Isolated, None, actions);
         }

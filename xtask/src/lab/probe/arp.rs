@@ -73,6 +73,34 @@ fn round(socket: &PacketSocket, request: &[u8], address: Ipv4Addr) -> io::Result
     Ok(answers)
 }
 
+/// Hears what a node's first interface receives of ARP, from its opening on.
+pub struct Listener {
+    socket: PacketSocket,
+    place: String,
+}
+
+impl Listener {
+    /// Begins to listen.
+    pub fn open(node: &Node) -> Result<Self, LabError> {
+        let (interface, place) = (node.interface(), format!("listening to ARP on {}", node.name()));
+        let socket = node
+            .within(|| PacketSocket::open(&interface, ETHERTYPE_ARP))?
+            .map_err(LabError::io(place.clone()))?;
+        Ok(Self { socket, place })
+    }
+
+    /// Everyone who said by gratuitous ARP that `address` is its own, in the order of what has come since the last call.
+    pub fn announcers(&self, address: Ipv4Addr) -> Result<Vec<MacAddress>, LabError> {
+        let (mut macs, mut buffer) = (Vec::new(), [0; 128]);
+        while let Some(frame) =
+            self.socket.receive_now(&mut buffer).map_err(LabError::io(self.place.clone()))?
+        {
+            macs.extend(announcer(frame, address));
+        }
+        Ok(macs)
+    }
+}
+
 /// An ARP request by broadcast (RFC 826).
 pub(crate) fn request(mac: MacAddress, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     let mut frame = Vec::with_capacity(FRAME_BYTES);
@@ -92,6 +120,12 @@ pub(crate) fn request(mac: MacAddress, sender: Ipv4Addr, target: Ipv4Addr) -> Ve
 pub(crate) fn asked_from(reply: &[u8]) -> Option<Ipv4Addr> {
     let octets: [u8; 4] = reply.get(38..42)?.try_into().ok()?;
     Some(octets.into())
+}
+
+/// Who says by gratuitous ARP, request or reply, that `address` is its own: sender and target are the same.
+fn announcer(frame: &[u8], address: Ipv4Addr) -> Option<MacAddress> {
+    let gratuitous = frame.get(28..32)? == address.octets() && frame.get(38..42)? == address.octets();
+    gratuitous.then_some(MacAddress(frame.get(22..28)?.try_into().ok()?))
 }
 
 /// Who says in a reply to `asker` that `address` is its own. Gratuitous ARP is no answer: its target is somebody else.
@@ -126,6 +160,18 @@ mod tests {
         assert_eq!(answer(&reply(ASKER), ASKER, Ipv4Addr::new(10, 0, 0, 3)), None, "another address");
         assert_eq!(answer(&request(ASKER, ADDRESS, ADDRESS), ASKER, ADDRESS), None, "a request");
         assert_eq!(answer(&reply(ASKER)[..30], ASKER, ADDRESS), None, "cut off");
+    }
+
+    #[test]
+    fn only_who_speaks_of_itself_to_everybody_announces() {
+        assert_eq!(announcer(&request(OWNER, ADDRESS, ADDRESS), ADDRESS), Some(OWNER));
+        assert_eq!(
+            announcer(&request(OWNER, ADDRESS, ADDRESS), Ipv4Addr::LOCALHOST),
+            None,
+            "another address"
+        );
+        assert_eq!(announcer(&reply(ASKER), ADDRESS), None, "an answer");
+        assert_eq!(announcer(&request(OWNER, ADDRESS, ADDRESS)[..40], ADDRESS), None, "cut off");
     }
 
     #[test]

@@ -69,6 +69,19 @@ fn nobody_comes_and_the_bound_passes() {
 }
 
 #[test]
+fn a_peer_that_lives_is_given_the_time_to_notice_by_itself() {
+    for (reach, bound) in [(Reach::Unknown, 5200), (Reach::Lost, 5200), (Reach::Alive, 8200)] {
+        let mut bench = Bench::owner();
+        assert_eq!(bench.input(3500, Input::Peers(reach)), []);
+        bench.input(4000, Input::Stop);
+        for clock in (4050..bound).step_by(50) {
+            assert_eq!(bench.input(clock, Input::Timeout), [], "{reach:?} {clock}");
+        }
+        assert_eq!(bench.input(bound, Input::Timeout), [over(None), Action::Stop], "{reach:?}");
+    }
+}
+
+#[test]
 fn frozen_in_the_middle_of_it_it_is_over() {
     for (input, state, last) in reasons() {
         let last = if state == State::Backup { backup(BackupReason::LeaseExpired) } else { last };

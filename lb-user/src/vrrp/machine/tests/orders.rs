@@ -122,9 +122,10 @@ fn a_claim_that_could_not_be_sent_is_not_repeated_without_the_witness() {
 
 #[test]
 fn an_owner_gives_up_only_if_it_has_neither_witness_nor_peers() {
-    for (first, second) in
-        [(Input::Witness(false), Input::PeersLost(true)), (Input::PeersLost(true), Input::Witness(false))]
-    {
+    for (first, second) in [
+        (Input::Witness(false), Input::Peers(Reach::Lost)),
+        (Input::Peers(Reach::Lost), Input::Witness(false)),
+    ] {
         let mut bench = Bench::owner();
         assert_eq!(bench.input(4000, first), []);
         assert_eq!(bench.machine.state(), State::Owner);
