@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     time::Duration,
 };
@@ -306,4 +307,50 @@ fn documentation_shows_configurations_that_hold() {
     let parsed = config::parse("docs/configuration.md", &examples.concat());
     let parsed = parsed.unwrap_or_else(|errors| panic!("{errors}"));
     assert!(parsed.warnings.is_empty(), "{}", parsed.warnings);
+}
+
+#[test]
+fn secrets_are_read_from_files_that_are_there_and_hold_one() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let path = folder.path().join("vrrp.key");
+    let name = path.to_str().expect("a path in UTF-8").to_owned();
+    let key = format!("\n[virtual_router.authentication]\nkeys = [{{ id = 1, file = \"{name}\" }}]\n");
+    let text = fs::read_to_string(self::folder("configs/tutorial-a.toml")).expect("a ready configuration");
+    let text = text.replace("\n[virtual_router.unicast]", &format!("{key}\n[virtual_router.unicast]"));
+    let text = text.replace("password = \"letmein\"\n", "");
+    let file = folder.path().join("lb.toml");
+    fs::write(&file, text).expect("there is room");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    let load = || config::load(&file);
+    let write = |secret: &str, mode| {
+        fs::write(&path, secret).expect("there is room");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    let refusal = || load().err().map_or_else(String::new, |errors| errors.to_string());
+
+    assert!(refusal().contains(&format!("{name} cannot be read: No such file")), "{}", refusal());
+    for (secret, what) in [
+        ("", "holds no secret"),
+        ("fifteen bytes..", "holds no secret"),
+        ("hex:00112233", "holds no secret"),
+        ("hex:xx112233445566778899aabbccddeeff", "holds no secret"),
+    ] {
+        write(secret, 0o600);
+        let text = refusal();
+        assert!(
+            text.contains(&format!("{name} {what}")) && text.contains("openssl rand"),
+            "{secret:?}: {text}"
+        );
+        assert!(secret.is_empty() || !text.contains(secret), "the secret is shown: {text}");
+    }
+    for secret in ["sixteen bytes...\n", "hex:00112233445566778899aabbccddeeff\n"] {
+        write(secret, 0o640);
+        let parsed = load().unwrap_or_else(|errors| panic!("{errors}"));
+        assert!(parsed.warnings.is_empty(), "{}", parsed.warnings);
+        let shown = format!("{:?}", parsed.config);
+        assert!(!shown.contains("sixteen") && !shown.contains("ccddeeff"), "{shown}");
+    }
+    write("sixteen bytes...", 0o644);
+    let warnings = load().unwrap_or_else(|errors| panic!("{errors}")).warnings.to_string();
+    assert!(warnings.contains(&format!("chmod o= {name}")), "{warnings}");
 }

@@ -60,7 +60,8 @@ fn a_killed_process_is_noticed_at_once_and_the_vip_handed_over() {
     pair.a.stop_web().expect("it can be killed");
     pair.wait("node-a is in fault", || states(&pair.a) == ["fault"]);
     let reason = pair.a.status().expect("lb answers").text();
-    assert!(reason.contains("track process nginx: 0 running"), "{reason}");
+    let watched = r#"{"state":"track process nginx: 0 running","effect":"fault"}"#;
+    assert!(reason.contains(watched), "{reason}");
     pair.wait_for_owner(&pair.b);
     pair.wait("node-b alone serves", || {
         let report = prober.since(Instant::now().checked_sub(Duration::from_millis(300)).expect("a past"));

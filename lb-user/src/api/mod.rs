@@ -20,7 +20,7 @@ pub use explain::{
 pub use server::{Call, Server, ServerError};
 pub use status::{
     BackendStatus, BfdStatus, GuardianStatus, InterfaceStatus, RouteStatus, RouterStatus, ServiceStatus,
-    Status, ThreadStatus, TrackerStatus, Traffic, VirtualMacStatus, WitnessStatus,
+    Status, ThreadStatus, TrackerStatus, Traffic, VirtualMacStatus, WatchedStatus, WitnessStatus,
 };
 
 /// The file name of the socket in the runtime folder.

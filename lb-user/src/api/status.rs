@@ -93,6 +93,13 @@ pub struct RouterStatus {
     pub reason: String,
     /// The priority in force, tracking included.
     pub priority: u8,
+    /// The priority without tracking.
+    pub configured_priority: u8,
+    /// Its sync group, if it is in one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sync_group: Option<String>,
+    /// What it and its sync group watch.
+    pub watched: Vec<WatchedStatus>,
     /// The VIPs.
     pub vips: Vec<String>,
     /// The MAC address they have, if it is not the interface's.
@@ -114,6 +121,15 @@ pub struct RouterStatus {
     pub bfd: Vec<BfdStatus>,
     /// `adverts_sent`, `adverts_received` and, by reason, the adverts that were rejected.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// Something that a virtual router watches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchedStatus {
+    /// What it is and how, in words; empty until something is known of it.
+    pub state: String,
+    /// `no effect`, `waited for`, `fault` or, for instance, `priority -20`.
+    pub effect: String,
 }
 
 /// An address that must answer.
@@ -361,6 +377,12 @@ impl fmt::Display for RouterStatus {
             self.priority,
             self.vips.join(", ")
         )?;
+        if let Some(group) = &self.sync_group {
+            writeln!(f, "  sync group {group}")?;
+        }
+        for WatchedStatus { state, effect } in self.watched.iter().filter(|one| !one.state.is_empty()) {
+            writeln!(f, "  watches {state}: {effect}")?;
+        }
         if let Some(VirtualMacStatus { mac, interface, state }) = &self.virtual_mac {
             writeln!(f, "  virtual MAC {mac} on {interface} ({state})")?;
         }
@@ -371,7 +393,7 @@ impl fmt::Display for RouterStatus {
             writeln!(f, "  lease ends in {lease} ms unless renewed")?;
         }
         if let Some(WitnessStatus { address, answers }) = self.witness {
-            writeln!(f, "    witness {address} {}", if answers { "answers" } else { "does not answer" })?;
+            writeln!(f, "  witness {address} {}", if answers { "answers" } else { "does not answer" })?;
         }
         self.bfd.iter().try_for_each(|session| session.fmt(f))?;
         for (name, count) in self.counters.iter().filter(|(_, count)| **count > 0) {

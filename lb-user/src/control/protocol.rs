@@ -168,7 +168,7 @@ impl Controller {
     pub(super) fn track(&mut self) {
         let around = Surroundings { config: &self.config, world: &self.world, health: &self.health };
         for router in &mut self.routers {
-            let Effects { pending, faults, hand_over, priority } =
+            let Effects { pending, faults, hand_over, priority, .. } =
                 self.trackers.effects(&router.config, around);
             if pending && faults.is_empty() {
                 continue;

@@ -7,11 +7,12 @@ use lb_common::{NextHop, Verdict};
 use super::{
     controller::{Attached, Controller},
     desired::service_id,
+    trackers::Surroundings,
 };
 use crate::{
     api::{
         BackendStatus, InterfaceStatus, RouteStatus, RouterStatus, ServiceStatus, Status, ThreadStatus,
-        TrackerStatus, VirtualMacStatus, WitnessStatus,
+        TrackerStatus, VirtualMacStatus, WatchedStatus, WitnessStatus,
     },
     config::{Backend, Mode, Route, Service, VirtualRouter},
     protocol::{Grant, PRIORITY, Scheduling},
@@ -86,6 +87,9 @@ impl Controller {
             state: router.state_name().to_owned(),
             reason: router.reason().to_owned(),
             priority: router.priority,
+            configured_priority: router.config.priority,
+            sync_group: self.config.group_of(&router.config.name).map(|group| group.name.clone()),
+            watched: self.watched(&router.config),
             vips: router.config.all_vips().map(|vip| vip.to_string()).collect(),
             virtual_mac: self.virtual_mac_status(&router.config),
             routes: self.routes_status(&router.config.placement.routes),
@@ -96,6 +100,15 @@ impl Controller {
             counters: router.counters(),
         };
         self.routers.iter().map(status).collect()
+    }
+
+    fn watched(&self, router: &VirtualRouter) -> Vec<WatchedStatus> {
+        let around = Surroundings { config: &self.config, world: &self.world, health: &self.health };
+        let watched = self.trackers.effects(router, around).watched;
+        watched
+            .into_iter()
+            .map(|(state, effect)| WatchedStatus { state, effect: effect.to_string() })
+            .collect()
     }
 
     fn virtual_mac_status(&self, router: &VirtualRouter) -> Option<VirtualMacStatus> {

@@ -183,7 +183,11 @@ impl Trackers {
 impl Script {
     fn reading(&self) -> (Value, String) {
         let level = self.machine.level();
-        let verb = if level == Level::Down { "fails" } else { "succeeds" };
+        let verb = match level {
+            Level::Unknown => "has not ended yet",
+            Level::Up => "succeeds",
+            Level::Down => "fails",
+        };
         let words = format!("track script {} {verb} ({})", self.script.name, self.machine.detail());
         (Value::Level(level), words)
     }

@@ -1,5 +1,7 @@
 //! What the trackers of a virtual router amount to.
 
+use std::fmt;
+
 use crate::{config::Weight, health::Level};
 
 /// The priority of the owner of the addresses in the RFC's sense, which no weight changes.
@@ -47,14 +49,32 @@ pub struct Effects {
     pub hand_over: bool,
     /// The priority after the weights: 1–254, or 255 as configured.
     pub priority: u8,
+    /// Each tracker in words, and what it asks for.
+    pub watched: Vec<(String, Effect)>,
 }
 
 /// What one tracker asks for.
-enum Effect {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
     Nothing,
+    /// To wait for its first result.
     Wait,
+    /// To own nothing.
     Fault,
+    /// To add this to the priority.
     Add(i64),
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("no effect"),
+            Self::Wait => f.write_str("waited for"),
+            Self::Fault => f.write_str("fault"),
+            Self::Add(amount) => write!(f, "priority {amount:+}"),
+        }
+    }
 }
 
 /// Adds up the trackers on top of the configured `priority`.
@@ -62,18 +82,21 @@ enum Effect {
 /// A positive weight is added while its tracker is up, a negative one while it is down; one that is not known yet adds
 /// nothing. The sum is limited to 1–254: 0 and 255 mean something else (RFC 3768 §5.3.4). The priority 255 stays.
 pub fn effects(priority: u8, trackers: impl IntoIterator<Item = (Weight, Reading)>) -> Effects {
-    let mut effects = Effects { pending: false, faults: Vec::new(), hand_over: true, priority };
+    let mut effects =
+        Effects { pending: false, faults: Vec::new(), hand_over: true, priority, watched: Vec::new() };
     let mut sum = i64::from(priority);
     for (weight, reading) in trackers {
-        match effect(weight, reading.value) {
+        let effect = effect(weight, reading.value);
+        match effect {
             Effect::Nothing => {}
             Effect::Wait => effects.pending = true,
             Effect::Fault => {
-                effects.faults.push(reading.words);
+                effects.faults.push(reading.words.clone());
                 effects.hand_over &= reading.hand_over;
             }
             Effect::Add(amount) => sum += amount,
         }
+        effects.watched.push((reading.words, effect));
     }
     if priority != ADDRESS_OWNER {
         // Invariant: the clamped sum fits; the default is never used.
@@ -153,9 +176,34 @@ mod tests {
             let trackers: Vec<_> =
                 scripts.iter().map(|(level, weight)| (*weight, Value::Level(*level))).collect();
             let faults = faults.iter().map(ToString::to_string).collect();
-            let expected = Effects { pending, faults, hand_over: true, priority };
-            assert_eq!(of(base, &trackers), expected, "{base} {scripts:?}");
+            let effects = of(base, &trackers);
+            let watched = effects.watched.clone();
+            let expected = Effects { pending, faults, hand_over: true, priority, watched };
+            assert_eq!(effects, expected, "{base} {scripts:?}");
         }
+    }
+
+    #[test]
+    fn each_tracker_says_what_it_asks_for() {
+        let trackers = [
+            (weight(20), Value::Level(Up)),
+            (weight(-20), Value::Level(Down)),
+            (weight(20), Value::Level(Down)),
+            (weight(0), Value::Level(Down)),
+            (weight(0), Value::Level(Unknown)),
+            (weight(2), Value::Number(-3)),
+        ];
+        let watched = of(100, &trackers).watched;
+        let words: Vec<String> = watched.iter().map(|(what, effect)| format!("{what}: {effect}")).collect();
+        let expected = [
+            "0: priority +20",
+            "1: priority -20",
+            "2: no effect",
+            "3: fault",
+            "4: waited for",
+            "5: priority -6",
+        ];
+        assert_eq!(words, expected);
     }
 
     #[test]

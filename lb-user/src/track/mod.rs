@@ -18,7 +18,7 @@ mod watcher;
 mod witness;
 
 pub(crate) use command::{Outcome, run_once};
-pub use effects::{Effects, Reading, Value, effects};
+pub use effects::{Effect, Effects, Reading, Value, effects};
 pub use machine::{Machine, Transition};
 pub use runner::{Runner, TrackEvent};
 pub use spawner::SAFE_PATH;

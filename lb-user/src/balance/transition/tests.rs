@@ -93,9 +93,20 @@ fn failed_backend_is_replaced_at_once_wherever_it_stands() {
     let settled = Slots::settled(vec![A]).change(vec![B], &one(A), at(0), WINDOW, STEERING);
     assert_eq!(settled, Slots::settled(vec![B]));
     let unsettled = Slots::settled(vec![A]).change(vec![B], &nobody(), at(0), WINDOW, STEERING);
-    assert_eq!(state(&unsettled.change(vec![B], &one(A), at(1), WINDOW, STEERING)), (B, B, true), "as previous");
-    assert_eq!(state(&unsettled.change(vec![C], &one(B), at(1), WINDOW, STEERING)), (C, A, true), "as current");
-    assert_eq!(state(&unsettled.change(vec![C], &BTreeSet::from([A, B]), at(1), WINDOW, STEERING)), (C, C, true));
+    assert_eq!(
+        state(&unsettled.change(vec![B], &one(A), at(1), WINDOW, STEERING)),
+        (B, B, true),
+        "as previous"
+    );
+    assert_eq!(
+        state(&unsettled.change(vec![C], &one(B), at(1), WINDOW, STEERING)),
+        (C, A, true),
+        "as current"
+    );
+    assert_eq!(
+        state(&unsettled.change(vec![C], &BTreeSet::from([A, B]), at(1), WINDOW, STEERING)),
+        (C, C, true)
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::{
     stage::{Round, Seen},
     system::System,
 };
+use crate::lab::probe::standing::Tally;
 
 /// All rounds of one fault with one daemon.
 #[derive(Clone, Debug, Serialize)]
@@ -29,7 +30,7 @@ impl Row {
         }
     }
 
-    fn details(&self) -> [String; 11] {
+    fn details(&self) -> [String; 13] {
         let counts = |count: fn(&Round) -> usize| range(self.rounds.iter().map(count));
         [
             self.fault.title().to_owned(),
@@ -43,6 +44,8 @@ impl Row {
             counts(|round| round.moves),
             times(self.rounds.iter().map(|round| round.web)),
             counts(|round| round.web.lost),
+            alive(self.rounds.iter().map(|round| &round.survivors.idle)),
+            alive(self.rounds.iter().map(|round| &round.survivors.talking)),
         ]
     }
 }
@@ -79,6 +82,8 @@ pub(super) fn details(rows: &[Row], system: System) -> String {
         "moves",
         "HTTP failing for, ms",
         "failed",
+        "idle connections alive",
+        "talking ones",
     ];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     lines.extend(rows.iter().filter(|row| row.system == system).map(|row| row.details().to_vec()));
@@ -119,6 +124,12 @@ fn times(seen: impl Iterator<Item = Seen>) -> String {
         format!("{more}{:.digits$}", seen.milliseconds)
     };
     if all.len() == 1 { text(median) } else { format!("{} [{}–{}]", text(median), text(least), text(most)) }
+}
+
+/// `199 [198–200] of 200`.
+fn alive<'a>(tallies: impl Iterator<Item = &'a Tally> + Clone) -> String {
+    let opened = range(tallies.clone().map(|tally| tally.opened));
+    format!("{} of {opened}", range(tallies.map(|tally| tally.alive)))
 }
 
 /// `3 [0–7]`, or one number where all are the same.

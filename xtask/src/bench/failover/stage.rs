@@ -1,6 +1,7 @@
 //! The lab with its cast and its clients, and one round of a measurement.
 
 use std::{
+    net::SocketAddrV4,
     path::Path,
     time::{Duration, Instant, SystemTime},
 };
@@ -22,6 +23,7 @@ use crate::lab::{
         echo::{Asker, EchoProber, EchoReport},
         flood,
         load::LoadProber,
+        standing::{Standing, Survivors},
     },
     wait_until,
 };
@@ -34,6 +36,11 @@ const CALM: Duration = Duration::from_secs(1);
 const ON_THE_WAY: Duration = Duration::from_millis(200);
 /// How long everything may take to be as it was.
 const SETTLE_WITHIN: Duration = Duration::from_mins(1);
+
+/// Connections of each kind that stand when the fault strikes.
+const STANDING: usize = 200;
+/// Where they lead.
+const WEB: SocketAddrV4 = SocketAddrV4::new(VIP, 80);
 
 /// This part of a flood must have been sent for it to be one.
 const LEAST_FLOOD: u128 = 2;
@@ -61,6 +68,8 @@ pub(super) struct Round {
     pub(super) claimants_after: Vec<String>,
     /// Nodes that had the VIP as an address at the end.
     pub(super) holders_after: Vec<String>,
+    /// Connections that stood before and answer after it.
+    pub(super) survivors: Survivors,
 }
 
 /// What a client met.
@@ -106,6 +115,8 @@ impl Stage {
         pause(self.system.interval().mul_f64(any_fraction()))?;
         note("preparing");
         fault.prepare(self)?;
+        note("opening connections");
+        let standing = Standing::open(&self.client, WEB, STANDING)?;
         note("measuring");
         self.forget();
         let start = Instant::now();
@@ -117,7 +128,8 @@ impl Stage {
         let end = Instant::now();
         let holders_after = self.lab.holders(VIP)?;
         pause(ON_THE_WAY)?;
-        let round = self.report(start, end, holders_after);
+        let mut round = self.report(start, end, holders_after);
+        round.survivors = standing.finish();
         note("repairing");
         fault.undo(self)?;
         Ok(round)
@@ -143,6 +155,7 @@ impl Stage {
                 lost: web.failures(),
             },
             holders_after,
+            survivors: Survivors::default(),
         }
     }
 

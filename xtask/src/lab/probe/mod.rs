@@ -7,4 +7,5 @@ pub mod http;
 pub mod live;
 pub mod load;
 mod packet;
+pub mod standing;
 pub mod udp;
