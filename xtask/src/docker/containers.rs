@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -38,10 +38,20 @@ impl Containers {
     /// # Errors
     /// No engine answers, the images are not there, or an address or port is taken.
     pub fn up() -> Result<Self, LabError> {
+        Self::up_with(None)
+    }
+
+    /// As [`Containers::up`], with what another compose file changes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn up_with(changes: Option<&Path>) -> Result<Self, LabError> {
         remove();
         // Made before anything can fail: whatever is up by then goes with it.
         let mut containers = Self { client: host() };
-        compose(&["up", "--detach"])?;
+        let changes = changes.map(Path::to_string_lossy);
+        let file: Vec<&str> = changes.iter().flat_map(|file| ["--file", file]).collect();
+        compose(&[&file[..], &["up", "--detach"]].concat())?;
         let address = CLIENT.to_string();
         docker(&[
             "run",
