@@ -101,13 +101,6 @@ impl Watch {
     }
 }
 
-impl Report {
-    /// For how long after the command requests may fail: while it was carried out and in the gap that it left.
-    pub fn excuse(&self, load: &LoadReport) -> Duration {
-        self.took + load.longest_gap
-    }
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "── {} ({} ms)", self.what, self.took.as_millis())?;
