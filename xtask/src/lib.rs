@@ -1,6 +1,7 @@
 //! What `cargo xtask` is made of. `main.rs` reads the command line, one module carries out each command.
 
 pub mod bench;
+pub mod docker;
 pub mod doctor;
 mod error;
 pub mod lab;

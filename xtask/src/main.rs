@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, doctor, lab, lint, run, setup, test, vm};
+use xtask::{bench, docker, doctor, lab, lint, run, setup, test, vm};
 
 #[derive(Parser)]
 #[command(
@@ -31,6 +31,8 @@ enum Command {
     Test(test::Options),
     /// Measure what a packet costs
     Bench(bench::Options),
+    /// Build the images of the tutorial in containers (deploy/tutorial)
+    Image(docker::Options),
     /// Run a command, or a shell, in a virtual machine with one of Debian's kernels
     Vm(vm::Options),
     /// Check format and lints, of the host's code and of the XDP program
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Lab(options) => lab::execute(options),
         Command::Test(options) => test::execute(&options),
         Command::Bench(options) => bench::execute(&options),
+        Command::Image(options) => docker::execute(&options),
         Command::Vm(options) => vm::execute(&options),
         Command::Lint(options) => lint::execute(&options),
     };

@@ -2,7 +2,8 @@
 //!
 //! A test that needs root is marked `#[ignore = "needs root: …"]`. Tier 1 runs what is not ignored; tier 2 (the loaded
 //! program in the kernel) and tier 3 (network namespaces; the files named `network*`) run what is. The files named `vm*`
-//! need what not every kernel has, and run with tier 2 in virtual machines.
+//! need what not every kernel has, and run with tier 2 in virtual machines. The files named `docker*` run with a Docker
+//! engine, by `--docker` only.
 
 mod results;
 
@@ -17,9 +18,12 @@ use clap::Args;
 
 use self::results::Counts;
 use crate::{
-    Error, privilege,
+    Error,
+    docker::{self, BaseOptions, Engine},
+    privilege,
     privilege::Privilege,
     process,
+    progress::Progress,
     setup::{self, Level},
     vm::{self, Series},
     workspace::{self, Profile},
@@ -34,6 +38,11 @@ pub struct Options {
     /// Only tier 2, in virtual machines with older kernels
     #[arg(long, conflicts_with = "host")]
     vm: bool,
+    /// Only the tutorial in containers, with a Docker engine, which is started or installed if need be
+    #[arg(long, conflicts_with_all = ["host", "vm"])]
+    docker: bool,
+    #[command(flatten)]
+    base: BaseOptions,
     /// Passed on to the tests: parts of names, or options such as --nocapture
     #[arg(last = true, value_name = "FILTER")]
     filters: Vec<String>,
@@ -49,6 +58,9 @@ enum Outcome {
 pub fn execute(options: &Options) -> Result<ExitCode, Error> {
     if options.vm {
         return in_virtual_machines(&options.filters);
+    }
+    if options.docker {
+        return in_containers(options);
     }
     let privilege = Privilege::detect();
     let obstacle = if options.host { Some("--host was given".to_owned()) } else { obstacle(privilege) };
@@ -100,6 +112,30 @@ fn in_virtual_machines(filters: &[String]) -> Result<ExitCode, Error> {
         tiers.push((series.heading(), outcome));
     }
     Ok(close(&tiers))
+}
+
+/// The tutorial in containers. The images are built as `cargo xtask image` builds them.
+fn in_containers(options: &Options) -> Result<ExitCode, Error> {
+    let privilege = Privilege::detect();
+    if let Some(reason) = obstacle(privilege) {
+        return Ok(close(&[("docker", Outcome::Skipped { reason })]));
+    }
+    setup::ensure(Level::Lab)?;
+    // Given one, for instance what a user is to get, it is tested instead.
+    let lb =
+        env::var_os("LB_BINARY").map_or_else(|| workspace::build_lb(Profile::Debug), |lb| Ok(lb.into()))?;
+    let progress = Progress::detect();
+    eprintln!("── image ──");
+    let engine = Engine::provide(&progress, &docker::folder()?)?;
+    docker::provide(&engine, &lb, &options.base, &progress)?;
+    let targets = Targets::list(&workspace::root()).docker;
+    let arguments: Vec<String> = targets.iter().map(|name| format!("--test={name}")).collect();
+    let mut words = vec!["--package", "xtask"];
+    words.extend(arguments.iter().map(String::as_str));
+    // The containers have fixed names and addresses: one test at a time. What they measure is to be seen.
+    let mut command = cargo_test(&words, &["--ignored", "--test-threads=1", "--nocapture"], &options.filters);
+    as_root(&mut command, privilege)?;
+    Ok(close(&[("docker", run_tier("the tutorial in containers", command)?)]))
 }
 
 /// Why the tests that need root cannot run, if so.
@@ -198,6 +234,7 @@ struct Targets {
     kernel: Vec<String>,
     network: Vec<String>,
     machine: Vec<String>,
+    docker: Vec<String>,
 }
 
 impl Targets {
@@ -209,6 +246,7 @@ impl Targets {
                 let tier = match name.split('_').next() {
                     Some("network") => &mut targets.network,
                     Some("vm") => &mut targets.machine,
+                    Some("docker") => &mut targets.docker,
                     _ => &mut targets.kernel,
                 };
                 if !tier.contains(&name) {
@@ -270,6 +308,7 @@ mod tests {
             "xtask/tests/network_frozen.rs",
             "xtask/tests/network_lab/main.rs",
             "xtask/tests/vm_tags.rs",
+            "xtask/tests/docker_pair.rs",
             "lb-user/tests/cli.rs",
             "lb-user/tests/common/mod.rs",
             "lb-user/tests/data/packet.bin",
@@ -283,6 +322,7 @@ mod tests {
         assert_eq!(targets.network, ["network_frozen", "network_lab"]);
         assert_eq!(targets.machine().last().map(String::as_str), Some("--test=vm_tags"));
         assert!(!targets.kernel().contains(&"--test=vm_tags".to_owned()));
+        assert_eq!(targets.docker, ["docker_pair"]);
         assert_eq!(
             targets.network().expect("there are some"),
             ["--workspace", "--test=network_frozen", "--test=network_lab"]
