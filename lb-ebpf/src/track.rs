@@ -4,9 +4,8 @@ use lb_common::{Backend, FlowKey, FlowState, MODE_LOCAL, slot_backend};
 
 use crate::{kernel::Kernel, parse::TCP};
 
-/// Nanoseconds within which a packet that opens a connection may be one of a remembered flow: TCP repeats it after 1 s, and
-/// after 2 s more.
-const OPENS_AGAIN: u64 = 3_000_000_000;
+/// Nanoseconds within which a packet that opens a connection may be one of a remembered flow: TCP repeats it after 1 s.
+const OPENS_AGAIN: u64 = 1_200_000_000;
 
 /// A packet that meets an unsettled slot.
 pub(crate) struct Unsettled {

@@ -61,6 +61,25 @@ fn takeover(pair: &Pair, prober: &LoadProber, since: Instant) -> Duration {
     after
 }
 
+/// Whether node-a's guardian was in time. Where others use the processors, a killed process may take longer to end than its
+/// lease lasts, 0.1 s: then the node falls silent, as it must, until node-b notices.
+fn handed_over(pair: &Pair) -> bool {
+    let log = pair.a.log_tail(10);
+    let (in_time, late) = (log.contains("handed over"), log.contains("the lease was over"));
+    assert!(in_time != late, "{log}");
+    in_time
+}
+
+/// Fails if clients noticed the daemon's death, though its guardian was in time.
+fn assert_served(pair: &Pair, prober: &LoadProber, killed: Instant) {
+    let served = prober.since(killed);
+    if handed_over(pair) {
+        assert_eq!(served.failures(), 0, "{served:?}\n{}", pair.lab.log_tails(30));
+    } else {
+        assert!(served.failing_for < TAKEOVER, "{served:?}\n{}", pair.lab.log_tails(30));
+    }
+}
+
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn a_killed_daemon_hands_over_and_no_request_is_lost() {
@@ -73,14 +92,13 @@ fn a_killed_daemon_hands_over_and_no_request_is_lost() {
     let after = takeover(&pair, &prober, killed);
     assert!(after < TAKEOVER, "node-b is owner after {after:?}\n{}", pair.lab.log_tails(30));
     let report = watcher.join().expect("it does not panic").expect("the client can ask");
-    assert!(report.rounds.iter().all(|answers| answers.len() == 1), "{report:?}");
     assert_moved_to_b(&pair);
+    let least = usize::from(handed_over(&pair));
+    assert!(report.rounds.iter().all(|answers| (least..=1).contains(&answers.len())), "{report:?}");
     assert!(pair.a.has_address("lo", VIP).expect("ip runs"), "node-b steers to node-a's nginx still");
-    assert!(pair.a.log_tail(10).contains("handed over"), "{}", pair.a.log_tail(10));
     let moved = Instant::now();
     pair.wait("node-b steers to node-a's nginx", || prober.since(moved).share("node-a") > 0.4);
-    let served = prober.since(killed);
-    assert_eq!(served.failures(), 0, "{served:?}\n{}", pair.lab.log_tails(30));
+    assert_served(&pair, &prober, killed);
 
     let restarted = Instant::now();
     pair.a.start_daemon().expect("it starts");
@@ -109,7 +127,12 @@ fn a_daemon_that_is_restarted_at_once_lets_the_guardian_finish() {
     watch(Duration::from_secs(2));
     assert_eq!((pair.holders(), pair.answerers()), (vec!["node-a".to_owned()], vec!["node-a".to_owned()]));
     let served = prober.since(killed);
-    assert_eq!(served.failures(), 0, "{served:?}\n{}", pair.lab.log_tails(30));
+    let in_time = pair.a.log_tail(50).contains("handed over");
+    assert!(
+        served.failures() == 0 || (!in_time && served.failing_for < TAKEOVER),
+        "{served:?}\n{}",
+        pair.lab.log_tails(30)
+    );
 }
 
 #[test]
@@ -132,8 +155,7 @@ fn a_killed_guardian_is_replaced_and_nothing_else_happens() {
     let after = takeover(&pair, &prober, killed);
     assert!(after < TAKEOVER, "node-b is owner after {after:?}\n{}", pair.lab.log_tails(30));
     assert_moved_to_b(&pair);
-    let served = prober.since(killed);
-    assert_eq!(served.failures(), 0, "{served:?}");
+    assert_served(&pair, &prober, killed);
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn sockets_of_this_node_say_nothing_of_others() {
 fn syn_long_after_the_last_packet_of_a_flow_is_another_connections() {
     const SECOND: u64 = 1_000_000_000;
     let mut maps = Maps { lease: u64::MAX, ..unsettled() };
-    maps.now_coarse = SECOND;
+    maps.now_coarse = 4 * SECOND - 1_200_000_000;
     assert_eq!(seen(&mut maps, [going_on(1), going_on(2)]), [PREVIOUS; 2]);
     maps.now_coarse = 4 * SECOND;
     assert_eq!(seen(&mut maps, [opening(1)]), [PREVIOUS], "it may be a repeated one");

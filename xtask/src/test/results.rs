@@ -18,6 +18,27 @@ impl Counts {
     }
 }
 
+/// The names of tests that failed, as test programs list them before their closing lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) names: Vec<String>,
+    listing: bool,
+}
+
+impl Failed {
+    /// Adds a line's name if it is one of a list: indented below `failures:`, up to an empty line.
+    pub(super) fn add_line(&mut self, line: &str) {
+        let plain = without_colours(line);
+        if self.listing
+            && let Some(name) = plain.strip_prefix("    ")
+        {
+            self.names.push(name.trim_end().to_owned());
+        } else {
+            self.listing = plain.trim_end() == "failures:";
+        }
+    }
+}
+
 /// `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.02s`.
 fn closing_line(line: &str) -> Option<Counts> {
     let plain = without_colours(line);
@@ -82,5 +103,14 @@ mod tests {
             counts.add_line(line);
         }
         assert_eq!(counts, Counts { passed: 7, failed: 1, ignored: 3 });
+    }
+
+    #[test]
+    fn names_of_failed_tests_are_those_of_the_list_and_not_of_their_output() {
+        let mut failed = Failed::default();
+        let output = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\n    indented\n\n\nfailures:\n    b\n    \
+                      c::d\n\ntest result: FAILED. 1 passed; 2 failed;\n    e\n";
+        output.lines().for_each(|line| failed.add_line(line));
+        assert_eq!(failed.names, ["b", "c::d"]);
     }
 }
