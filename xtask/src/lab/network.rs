@@ -58,6 +58,13 @@ pub(crate) fn build(
         let mut ip = Command::new("ip");
         ip.args(["-batch", "-"]);
         run("ip", &node.name, ip, &addressing(node), |command| spawn_in_node(init, command))?;
+        for link in node.links.iter().filter(|_| node.vlan.is_some()) {
+            // A cable carries tags in its frames. A veth would hand them over beside the packet, where no XDP program
+            // sees them.
+            let mut ethtool = Command::new("ethtool");
+            ethtool.args(["-K", &link.interface, "tx-vlan-offload", "off"]);
+            run("ethtool", &node.name, ethtool, "", |command| spawn_in_node(init, command))?;
+        }
     }
     Ok(programs)
 }
