@@ -98,6 +98,33 @@ impl Decision {
     }
 }
 
+impl Decision {
+    /// The decision of a packet that goes nowhere. All ways that end so meet here, with their verdict in a register: the
+    /// optimiser would otherwise have each of them, on the way of every packet, prepare all the fields.
+    #[inline(always)]
+    pub fn ended(verdict: Verdict) -> Self {
+        Self::from(opaque(verdict))
+    }
+}
+
+/// Hides from the optimiser which verdict it is.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn opaque(verdict: Verdict) -> Verdict {
+    let mut number = verdict as u64;
+    // One real instruction: the kernel refuses line information about none.
+    // SAFETY: a register is copied to itself, so the number is still the verdict's.
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) number, options(nomem, nostack, preserves_flags));
+        core::mem::transmute::<u32, Verdict>(number as u32)
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn opaque(verdict: Verdict) -> Verdict {
+    verdict
+}
+
 impl From<Verdict> for Decision {
     #[inline(always)]
     fn from(verdict: Verdict) -> Self {

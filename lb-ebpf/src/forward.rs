@@ -22,8 +22,8 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
     id: u32,
     backend: BackendEntry<'_>,
     hash: u32,
+    opens: bool,
 ) -> Result<Decision, Verdict> {
-    let opens_connection = segment.opens_connection();
     let bytes = segment.frame_length();
     let decision = match backend.mode() {
         MODE_LOCAL => Verdict::Local.into(),
@@ -69,7 +69,7 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
         }
         _ => return Err(Verdict::Internal),
     };
-    kernel.count_backend(id, bytes, opens_connection);
+    kernel.count_backend(id, bytes, opens);
     Ok(decision)
 }
 

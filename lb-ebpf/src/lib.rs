@@ -59,7 +59,7 @@ use crate::{
 /// `GENERIC` says that the kernel runs the program on socket buffers, which keep their note of a partial checksum.
 #[inline(always)]
 pub fn run<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Decision {
-    decide::<K, GENERIC>(kernel, packet).unwrap_or_else(Decision::from)
+    decide::<K, GENERIC>(kernel, packet).unwrap_or_else(Decision::ended)
 }
 
 /// The same in a rare stage, which reads the packet again.
@@ -119,7 +119,7 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
             let hash = flow.hash();
             let opens = segment.opens_connection();
             let (id, backend) = service::backend(kernel, &service, &flow, hash, opens)?;
-            return forward::to_backend::<K, I, GENERIC>(kernel, ethernet, &segment, id, backend, hash);
+            return forward::to_backend::<K, I, GENERIC>(kernel, ethernet, &segment, id, backend, hash, opens);
         }
         if flow.protocol == UDP && flow.destination_port.0 == tunnel::GUE_PORT && kernel.has_local_services()
         {
