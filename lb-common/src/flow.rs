@@ -66,10 +66,7 @@ const fn halves(address: Address) -> (u64, u64) {
 #[inline(always)]
 const fn mix(mut h: u64) -> u64 {
     h ^= h >> 33;
-    h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    h ^= h >> 33;
-    h = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    h ^ (h >> 33)
+    h.wrapping_mul(0xff51_afd7_ed55_8ccd)
 }
 
 /// The slot of a ring of `ring_size` slots that `hash` falls into: always below `ring_size`, without a

@@ -47,10 +47,10 @@ use lb_common::{Stage, Verdict};
 
 use crate::{
     decision::Decision,
-    ip::{Ip as _, Ipv4, Ipv6},
+    ip::{Ip, Ipv4, Ipv6},
     kernel::Kernel,
     packet::Packet,
-    parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Kind, Parse, Payload, UDP},
+    parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Kind, Parse, Payload, Segment, UDP},
 };
 
 /// Decides about one packet and rewrites it if it is forwarded; or says which rare stage decides. Counting is the
@@ -83,10 +83,19 @@ fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<
     match ethernet.kind() {
         ETHERTYPE_IPV4 => {
             let ip = Ipv4::new(packet).ok_or(Verdict::NotOurs)?;
-            let payload = ip.payload(packet);
-            decide_ip::<K, Ipv4, GENERIC>(kernel, packet, ethernet, ip, payload)
+            if let Some(segment) = ip.segment(packet) {
+                return steer::<K, Ipv4, GENERIC>(kernel, ethernet, &segment);
+            }
+            let packet = packet.anew();
+            let ip = Ipv4::new(packet).ok_or(Verdict::NotOurs)?;
+            other(kernel, packet, ethernet, ip, &ip.payload(packet))
         }
         ETHERTYPE_IPV6 => {
+            let ip = Ipv6::new(packet).ok_or(Verdict::NotOurs)?;
+            if let Some(segment) = ip.segment(packet) {
+                return steer::<K, Ipv6, GENERIC>(kernel, ethernet, &segment);
+            }
+            let packet = packet.anew();
             let ip = Ipv6::new(packet).ok_or(Verdict::NotOurs)?;
             let payload = ip.payload(packet);
             if payload.kind == Kind::Icmp
@@ -95,7 +104,7 @@ fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<
             {
                 return Err(verdict);
             }
-            decide_ip::<K, Ipv6, GENERIC>(kernel, packet, ethernet, ip, payload)
+            other(kernel, packet, ethernet, ip, &payload)
         }
         ETHERTYPE_ARP => Err(guard::arp(kernel, packet, ethernet)),
         vlan::ETHERTYPE_VLAN | vlan::ETHERTYPE_PROVIDER_VLAN => Ok(Decision::go_on_in(Stage::Tagged)),
@@ -103,35 +112,46 @@ fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<
     }
 }
 
+/// A whole TCP or UDP header: to a service, most of the time.
 #[inline(always)]
-fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
+fn steer<K: Kernel, I: Ip, const GENERIC: bool>(
+    kernel: &K,
+    ethernet: Ethernet,
+    segment: &Segment<I>,
+) -> Result<Decision, Verdict> {
+    let flow = segment.flow();
+    if kernel.may_be_vip(flow.destination.filter_bit())
+        && let Some(service) = service::find::<K, I>(kernel, &flow, ethernet)?
+    {
+        let hash = flow.hash();
+        let opens = segment.opens_connection();
+        let (id, backend) = service::backend(kernel, &service, &flow, hash, opens)?;
+        return forward::to_backend::<K, I, GENERIC>(kernel, ethernet, segment, id, backend, hash, opens);
+    }
+    if flow.protocol == UDP && flow.destination_port.0 == tunnel::GUE_PORT && kernel.has_local_services() {
+        return Ok(Decision::go_on_in(Stage::Decapsulate));
+    }
+    if kernel.has_nat_replies() {
+        return reply::to_client::<K, I, GENERIC>(kernel, ethernet, segment);
+    }
+    Err(Verdict::NotOurs)
+}
+
+/// Everything else within IP.
+#[inline(always)]
+fn other<K: Kernel, I: Ip>(
     kernel: &K,
     packet: Packet,
     ethernet: Ethernet,
     ip: I,
-    payload: Payload<I>,
+    payload: &Payload<I>,
 ) -> Result<Decision, Verdict> {
-    let may_be_vip = kernel.may_be_vip(ip.destination().filter_bit());
-    let segment = payload.segment;
-    if payload.kind == Kind::Segment {
-        let flow = segment.flow();
-        if may_be_vip && let Some(service) = service::find::<K, I>(kernel, &flow, ethernet)? {
-            let hash = flow.hash();
-            let opens = segment.opens_connection();
-            let (id, backend) = service::backend(kernel, &service, &flow, hash, opens)?;
-            return forward::to_backend::<K, I, GENERIC>(kernel, ethernet, &segment, id, backend, hash, opens);
-        }
-        if flow.protocol == UDP && flow.destination_port.0 == tunnel::GUE_PORT && kernel.has_local_services()
-        {
-            return Ok(Decision::go_on_in(Stage::Decapsulate));
-        }
-        if kernel.has_nat_replies() {
-            return reply::to_client::<K, I, GENERIC>(kernel, ethernet, &segment);
-        }
-        return Err(Verdict::NotOurs);
-    }
-    let is_error = payload.kind == Kind::Icmp && parse::is_icmp_error::<I>(packet, segment.offset);
-    if may_be_vip && let Some(vip) = I::vip(kernel, ip.destination()) {
+    let offset = payload.segment.offset;
+    let is_error = payload.kind == Kind::Icmp && parse::is_icmp_error::<I>(packet, offset);
+    let destination = ip.destination();
+    if kernel.may_be_vip(destination.filter_bit())
+        && let Some(vip) = I::vip(kernel, destination)
+    {
         if is_error {
             return Ok(Decision::go_on_in(Stage::IcmpError));
         }
@@ -143,7 +163,7 @@ fn decide_ip<K: Kernel, I: Parse, const GENERIC: bool>(
         let is_answer = verdict == Verdict::NotAccepted
             && ethernet.kind() == ETHERTYPE_IPV6
             && payload.kind == Kind::Icmp
-            && parse::is_neighbour_advertisement(packet, segment.offset);
+            && parse::is_neighbour_advertisement(packet, offset);
         return Err(if is_answer { Verdict::VipStack } else { verdict });
     }
     if is_error && kernel.has_nat_replies() {

@@ -154,10 +154,10 @@ mod entry {
     /// Carries a decision out.
     #[inline(always)]
     fn finish<const GENERIC: bool>(context: &XdpContext, decision: Decision) -> u32 {
-        let action = match action(decision.verdict) {
-            Action::Pass => xdp_action::XDP_PASS,
-            Action::Drop => xdp_action::XDP_DROP,
-            Action::Send => Maps::send(decision.egress),
+        let action = match (decision.egress.way, action(decision.verdict)) {
+            (Way::None, Action::Pass) => xdp_action::XDP_PASS,
+            (Way::None, Action::Drop) => xdp_action::XDP_DROP,
+            _ => Maps::send(decision.egress),
         };
         log::decision(context, decision.verdict, action, variant::<GENERIC>());
         action

@@ -149,14 +149,34 @@ pub enum Transport {
 
 /// An IP header that knows how to read on.
 pub trait Parse: Ip {
+    /// Reads a whole TCP or UDP header behind it; `None` for all that [`Self::payload`] tells apart.
+    ///
+    /// Most packets have one, and this way of theirs prepares nothing for the others.
+    fn segment(self, packet: Packet) -> Option<Segment<Self>>;
     /// Reads what follows the header.
     fn payload(self, packet: Packet) -> Payload<Self>;
 }
 
+/// The part of [`Ipv4::fragmentation`] that only pieces have: the offset, or that more follow.
+const OFFSET_OR_MORE: u16 = 0x3fff;
+
 impl Parse for Ipv4 {
     #[inline(always)]
+    fn segment(self, packet: Packet) -> Option<Segment<Self>> {
+        let header = self.header_length();
+        let total = self.packet_length();
+        if header == 0
+            || total < header
+            || !packet.holds(ETHERNET + total)
+            || self.fragmentation() & OFFSET_OR_MORE != 0
+        {
+            return None;
+        }
+        segment(packet, self, self.protocol(), ETHERNET + header, total - header)
+    }
+
+    #[inline(always)]
     fn payload(self, packet: Packet) -> Payload<Self> {
-        const OFFSET_OR_MORE: u16 = 0x3fff;
         let header = self.header_length();
         let total = self.packet_length();
         if header == 0 || total < header || !packet.holds(ETHERNET + total) {
@@ -170,6 +190,25 @@ impl Parse for Ipv4 {
 }
 
 impl Parse for Ipv6 {
+    #[inline(always)]
+    fn segment(self, packet: Packet) -> Option<Segment<Self>> {
+        let total = self.packet_length();
+        if !self.is_version_6() || !packet.holds(ETHERNET + total) {
+            return None;
+        }
+        let next = self.next_header();
+        let (protocol, offset) = if next == TCP || next == UDP {
+            (next, ETHERNET + Self::LENGTH)
+        } else {
+            let found = extension::last(packet, next, self.0.read::<u32, 14>());
+            if found.fragment || found.protocol == extension::BROKEN || found.offset > ETHERNET + total {
+                return None;
+            }
+            (found.protocol, found.offset)
+        };
+        segment(packet, self, protocol, offset, ETHERNET + total - offset)
+    }
+
     #[inline(always)]
     fn payload(self, packet: Packet) -> Payload<Self> {
         let total = self.packet_length();
@@ -192,22 +231,28 @@ impl Parse for Ipv6 {
     }
 }
 
-/// Reads the header above IP, `offset` bytes from the start of the frame, in `length` bytes of payload.
+/// Reads a TCP or UDP header, `offset` bytes from the start of the frame, in `length` bytes of payload.
+#[inline(always)]
+fn segment<I: Ip>(packet: Packet, ip: I, protocol: u8, offset: u32, length: u32) -> Option<Segment<I>> {
+    let transport = match protocol {
+        TCP if length >= 20 => Transport::Tcp(packet.header_at(offset)?),
+        UDP if length >= 8 => Transport::Udp(packet.header_at(offset)?),
+        _ => return None,
+    };
+    Some(Segment { ip, offset, length, transport })
+}
+
+/// Reads the header above IP, as [`segment`] does, or says what there is in its place.
 #[inline(always)]
 fn upper<I: Ip>(packet: Packet, ip: I, protocol: u8, offset: u32, length: u32) -> Payload<I> {
-    let transport = match protocol {
-        TCP if length >= 20 => packet.header_at(offset).map(Transport::Tcp),
-        UDP if length >= 8 => packet.header_at(offset).map(Transport::Udp),
-        TCP | UDP => None,
-        _ if protocol == I::ICMP => return Payload::of(ip, Kind::Icmp, offset, length),
-        Ipv4::CARRIED | Ipv6::CARRIED => return Payload::of(ip, Kind::Packet, offset, length),
-        _ => return Payload::of(ip, Kind::Other, offset, length),
-    };
-    match transport {
-        Some(transport) => {
-            Payload { kind: Kind::Segment, segment: Segment { ip, offset, length, transport } }
-        }
-        None => Payload::of(ip, Kind::Malformed, 0, 0),
+    match protocol {
+        TCP | UDP => match segment(packet, ip, protocol, offset, length) {
+            Some(segment) => Payload { kind: Kind::Segment, segment },
+            None => Payload::of(ip, Kind::Malformed, 0, 0),
+        },
+        _ if protocol == I::ICMP => Payload::of(ip, Kind::Icmp, offset, length),
+        Ipv4::CARRIED | Ipv6::CARRIED => Payload::of(ip, Kind::Packet, offset, length),
+        _ => Payload::of(ip, Kind::Other, offset, length),
     }
 }
 
