@@ -1,6 +1,6 @@
 //! How a packet gets to its backend: `local`, `dr`, `nat`; `ipip` and `gue` are in [`tunnel`].
 
-use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Stage, Tag, Verdict};
+use lb_common::{MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, NextHop, Stage, Tag, Verdict};
 
 use crate::{
     backend::BackendEntry,
@@ -8,7 +8,7 @@ use crate::{
     ip::Ip,
     kernel::{Kernel, Question, Route},
     packet::Header,
-    parse::{ETHERNET, Ethernet, Segment},
+    parse::{ETHERNET, Ethernet, MacWords, Segment},
     rewrite::{self, Side},
     tunnel,
 };
@@ -22,7 +22,6 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
     id: u32,
     backend: BackendEntry<'_>,
     hash: u32,
-    opens: bool,
 ) -> Result<Decision, Verdict> {
     let bytes = segment.frame_length();
     let decision = match backend.mode() {
@@ -58,18 +57,19 @@ pub(crate) fn to_backend<K: Kernel, I: Ip, const GENERIC: bool>(
         }
         MODE_IPIP | MODE_GUE => {
             let hop = Hop::to_backend(kernel, backend, segment.ip)?;
-            if segment.ip.packet_length() > longest::<GENERIC>(backend, &hop) {
+            let length = bytes - ETHERNET;
+            if length > longest::<GENERIC>(backend, &hop) {
                 return Ok(Decision::go_on_in(Stage::TooBig));
             }
             if !GENERIC {
                 rewrite::finish_partial(kernel, segment)?;
             }
             segment.ip.spend_hop();
-            tunnel::encapsulate(kernel, segment.ip, backend, &hop, hash)?
+            tunnel::encapsulate(kernel, segment.ip, length, backend, &hop, hash)?
         }
         _ => return Err(Verdict::Internal),
     };
-    kernel.count_backend(id, bytes, opens);
+    kernel.count_backend(id, bytes, segment.opens_connection);
     Ok(decision)
 }
 
@@ -95,9 +95,9 @@ pub(crate) fn require_ttl<I: Ip>(ip: I) -> Result<(), Verdict> {
 /// The next station of a packet.
 pub(crate) struct Hop {
     /// The neighbour's address.
-    pub(crate) destination: Mac,
+    pub(crate) destination: MacWords,
     /// The address of the interface it leaves through.
-    pub(crate) source: Mac,
+    pub(crate) source: MacWords,
     /// That interface.
     pub(crate) egress: Egress,
     /// The longest IP packet it takes, in bytes.
@@ -119,7 +119,7 @@ impl Hop {
         } else {
             Egress::slot(u32::from(slot), interface.tag)
         };
-        Ok(Self { destination: next_hop.mac(), source: interface.mac, egress, mtu: interface.mtu })
+        Ok(Self { destination: next_hop.mac().into(), source: interface.mac.into(), egress, mtu: interface.mtu })
     }
 
     /// The same for a packet that is going to make that hop.
@@ -139,7 +139,8 @@ impl Hop {
     pub(crate) fn by_route<K: Kernel>(kernel: &K, question: &Question) -> Result<Self, Verdict> {
         match kernel.route(question) {
             Route::Forward { interface, source, destination, mtu } => {
-                Ok(Self { destination, source, egress: Self::out_of(kernel, interface)?, mtu })
+                let egress = Self::out_of(kernel, interface)?;
+                Ok(Self { destination: destination.into(), source: source.into(), egress, mtu })
             }
             Route::NotForwarded => Err(Verdict::NotOurs),
             Route::ForwardingOff => Err(Verdict::ForwardingOff),
@@ -203,11 +204,15 @@ impl Hop {
 
 /// Writes an Ethernet header.
 #[inline(always)]
-pub(crate) fn address<const N: usize>(frame: Header<N>, destination: Mac, source: Mac, ethertype: u16) {
-    let (d, s) = (destination.0, source.0);
-    frame.write::<u32, 0>(u32::from_ne_bytes([d[0], d[1], d[2], d[3]]));
-    frame.write::<u16, 4>(u16::from_ne_bytes([d[4], d[5]]));
-    frame.write::<u32, 6>(u32::from_ne_bytes([s[0], s[1], s[2], s[3]]));
-    frame.write::<u16, 10>(u16::from_ne_bytes([s[4], s[5]]));
+pub(crate) fn address<const N: usize>(
+    frame: Header<N>,
+    destination: MacWords,
+    source: MacWords,
+    ethertype: u16,
+) {
+    frame.write::<u32, 0>(destination.start);
+    frame.write::<u16, 4>(destination.rest);
+    frame.write::<u32, 6>(source.start);
+    frame.write::<u16, 10>(source.rest);
     frame.write::<u16, 12>(ethertype);
 }

@@ -158,7 +158,7 @@ impl<I: Pieces> Piece<I> {
         service::admit_addressed(kernel, &service, self.ethernet)?;
         let flow = segment.flow();
         let hash = flow.hash();
-        let opens = segment.opens_connection();
+        let opens = segment.opens_connection;
         let (id, backend) = service::backend(kernel, &service, &flow, hash, opens)?;
         self.remember(kernel, FRAGMENT_TO_BACKEND, id, hash, Address::default());
         self.to_backend::<K, GENERIC>(kernel, Some(&segment), id, backend, hash)
@@ -190,7 +190,7 @@ impl<I: Pieces> Piece<I> {
         hash: u32,
     ) -> Result<Decision, Verdict> {
         let (ip, bytes) = (self.ip, self.start + self.length);
-        let opens = first.is_some_and(Segment::opens_connection);
+        let opens = first.is_some_and(|segment| segment.opens_connection);
         let decision = match backend.mode() {
             MODE_LOCAL => Verdict::Local.into(),
             MODE_DR => {
@@ -216,7 +216,7 @@ impl<I: Pieces> Piece<I> {
                     return Err(Verdict::TooBigDropped);
                 }
                 ip.spend_hop();
-                tunnel::encapsulate(kernel, ip, backend, &hop, hash)?
+                tunnel::encapsulate(kernel, ip, ip.packet_length(), backend, &hop, hash)?
             }
             _ => return Err(Verdict::Internal),
         };
@@ -282,7 +282,7 @@ impl<I: Pieces> Piece<I> {
             _ => return Ok(None),
         };
         let transport = transport.ok_or(Verdict::Malformed)?;
-        Ok(Some(Segment { ip: self.ip, offset: self.start, length: self.length, transport }))
+        Ok(Some(Segment::new(self.ip, self.start, self.length, transport)))
     }
 
     /// Whether no packet could be put together with it, or one that is not what its first piece says (RFC 3128).

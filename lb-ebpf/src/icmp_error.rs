@@ -106,7 +106,7 @@ impl<I: Quoted> Error<I> {
             MODE_IPIP | MODE_GUE => {
                 let hop = self.hop::<K, GENERIC>(kernel, backend)?;
                 ip.spend_hop();
-                let sent = tunnel::encapsulate(kernel, ip, backend, &hop, hash)?;
+                let sent = tunnel::encapsulate(kernel, ip, ip.packet_length(), backend, &hop, hash)?;
                 Decision { verdict: Verdict::IcmpError, ..sent }
             }
             _ => return Err(Verdict::Internal),

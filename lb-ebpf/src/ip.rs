@@ -53,7 +53,7 @@ pub trait Ip: Copy {
     /// Looks up the service a flow is addressed to.
     fn service<K: Kernel>(kernel: &K, flow: &Flow) -> Option<Service>;
     /// What is kept of that service.
-    fn kept<K: Kernel>(kernel: &K, flow: &Flow) -> Kept;
+    fn kept<'k, K: Kernel>(kernel: &'k K, flow: &Flow) -> Kept<'k>;
     /// Keeps it.
     fn keep<K: Kernel>(kernel: &K, flow: &Flow, service: &Service, version: u32);
     /// Looks up whose reply a packet of a flow is.
@@ -183,7 +183,7 @@ impl Ip for Ipv4 {
     }
 
     #[inline(always)]
-    fn kept<K: Kernel>(kernel: &K, flow: &Flow) -> Kept {
+    fn kept<'k, K: Kernel>(kernel: &'k K, flow: &Flow) -> Kept<'k> {
         kernel.kept(&service_key(flow))
     }
 
@@ -320,7 +320,7 @@ impl Ip for Ipv6 {
     }
 
     #[inline(always)]
-    fn kept<K: Kernel>(kernel: &K, flow: &Flow) -> Kept {
+    fn kept<'k, K: Kernel>(kernel: &'k K, flow: &Flow) -> Kept<'k> {
         kernel.kept6(&service_key6(flow))
     }
 

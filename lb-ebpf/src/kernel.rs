@@ -32,11 +32,11 @@ pub trait Kernel {
     /// Looks up `SERVICES`.
     fn service(&self, key: &ServiceKey) -> Option<Service>;
     /// What is kept of `SERVICES` and `SERVICE_RANGES`, in this CPU's own small table.
-    fn kept(&self, key: &ServiceKey) -> Kept;
+    fn kept(&self, key: &ServiceKey) -> Kept<'_>;
     /// Keeps a service that was looked up after `version` was told.
     fn keep(&self, key: &ServiceKey, service: &Service, version: u32);
     /// The same of IPv6.
-    fn kept6(&self, key: &ServiceKey6) -> Kept;
+    fn kept6(&self, key: &ServiceKey6) -> Kept<'_>;
     /// The same of IPv6.
     fn keep6(&self, key: &ServiceKey6, service: &Service, version: u32);
     /// Looks up `VIPS6`.
@@ -110,9 +110,9 @@ pub trait Kernel {
 
 /// What a CPU has kept of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// The service; no service has changed since.
-    Fresh(Service),
+pub enum Kept<'a> {
+    /// The service where it is kept, until another is kept there; no service has changed since.
+    Fresh(&'a Service),
     /// Nothing that is still good; the present `Settings::services_version`.
     Nothing(u32),
 }

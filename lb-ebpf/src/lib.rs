@@ -43,6 +43,8 @@ pub mod vlan;
 #[cfg(test)]
 mod tests;
 
+use core::mem::MaybeUninit;
+
 use lb_common::{Stage, Verdict};
 
 use crate::{
@@ -84,7 +86,7 @@ fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<
         ETHERTYPE_IPV4 => {
             let ip = Ipv4::new(packet).ok_or(Verdict::NotOurs)?;
             if let Some(segment) = ip.segment(packet) {
-                return steer::<K, Ipv4, GENERIC>(kernel, ethernet, &segment);
+                return Ok(steer::<K, Ipv4, GENERIC>(kernel, ethernet, &segment).unwrap_or_else(Decision::ended));
             }
             let packet = packet.anew();
             let ip = Ipv4::new(packet).ok_or(Verdict::NotOurs)?;
@@ -93,7 +95,7 @@ fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<
         ETHERTYPE_IPV6 => {
             let ip = Ipv6::new(packet).ok_or(Verdict::NotOurs)?;
             if let Some(segment) = ip.segment(packet) {
-                return steer::<K, Ipv6, GENERIC>(kernel, ethernet, &segment);
+                return Ok(steer::<K, Ipv6, GENERIC>(kernel, ethernet, &segment).unwrap_or_else(Decision::ended));
             }
             let packet = packet.anew();
             let ip = Ipv6::new(packet).ok_or(Verdict::NotOurs)?;
@@ -120,13 +122,13 @@ fn steer<K: Kernel, I: Ip, const GENERIC: bool>(
     segment: &Segment<I>,
 ) -> Result<Decision, Verdict> {
     let flow = segment.flow();
+    let mut place = MaybeUninit::uninit();
     if kernel.may_be_vip(flow.destination.filter_bit())
-        && let Some(service) = service::find::<K, I>(kernel, &flow, ethernet)?
+        && let Some(service) = service::find::<K, I>(kernel, &flow, ethernet, &mut place)?
     {
         let hash = flow.hash();
-        let opens = segment.opens_connection();
-        let (id, backend) = service::backend(kernel, &service, &flow, hash, opens)?;
-        return forward::to_backend::<K, I, GENERIC>(kernel, ethernet, segment, id, backend, hash, opens);
+        let (id, backend) = service::backend(kernel, service, &flow, hash, segment.opens_connection)?;
+        return forward::to_backend::<K, I, GENERIC>(kernel, ethernet, segment, id, backend, hash);
     }
     if flow.protocol == UDP && flow.destination_port.0 == tunnel::GUE_PORT && kernel.has_local_services() {
         return Ok(Decision::go_on_in(Stage::Decapsulate));

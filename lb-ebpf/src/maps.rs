@@ -236,7 +236,7 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
     }
 
     #[inline(always)]
-    fn kept(&self, key: &ServiceKey) -> Kept {
+    fn kept(&self, key: &ServiceKey) -> Kept<'_> {
         kept::kept(key, services_version())
     }
 
@@ -246,7 +246,7 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
     }
 
     #[inline(always)]
-    fn kept6(&self, key: &ServiceKey6) -> Kept {
+    fn kept6(&self, key: &ServiceKey6) -> Kept<'_> {
         kept::kept6(key, services_version())
     }
 

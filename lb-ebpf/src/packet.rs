@@ -168,7 +168,8 @@ macro_rules! words {
             #[inline(always)]
             unsafe fn load<const AT: usize>(start: *const u8) -> Self {
                 let value: u64;
-                // SAFETY: the caller's contract; a load of fewer than 64 bits clears the others.
+                // SAFETY: the caller's contract; a load of fewer than 64 bits clears the others, so the value is none too
+                // great.
                 unsafe {
                     core::arch::asm!(
                         concat!("{value} = *(", stringify!($word), " *)({start} + {at})"),
@@ -177,6 +178,8 @@ macro_rules! words {
                         at = const AT,
                         options(pure, readonly, nostack, preserves_flags)
                     );
+                    // Saves masks wherever the value is made longer again.
+                    core::hint::assert_unchecked(value <= Self::MAX as u64);
                 }
                 value as Self
             }

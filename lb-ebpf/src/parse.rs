@@ -35,9 +35,7 @@ impl Ethernet {
     /// Whether it is for this address.
     #[inline(always)]
     pub fn is_for(self, mac: Mac) -> bool {
-        let m = mac.0;
-        self.0.read::<u32, 0>() == u32::from_ne_bytes([m[0], m[1], m[2], m[3]])
-            && self.0.read::<u16, 4>() == u16::from_ne_bytes([m[4], m[5]])
+        self.destination_key() == mac.key()
     }
 
     /// The address it is for as `Mac::key` has it.
@@ -79,12 +77,28 @@ impl Ethernet {
 
     /// Sets who the frame is for and who it is from.
     #[inline(always)]
-    pub fn set_addresses(self, destination: Mac, source: Mac) {
-        let (d, s) = (destination.0, source.0);
-        self.0.write::<u32, 0>(u32::from_ne_bytes([d[0], d[1], d[2], d[3]]));
-        self.0.write::<u16, 4>(u16::from_ne_bytes([d[4], d[5]]));
-        self.0.write::<u32, 6>(u32::from_ne_bytes([s[0], s[1], s[2], s[3]]));
-        self.0.write::<u16, 10>(u16::from_ne_bytes([s[4], s[5]]));
+    pub fn set_addresses(self, destination: MacWords, source: MacWords) {
+        self.0.write::<u32, 0>(destination.start);
+        self.0.write::<u16, 4>(destination.rest);
+        self.0.write::<u32, 6>(source.start);
+        self.0.write::<u16, 10>(source.rest);
+    }
+}
+
+/// A MAC address in the words that a frame is written by: of one value the optimiser would make a longer word and cut that
+/// up again.
+#[derive(Clone, Copy)]
+pub struct MacWords {
+    /// Its first four bytes.
+    pub start: u32,
+    /// The other two.
+    pub rest: u16,
+}
+
+impl From<Mac> for MacWords {
+    #[inline(always)]
+    fn from(Mac([a, b, c, d, e, f]): Mac) -> Self {
+        Self { start: u32::from_ne_bytes([a, b, c, d]), rest: u16::from_ne_bytes([e, f]) }
     }
 }
 
@@ -121,7 +135,8 @@ pub enum Kind {
 impl<I: Ip> Payload<I> {
     #[inline(always)]
     fn of(ip: I, kind: Kind, offset: u32, length: u32) -> Self {
-        Self { kind, segment: Segment { ip, offset, length, transport: Transport::Udp(ip.first()) } }
+        let transport = Transport::Udp(ip.first());
+        Self { kind, segment: Segment { ip, offset, length, opens_connection: false, transport } }
     }
 }
 
@@ -134,6 +149,8 @@ pub struct Segment<I> {
     pub offset: u32,
     /// Header and payload in bytes.
     pub length: u32,
+    /// Whether it opens a TCP connection: SYN without ACK.
+    pub opens_connection: bool,
     /// The header itself.
     pub transport: Transport,
 }
@@ -239,7 +256,7 @@ fn segment<I: Ip>(packet: Packet, ip: I, protocol: u8, offset: u32, length: u32)
         UDP if length >= 8 => Transport::Udp(packet.header_at(offset)?),
         _ => return None,
     };
-    Some(Segment { ip, offset, length, transport })
+    Some(Segment::new(ip, offset, length, transport))
 }
 
 /// Reads the header above IP, as [`segment`] does, or says what there is in its place.
@@ -257,6 +274,12 @@ fn upper<I: Ip>(packet: Packet, ip: I, protocol: u8, offset: u32, length: u32) -
 }
 
 impl<I: Ip> Segment<I> {
+    /// A header at `offset` in the frame, of a segment of `length` bytes.
+    #[inline(always)]
+    pub fn new(ip: I, offset: u32, length: u32, transport: Transport) -> Self {
+        Self { ip, offset, length, opens_connection: transport.opens_connection(), transport }
+    }
+
     /// The 5-tuple.
     #[inline(always)]
     pub fn flow(&self) -> Flow {
@@ -273,17 +296,6 @@ impl<I: Ip> Segment<I> {
         }
     }
 
-    /// Whether it opens a TCP connection: SYN without ACK.
-    #[inline(always)]
-    pub fn opens_connection(&self) -> bool {
-        const SYN: u8 = 0x02;
-        const ACK: u8 = 0x10;
-        match self.transport {
-            Transport::Tcp(header) => header.read::<u8, 13>() & (SYN | ACK) == SYN,
-            Transport::Udp(_) => false,
-        }
-    }
-
     /// The frame up to the end of the IP packet, in bytes: what was sent, without padding.
     #[inline(always)]
     pub fn frame_length(&self) -> u32 {
@@ -292,6 +304,16 @@ impl<I: Ip> Segment<I> {
 }
 
 impl Transport {
+    #[inline(always)]
+    fn opens_connection(self) -> bool {
+        const SYN: u8 = 0x02;
+        const ACK: u8 = 0x10;
+        match self {
+            Self::Tcp(header) => header.read::<u8, 13>() & (SYN | ACK) == SYN,
+            Self::Udp(_) => false,
+        }
+    }
+
     /// The checksum field as it stands in the packet.
     #[inline(always)]
     pub fn checksum(self) -> u16 {

@@ -1,5 +1,7 @@
 //! Which service a packet is for, and which of its backends takes the flow.
 
+use core::mem::MaybeUninit;
+
 use lb_common::{Flow, Ownership, RangeKey, Service, Verdict, Vip, slot, slot_backend, slot_is_unsettled};
 
 use crate::{
@@ -12,22 +14,24 @@ use crate::{
 };
 
 /// The service that a flow to what may be a VIP is addressed to, if its packets may be steered; `None` if it is no VIP
-/// after all, `Err` with what else happens to the packet.
+/// after all, `Err` with what else happens to the packet. It is read where it is kept; `place` is for one that had to be
+/// looked up.
 #[inline(always)]
-pub(crate) fn find<K: Kernel, I: Ip>(
-    kernel: &K,
+pub(crate) fn find<'a, K: Kernel, I: Ip>(
+    kernel: &'a K,
     flow: &Flow,
     ethernet: Ethernet,
-) -> Result<Option<Service>, Verdict> {
+    place: &'a mut MaybeUninit<Service>,
+) -> Result<Option<&'a Service>, Verdict> {
     let service = match I::kept(kernel, flow) {
         Kept::Fresh(service) => service,
         Kept::Nothing(version) => {
             let Some(service) = look_up::<K, I>(kernel, flow, ethernet)? else { return Ok(None) };
             I::keep(kernel, flow, &service, version);
-            service
+            place.write(service)
         }
     };
-    admit(kernel, &service, ethernet)?;
+    admit(kernel, service, ethernet)?;
     Ok(Some(service))
 }
 

@@ -175,13 +175,13 @@ impl Kernel for Maps {
         bit == Address::from(VIP).filter_bit()
     }
 
-    fn kept(&self, _: &ServiceKey) -> Kept {
+    fn kept(&self, _: &ServiceKey) -> Kept<'_> {
         Kept::Nothing(0)
     }
 
     fn keep(&self, _: &ServiceKey, _: &Service, _: u32) {}
 
-    fn kept6(&self, _: &ServiceKey6) -> Kept {
+    fn kept6(&self, _: &ServiceKey6) -> Kept<'_> {
         Kept::Nothing(0)
     }
 

@@ -69,7 +69,7 @@ fn longest<K: Kernel, I: Answer, const GENERIC: bool>(
 ) -> Result<u32, Verdict> {
     let flow = segment.flow();
     let service = service::look_up::<K, I>(kernel, &flow, ethernet)?.ok_or(Verdict::TooBigDropped)?;
-    let opens = segment.opens_connection();
+    let opens = segment.opens_connection;
     let (_, backend) = service::backend_untraced(kernel, &service, &flow, flow.hash(), opens)?;
     let hop = Hop::resolve(kernel, backend.next_hop())?;
     Ok(forward::longest::<GENERIC>(backend, &hop))
@@ -167,7 +167,7 @@ impl Answer for Ipv4 {
         ends: (Address, Address),
     ) -> Option<()> {
         let header = packet.header::<34>()?;
-        forward::address(header, destination, source, ETHERTYPE_IPV4);
+        forward::address(header, destination.into(), source.into(), ETHERTYPE_IPV4);
         outer.write4(header, (ends.0.0[3], ends.1.0[3]));
         Some(())
     }
@@ -205,7 +205,7 @@ impl Answer for Ipv6 {
         ends: (Address, Address),
     ) -> Option<()> {
         let header = packet.header::<54>()?;
-        forward::address(header, destination, source, ETHERTYPE_IPV6);
+        forward::address(header, destination.into(), source.into(), ETHERTYPE_IPV6);
         outer.write6(header, ends);
         Some(())
     }

@@ -112,7 +112,7 @@ impl<K: Kernel> Kernel for Traced<K> {
 
     /// Nothing is kept, so that each look-up is seen.
     #[inline(always)]
-    fn kept(&self, _: &ServiceKey) -> Kept {
+    fn kept(&self, _: &ServiceKey) -> Kept<'_> {
         Kept::Nothing(0)
     }
 
@@ -120,7 +120,7 @@ impl<K: Kernel> Kernel for Traced<K> {
     fn keep(&self, _: &ServiceKey, _: &Service, _: u32) {}
 
     #[inline(always)]
-    fn kept6(&self, _: &ServiceKey6) -> Kept {
+    fn kept6(&self, _: &ServiceKey6) -> Kept<'_> {
         Kept::Nothing(0)
     }
 

@@ -27,11 +27,12 @@ pub(crate) fn room(backend: BackendEntry<'_>) -> u32 {
     }
 }
 
-/// Puts the outer headers before a packet.
+/// Puts the outer headers before a packet of `length` bytes.
 #[inline(always)]
 pub(crate) fn encapsulate<K: Kernel, I: Ip>(
     kernel: &K,
     ip: I,
+    length: u32,
     backend: BackendEntry<'_>,
     hop: &Hop,
     hash: u32,
@@ -41,7 +42,7 @@ pub(crate) fn encapsulate<K: Kernel, I: Ip>(
     let outer = Outer {
         protocol: if is_gue { UDP } else { I::CARRIED },
         traffic_class: ip.traffic_class(),
-        length: ip.packet_length() + overhead,
+        length: length + overhead,
     };
     let packet = kernel.grow(overhead.cast_signed()).ok_or(Verdict::Internal)?;
     // The room was made a line above: a frame without it is a fault.
