@@ -3,7 +3,7 @@
 use crate::{
     address::Address,
     device::Tag,
-    keys::{Be16, Mac},
+    keys::{Be16, Be32, Mac},
 };
 
 /// [`Backend::mode`]: the entry is not in use.
@@ -74,10 +74,33 @@ pub struct Backend {
     pub flags: u8,
     /// The longest IP packet on the way there, outer headers included, in bytes; 0: no limit.
     pub mtu: u16,
-    /// Bytes of the outer headers, which say the family too: [`Backend::outer_length`]; 0 for modes without them.
+    /// Bytes of the outer headers, which say the family too: [`Backend::outer_length`]; 0 for modes without them. This and
+    /// the next two follow from the others ([`Backend::complete`]).
     pub overhead: u16,
+    /// The longest IP packet that fits into the outer headers on the way there, in bytes; `u32::MAX`: no limit.
+    pub room: u32,
+    /// [`outer_sum`] of an outer IPv4 header, else 0.
+    pub outer_sum: u16,
     /// Always zero; fills a cache line.
-    pub reserved: [u16; 8],
+    pub reserved: [u16; 5],
+}
+
+/// Hops that an outer header allows: those of packets that a node sends itself.
+pub const OUTER_HOPS: u8 = 64;
+
+/// The one's complement sum of all words of an outer IPv4 header that are the same for every packet: version and length,
+/// "don't fragment", hops and addresses, without DSCP and ECN, length and protocol.
+#[inline(always)]
+pub const fn outer_sum(source: Be32, destination: Be32) -> u16 {
+    let sum = u16::from_ne_bytes([0x45, 0]) as u64
+        + 0x4000_u16.to_be() as u64
+        + u16::from_ne_bytes([OUTER_HOPS, 0]) as u64
+        + source.0 as u64
+        + destination.0 as u64;
+    // 35 bits at most, then 20, then 17.
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 impl Backend {
@@ -90,6 +113,22 @@ impl Backend {
             MODE_GUE => ip + 8,
             _ => 0,
         }
+    }
+
+    /// The same with what follows from the other fields filled in.
+    #[must_use]
+    pub const fn complete(self) -> Self {
+        let overhead = self.outer_length();
+        let room = match self.mtu {
+            0 => u32::MAX,
+            mtu => mtu.saturating_sub(overhead) as u32,
+        };
+        let outer_sum = match (overhead, self.source.v4(), self.address.v4()) {
+            (0, ..) => 0,
+            (_, Some(source), Some(destination)) => outer_sum(source, destination),
+            _ => 0,
+        };
+        Self { overhead, room, outer_sum, ..self }
     }
 
     /// It failed: flows remembered for it are forgotten.

@@ -26,7 +26,7 @@ mod verdict;
 pub use address::Address;
 pub use backend::{
     Backend, BackendCounters, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, MODE_NONE,
-    NextHop,
+    NextHop, OUTER_HOPS, outer_sum,
 };
 pub use device::{Device, Tag, VirtualMac, VlanKey};
 pub use flow::{Flow, slot};
@@ -133,8 +133,8 @@ pub mod names {
     pub const NAT_REPLIES: &str = "NAT_REPLIES";
     /// `HashMap<NatReplyKey6, NatReply>`.
     pub const NAT_REPLIES6: &str = "NAT_REPLIES6";
-    /// `Array<Settings>` with one entry.
-    pub const SETTINGS: &str = "SETTINGS";
+    /// `Array<Settings>` with one entry: a section of variables, of which the program knows the address.
+    pub const SETTINGS: &str = ".data.settings";
     /// `Array<Trace>` with one entry.
     pub const TRACE: &str = "TRACE";
     /// `u8` load-time global: aya-log level of packet debugging, 0 = off (costs nothing).

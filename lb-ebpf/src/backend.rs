@@ -45,10 +45,12 @@ impl<'a> BackendEntry<'a> {
         mode: u8,
         /// [`Backend::flags`]
         flags: u8,
-        /// [`Backend::mtu`]
-        mtu: u16,
         /// [`Backend::overhead`]
         overhead: u16,
+        /// [`Backend::room`]
+        room: u32,
+        /// [`Backend::outer_sum`]
+        outer_sum: u16,
     }
 
     /// The last words of [`Backend::source`] and [`Backend::address`]: the addresses, if they are IPv4 ones.

@@ -79,8 +79,8 @@ pub(crate) fn longest<const GENERIC: bool>(backend: BackendEntry<'_>, hop: &Hop)
     let mtu = u32::from(hop.mtu);
     match backend.mode() {
         // What generic mode cannot send the kernel cannot cut either, not knowing of the outer header.
-        MODE_IPIP | MODE_GUE if GENERIC => tunnel::room(backend).min(mtu),
-        MODE_IPIP | MODE_GUE => tunnel::room(backend),
+        MODE_IPIP | MODE_GUE if GENERIC => backend.room().min(mtu),
+        MODE_IPIP | MODE_GUE => backend.room(),
         _ if hop.egress.way == Way::Back => u32::MAX,
         _ => mtu,
     }

@@ -1,5 +1,7 @@
 //! The maps (as `lb_common::names` describes them), and [`Kernel`] by them and the kernel's helpers.
 
+use core::cell::UnsafeCell;
+
 use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, xdp_action, xdp_md},
     btf_maps::{
@@ -82,9 +84,32 @@ static NAT_REPLIES: HashMap<NatReplyKey, NatReply, { limits::NAT_REPLIES as usiz
 static NAT_REPLIES6: HashMap<NatReplyKey6, NatReply, { limits::NAT_REPLIES as usize }, GROWING> =
     HashMap::new();
 #[btf_map]
-static SETTINGS: Array<Settings, 1> = Array::new();
-#[btf_map]
 static STAGES: ProgramArray<{ Stage::SLOTS as usize }> = ProgramArray::new();
+
+/// [`Settings`] as user space changes them while the program runs. A variable, because the program knows where it stands:
+/// no look-up.
+#[unsafe(link_section = ".data.settings")]
+#[unsafe(no_mangle)]
+static SETTINGS: Live = Live(UnsafeCell::new(Settings { nat_replies: 0, local_services: 0, services_version: 0 }));
+
+struct Live(UnsafeCell<Settings>);
+
+// SAFETY: the program only reads it, each field by one load, and user space may write meanwhile.
+unsafe impl Sync for Live {}
+
+macro_rules! live {
+    ($($field:ident),+) => {
+        impl Live {$(
+            #[inline(always)]
+            fn $field(&self) -> u32 {
+                // SAFETY: as for `Sync`; the field is aligned and always there.
+                unsafe { (&raw const (*self.0.get()).$field).read_volatile() }
+            }
+        )+}
+    };
+}
+
+live!(nat_replies, local_services, services_version);
 
 /// The state of [`budget`].
 #[btf_map]
@@ -401,12 +426,12 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
 
     #[inline(always)]
     fn has_nat_replies(&self) -> bool {
-        SETTINGS.get(0).is_some_and(|settings| settings.nat_replies != 0)
+        SETTINGS.nat_replies() != 0
     }
 
     #[inline(always)]
     fn has_local_services(&self) -> bool {
-        SETTINGS.get(0).is_some_and(|settings| settings.local_services != 0)
+        SETTINGS.local_services() != 0
     }
 
     #[inline(always)]
@@ -492,7 +517,7 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
 
 #[inline(always)]
 fn services_version() -> u32 {
-    SETTINGS.get(0).map_or(0, |settings| settings.services_version)
+    SETTINGS.services_version()
 }
 
 #[inline(always)]

@@ -84,7 +84,7 @@ pub(crate) fn stays_partial<K: Kernel, I: Ip>(kernel: &K, segment: &Segment<I>) 
 /// finishing that once more changes nothing.
 #[inline(always)]
 fn is_partial<I: Ip>(segment: &Segment<I>) -> bool {
-    segment.transport.checksum() == checksum::fold(pseudo_header(segment))
+    segment.transport.checksum() == checksum::fold_short(pseudo_header(segment))
 }
 
 /// Whether the checksum field holds the checksum. Only generic mode must know, where the two kinds are updated

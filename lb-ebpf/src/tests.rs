@@ -263,8 +263,7 @@ impl Kernel for Maps {
         let flags = if self.failed.contains(&id) { Backend::FAILED } else { 0 };
         let mode = if self.own == Some(id) { MODE_LOCAL } else { self.backend.mode };
         // It must stand somewhere.
-        let mut backend = Backend { flags, mode, ..self.backend };
-        backend.overhead = backend.outer_length();
+        let backend = Backend { flags, mode, ..self.backend }.complete();
         let backend = Box::leak(Box::new(backend));
         (1..=3).contains(&id).then(|| (&*backend).into())
     }

@@ -3,7 +3,7 @@
 //!
 //! A rare stage, and so a program of its own.
 
-use lb_common::{Address, Mac, Verdict};
+use lb_common::{Address, Mac, Verdict, outer_sum};
 
 use crate::{
     checksum,
@@ -168,7 +168,8 @@ impl Answer for Ipv4 {
     ) -> Option<()> {
         let header = packet.header::<34>()?;
         forward::address(header, destination.into(), source.into(), ETHERTYPE_IPV4);
-        outer.write4(header, (ends.0.0[3], ends.1.0[3]));
+        let ends = (ends.0.0[3], ends.1.0[3]);
+        outer.write4(header, ends, outer_sum(ends.0, ends.1));
         Some(())
     }
 

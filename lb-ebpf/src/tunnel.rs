@@ -18,15 +18,6 @@ pub(crate) const GUE_PORT: u16 = 6_080_u16.to_be();
 /// Bytes of a UDP header. Variant 1 of GUE, in which an IP packet follows it directly, adds nothing else.
 pub(crate) const UDP_LENGTH: u32 = 8;
 
-/// The longest IP packet that the way to a backend takes when it is encapsulated, in bytes.
-#[inline(always)]
-pub(crate) fn room(backend: BackendEntry<'_>) -> u32 {
-    match backend.mtu() {
-        0 => u32::MAX,
-        mtu => u32::from(mtu).saturating_sub(u32::from(backend.overhead())),
-    }
-}
-
 /// Puts the outer headers before a packet of `length` bytes.
 #[inline(always)]
 pub(crate) fn encapsulate<K: Kernel, I: Ip>(
@@ -49,7 +40,7 @@ pub(crate) fn encapsulate<K: Kernel, I: Ip>(
     if overhead < Ipv6::LENGTH {
         let header = packet.header::<34>().ok_or(Verdict::Internal)?;
         hop.address(header, Ipv4::ETHERTYPE);
-        outer.write4(header, backend.ends4());
+        outer.write4(header, backend.ends4(), backend.outer_sum());
         if is_gue {
             udp(packet, ETHERNET + Ipv4::LENGTH, outer.length - Ipv4::LENGTH, hash)?;
         }

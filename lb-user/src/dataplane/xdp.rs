@@ -367,9 +367,10 @@ impl Dataplane for XdpDataplane {
     }
 }
 
-/// A backend as the words of its map element, the length of its outer headers filled in.
+/// A backend as the words of its map element.
 fn backend_words(backend: &Backend) -> [u64; 8] {
     const { assert!(size_of::<Backend>() == 64, "eight words") };
+    let backend = backend.complete();
     let mut words = [0; 8];
     words[0] = backend.next_hop.0;
     for (word, half) in
@@ -381,9 +382,11 @@ fn backend_words(backend: &Backend) -> [u64; 8] {
         *word = u64::from_ne_bytes(bytes);
     }
     let (port, mtu) = (backend.port.0.to_ne_bytes(), backend.mtu.to_ne_bytes());
-    let over = backend.outer_length().to_ne_bytes();
+    let (over, room, sum) =
+        (backend.overhead.to_ne_bytes(), backend.room.to_ne_bytes(), backend.outer_sum.to_ne_bytes());
     words[5] =
         u64::from_ne_bytes([port[0], port[1], backend.mode, backend.flags, mtu[0], mtu[1], over[0], over[1]]);
+    words[6] = u64::from_ne_bytes([room[0], room[1], room[2], room[3], sum[0], sum[1], 0, 0]);
     words
 }
 
