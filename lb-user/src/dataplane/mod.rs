@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use ipnet::IpNet;
 use lb_common::{
     Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
     NextHop, RangeKey, Service, ServiceKey6, Vip, VirtualMac,
@@ -90,6 +91,10 @@ pub trait Dataplane: Send {
     fn put_director(&mut self, mac: Mac) -> Result<(), DataplaneError>;
     /// Forgets it.
     fn delete_director(&mut self, mac: Mac) -> Result<(), DataplaneError>;
+    /// Takes out what comes encapsulated from a network.
+    fn put_tunnel_source(&mut self, network: IpNet) -> Result<(), DataplaneError>;
+    /// No longer does.
+    fn delete_tunnel_source(&mut self, network: IpNet) -> Result<(), DataplaneError>;
     /// Tells how to rewrite the replies of a `nat` backend.
     fn put_nat_reply(&mut self, key: NatReplyKey6, reply: NatReply) -> Result<(), DataplaneError>;
     /// Forgets it.

@@ -10,6 +10,7 @@ mod fixtures_faults;
 mod fixtures_fragments;
 mod fixtures_icmp;
 mod fixtures_modes;
+mod fixtures_strange;
 mod fixtures_vlan;
 mod flows;
 mod icmp;

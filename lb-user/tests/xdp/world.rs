@@ -201,6 +201,9 @@ impl World {
             dataplane.leases().set(lease, expiry).expect("the lease is there");
         }
         dataplane.put_director(DIRECTOR).expect("put_director");
+        for network in ["0.0.0.0/0", "::/0"] {
+            dataplane.put_tunnel_source(network.parse().expect("a network")).expect("put_tunnel_source");
+        }
         let near = NextHop::new(NEAR, 1);
         let (near_vlan, far_vlan) = (NextHop::new(NEAR, 3), NextHop::new(FAR, 4));
         let far = NextHop::new(FAR, 2);
