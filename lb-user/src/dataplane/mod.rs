@@ -28,6 +28,7 @@ pub mod memory;
 mod reset;
 mod rights;
 mod runner;
+mod sizes;
 mod stages;
 mod xdp;
 
@@ -39,6 +40,7 @@ pub use link::LinkState;
 pub use log::spawn_packet_log;
 pub use memory::MemoryDataplane;
 pub use runner::Runner;
+pub use sizes::ProgramSize;
 pub use xdp::{LoadOptions, TestOutcome, XdpDataplane};
 
 /// The maps and attachments of one loaded program. Every operation is idempotent: putting what is there or

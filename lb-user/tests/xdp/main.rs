@@ -19,5 +19,6 @@ mod model;
 mod namespace;
 mod packets;
 mod pool;
+mod sizes;
 mod sockets;
 mod world;
