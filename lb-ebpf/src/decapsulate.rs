@@ -52,7 +52,8 @@ pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet) -> Verdict {
     if is_elsewhere {
         return Verdict::NotOurs;
     }
-    let source = if frame.kind() == Ipv4::ETHERTYPE { source::<Ipv4>(packet) } else { source::<Ipv6>(packet) };
+    let source =
+        if frame.kind() == Ipv4::ETHERTYPE { source::<Ipv4>(packet) } else { source::<Ipv6>(packet) };
     if !kernel.is_tunnel_source(source) {
         return Verdict::TunnelStranger;
     }
@@ -83,7 +84,9 @@ pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet) -> Verdict {
 /// What the outer header says about congestion on the way here.
 #[inline(always)]
 fn congestion(packet: Packet) -> u8 {
-    packet.header::<16>().map_or(0, |frame| congestion_of(frame, Ethernet(frame.first()).kind() == Ipv4::ETHERTYPE))
+    packet
+        .header::<16>()
+        .map_or(0, |frame| congestion_of(frame, Ethernet(frame.first()).kind() == Ipv4::ETHERTYPE))
 }
 
 /// What the packet within says about it, whose first two bytes are the last ones of `first`.

@@ -15,8 +15,8 @@ use aya_ebpf::{
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState,
     Interface, Lease, NatReply, NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey,
-    ServiceKey6, Settings, SlotPair, Stage, Tag, Trace, TunnelSource, Variant, Verdict, Vip, VirtualMac, VlanKey, limits,
-    ownership,
+    ServiceKey6, Settings, SlotPair, Stage, Tag, Trace, TunnelSource, Variant, Verdict, Vip, VirtualMac,
+    VlanKey, limits, ownership,
 };
 
 use crate::{

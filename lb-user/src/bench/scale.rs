@@ -92,7 +92,12 @@ fn moves(ring_size: u32) -> Group {
         let before = members(count);
         let mut without = before.clone();
         without.remove(count as usize / 2);
-        rows.extend(compared(&format!("one of {count} backends goes, or comes"), &before, &without, ring_size));
+        rows.extend(compared(
+            &format!("one of {count} backends goes, or comes"),
+            &before,
+            &without,
+            ring_size,
+        ));
         let mut lighter = heavy(&before);
         lighter[count as usize / 2].weight /= 2;
         rows.extend(compared(
@@ -117,7 +122,8 @@ fn compared(what: &str, before: &[Member], after: &[Member], ring_size: u32) -> 
         .into_iter()
         .map(|(key, share)| share.saturating_sub(kept.get(&key).copied().unwrap_or(0)))
         .sum();
-    let moved = std::iter::zip(old.ids(before), new.ids(after)).filter(|(old, new)| old != new).count() as u32;
+    let moved =
+        std::iter::zip(old.ids(before), new.ids(after)).filter(|(old, new)| old != new).count() as u32;
     let at_least = format!("{what}: at least");
     let goal = Some(Goal::new(Bound::AtMost(1.1), Some(&at_least)));
     let is = Row { goal, ..Row::new(what, vec![f64::from(moved)]) };

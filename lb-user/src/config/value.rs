@@ -221,7 +221,11 @@ pub(super) fn network(key: &str, value: &Value<'_>) -> Parsed<IpNet> {
     };
     if network.addr() != network.network() {
         let problem = Problem::at(value.span(), format!("{network} is an address within a network"));
-        return Err(problem.expected(expected).help(format!("write {:?} or \"{}\"", network.trunc().to_string(), network.addr())));
+        return Err(problem.expected(expected).help(format!(
+            "write {:?} or \"{}\"",
+            network.trunc().to_string(),
+            network.addr()
+        )));
     }
     Ok(network)
 }

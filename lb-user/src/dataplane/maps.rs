@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Device, FragmentKey, FragmentState, Interface, Lease, NatReply,
     NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Settings, SlotPair, Trace,
-    TunnelSource, Vip,    VirtualMac, VlanKey, names,
+    TunnelSource, Vip, VirtualMac, VlanKey, names,
 };
 
 use super::{

@@ -10,16 +10,18 @@ use lb::dataplane::{
 use lb_common::{Mac, Verdict::*};
 
 use crate::{
-    fixtures::{Row, check, drops, in4, nat, nat6, near, passes, replies, run, sends, table, udp_answer, wraps},
+    fixtures::{
+        Row, check, drops, in4, nat, nat6, near, passes, replies, run, sends, table, udp_answer, wraps,
+    },
     namespace::isolated,
     packets::{
-        CLIENT, Checksum, OWN_MAC, Packet, arp, ethernet, fix_header_checksum,
-        ones_complement_sum, solicitation, tcp, udp, with_ecn, with_protocol, within, within_bytes,
+        CLIENT, Checksum, OWN_MAC, Packet, arp, ethernet, fix_header_checksum, ones_complement_sum,
+        solicitation, tcp, udp, with_ecn, with_protocol, within, within_bytes,
     },
     world::{
-        CLOSED, DIRECTOR, DR, DR_UDP, IPIP, LOCAL, NAT, NAT_BACKEND, NAT_BACKEND6, NAT_UDP, OTHER,
-        OTHER6, OWN_ADDRESS, OWN_ADDRESS6, PASS, TX, VIP, VIP_BACKUP, VIP_EXPIRED, VIP6, VIP6_BACKUP,
-        VIP6_EXPIRED, World, build_network,
+        CLOSED, DIRECTOR, DR, DR_UDP, IPIP, LOCAL, NAT, NAT_BACKEND, NAT_BACKEND6, NAT_UDP, OTHER, OTHER6,
+        OWN_ADDRESS, OWN_ADDRESS6, PASS, TX, VIP, VIP_BACKUP, VIP_EXPIRED, VIP6, VIP6_BACKUP, VIP6_EXPIRED,
+        World, build_network,
     },
 };
 
@@ -307,7 +309,8 @@ fn with_surplus(packet: &Packet, more: usize) -> Vec<u8> {
     let length = (frame.len() - UPPER4 - more) as u16;
     frame[UPPER4 + 4..UPPER4 + 6].copy_from_slice(&length.to_be_bytes());
     frame[UPPER4 + 6..UPPER4 + 8].fill(0);
-    let covered = [&frame[26..34], &[0, 17], &length.to_be_bytes(), &frame[UPPER4..frame.len() - more]].concat();
+    let covered =
+        [&frame[26..34], &[0, 17], &length.to_be_bytes(), &frame[UPPER4..frame.len() - more]].concat();
     let checksum = match !sum(&covered) {
         0 => 0xffff,
         checksum => checksum,
@@ -317,7 +320,9 @@ fn with_surplus(packet: &Packet, more: usize) -> Vec<u8> {
 }
 
 fn sum(bytes: &[u8]) -> u16 {
-    ones_complement_sum(bytes.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])))
+    ones_complement_sum(
+        bytes.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])),
+    )
 }
 
 /// One of them in 65,536 has a checksum that equals the sum of the pseudo header that its IP header speaks of.
@@ -366,7 +371,10 @@ fn udp_checksum_that_comes_out_as_0_is_sent_as_ffff() {
     let reply = all_ones(&|packet| packet.source(VIP).source_port(NAT_UDP), udp_answer(), field4);
     let nat_6 = all_ones(&nat6, udp(VIP6, NAT_UDP), field6);
     for program in [Native, Generic] {
-        run(program, [replies("reply", reply.clone()), sends("nat, 6", nat_6.clone(), TX, Nat, NAT_UDP, nat6)]);
+        run(
+            program,
+            [replies("reply", reply.clone()), sends("nat, 6", nat_6.clone(), TX, Nat, NAT_UDP, nat6)],
+        );
     }
     let partial = |packet: Packet| packet.checksum(Checksum::Partial);
     let whole = |packet: Packet| packet.checksum(Checksum::Whole);
@@ -400,7 +408,10 @@ fn encapsulated_packets_of_strangers_pass_untouched() {
             check(&mut world, program, [refuses("nobody may", from(OUTER, None))]);
         }
         for network in ["10.0.0.0/24", "2001:db8::2/128"] {
-            world.dataplane.put_tunnel_source(network.parse().expect("a network")).expect("put_tunnel_source");
+            world
+                .dataplane
+                .put_tunnel_source(network.parse().expect("a network"))
+                .expect("put_tunnel_source");
         }
         for program in [Native, Generic] {
             let rows = [
@@ -412,8 +423,16 @@ fn encapsulated_packets_of_strangers_pass_untouched() {
                 refuses("a stranger, gue", from(stranger, Some(50_000))),
                 refuses("a stranger, 6", from(stranger6, None)),
                 refuses("a stranger, gue, 6", from(stranger6, Some(50_000))),
-                passes("a stranger to nobody here", within(&tcp(OTHER, 80), stranger.0, stranger.1, None), NotOurs),
-                passes("a stranger, no local backend", within(&tcp(VIP, DR), stranger.0, stranger.1, None), NotOurs),
+                passes(
+                    "a stranger to nobody here",
+                    within(&tcp(OTHER, 80), stranger.0, stranger.1, None),
+                    NotOurs,
+                ),
+                passes(
+                    "a stranger, no local backend",
+                    within(&tcp(VIP, DR), stranger.0, stranger.1, None),
+                    NotOurs,
+                ),
             ];
             check(&mut world, program, rows);
         }

@@ -90,5 +90,8 @@ fn packets_are_logged_by_severity() {
     assert_eq!(logged(PacketLog::Off, &[Generic]), [""; 0]);
     assert_eq!(logged(PacketLog::Warn, &[Generic]), ["no_backend"]);
     assert_eq!(logged(PacketLog::Info, &[Generic]), ["arp_owner", "no_backend"]);
-    assert_eq!(logged(PacketLog::Debug, &[Native, Generic]), ["dr", "arp_owner", "dr", "arp_owner", "no_backend"]);
+    assert_eq!(
+        logged(PacketLog::Debug, &[Native, Generic]),
+        ["dr", "arp_owner", "dr", "arp_owner", "no_backend"]
+    );
 }

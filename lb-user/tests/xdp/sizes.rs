@@ -16,8 +16,10 @@ fn every_program_is_far_from_the_verifiers_limit() {
     for size in &sizes {
         println!("| `{}` | {} | {} | {} |", size.name, size.verified, size.instructions, size.machine_code);
     }
-    let stages = Variant::ALL.iter().flat_map(|variant| Stage::ALL.iter().map(|stage| stage.program(*variant)));
-    let mut expected: Vec<&str> = Variant::ALL.iter().map(|variant| variant.program()).chain(stages).collect();
+    let stages =
+        Variant::ALL.iter().flat_map(|variant| Stage::ALL.iter().map(|stage| stage.program(*variant)));
+    let mut expected: Vec<&str> =
+        Variant::ALL.iter().map(|variant| variant.program()).chain(stages).collect();
     expected.push(names::PROGRAM_EXPLAIN);
     expected.sort_unstable();
     assert_eq!(sizes.iter().map(|size| size.name.as_str()).collect::<Vec<_>>(), expected);

@@ -98,7 +98,8 @@ impl Loaded {
         static PROGRAM: Mutex<Option<XdpDataplane>> = Mutex::new(None);
         let mut dataplane = PROGRAM.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let programs = vec![Program::Native];
-        let options = LoadOptions { backends: 64, services: 16, programs, ..LoadOptions::new("/nonexistent") };
+        let options =
+            LoadOptions { backends: 64, services: 16, programs, ..LoadOptions::new("/nonexistent") };
         let loaded = dataplane.get_or_insert_with(|| XdpDataplane::load(options).expect("the program loads"));
         loaded.reset("/nonexistent").expect("every map can be emptied");
         loaded.leases().set(STANDALONE_LEASE, LEASE_FOREVER).expect("the lease is there");

@@ -5,8 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use lb::dataplane::{Dataplane as _, XdpDataplane};
 use ipnet::IpNet;
+use lb::dataplane::{Dataplane as _, XdpDataplane};
 use lb_common::{
     Backend, Be16, Device, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL,
     MODE_NAT, MODE_NONE, NatReply, NatReplyKey6, NextHop, RangeKey, Service, ServiceKey6, UNSETTLED, Vip,

@@ -83,7 +83,9 @@ impl Server {
         // SAFETY: nobody else closes it: the thread has its own descriptor of it, or has given it up.
         drop(unsafe { TcpListener::from_raw_fd(number) });
         if !is_alone {
-            return Err(LabError::io("a table of open files for a server's thread")(io::Error::other("refused")));
+            return Err(LabError::io("a table of open files for a server's thread")(io::Error::other(
+                "refused",
+            )));
         }
         Ok(Self { stop, thread: Some(thread) })
     }
