@@ -129,6 +129,33 @@ impl RangeKey {
     }
 }
 
+/// The key of `TUNNEL_SOURCES` without the length of its prefix.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TunnelSource {
+    /// 4 or 6, so that no IPv6 network has IPv4 ones within.
+    pub version: u32,
+    /// An address, v4-mapped if it is an IPv4 one; in the map the bits behind the prefix are zero.
+    pub address: Address,
+}
+
+impl TunnelSource {
+    /// The length of the prefix, in bits, that compares all of it.
+    pub const WHOLE: u32 = 32 + 128;
+
+    /// Of an address.
+    #[inline(always)]
+    pub const fn new(address: Address) -> Self {
+        Self { version: if address.is_v4() { 4 } else { 6 }, address }
+    }
+
+    /// The length of the prefix, in bits, that does not compare the last `host_bits` (at most 128) bits of the address.
+    #[inline(always)]
+    pub const fn prefix(host_bits: u8) -> u32 {
+        Self::WHOLE - host_bits as u32
+    }
+}
+
 /// The value of `SERVICES`, `SERVICES6` and `SERVICE_RANGES`.
 ///
 /// `ring` and `ring_size` belong together: a ring index keeps its size as long as any service names it, so
@@ -312,7 +339,7 @@ pub struct Settings {
 mod pod {
     use super::{
         Be32, FlowKey, FlowState, NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey,
-        ServiceKey6, Settings, Vip,
+        ServiceKey6, Settings, TunnelSource, Vip,
     };
 
     // SAFETY: `repr(C)` with explicit padding fields, no pointers, any bit pattern is valid.
@@ -333,6 +360,8 @@ mod pod {
     unsafe impl aya::Pod for ServiceKey6 {}
     // SAFETY: as above.
     unsafe impl aya::Pod for RangeKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for TunnelSource {}
     // SAFETY: as above.
     unsafe impl aya::Pod for NatReplyKey6 {}
     // SAFETY: as above.

@@ -35,7 +35,7 @@ pub use fragment::{
 };
 pub use keys::{
     Be16, Be32, FlowKey, FlowState, Mac, NatReply, NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey,
-    ServiceKey6, Settings, SlotPair, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
+    ServiceKey6, Settings, SlotPair, TunnelSource, UNSETTLED, Vip, slot_backend, slot_is_unsettled,
 };
 pub use ownership::{LEASE_BACKUP, LEASE_FOREVER, Lease, Ownership, ownership};
 pub use stage::{Stage, Variant};
@@ -71,6 +71,8 @@ pub mod limits {
     pub const VLANS: u32 = 4_096;
     /// Directors that share a service with this node.
     pub const DIRECTORS: u32 = 256;
+    /// Networks whose encapsulated packets are taken out.
+    pub const TUNNEL_SOURCES: u32 = 256;
     /// Backends in `nat` mode, whose replies are rewritten.
     pub const NAT_REPLIES: u32 = 16_384;
     /// Prefixes of port ranges; a range is at most 30 of them.
@@ -129,6 +131,8 @@ pub mod names {
     pub const VIRTUAL_MACS: &str = "VIRTUAL_MACS";
     /// `HashMap<u64, u8>`: the MAC addresses (as [`Mac::key`](crate::Mac::key)) of the other directors.
     pub const DIRECTORS: &str = "DIRECTORS";
+    /// `LpmTrie<TunnelSource, u8>`: the networks that encapsulated packets are taken out from.
+    pub const TUNNEL_SOURCES: &str = "TUNNEL_SOURCES";
     /// `HashMap<NatReplyKey, NatReply>`.
     pub const NAT_REPLIES: &str = "NAT_REPLIES";
     /// `HashMap<NatReplyKey6, NatReply>`.

@@ -71,6 +71,9 @@ verdicts! {
     Gue = "gue",
     /// Encapsulated by another director for this node's own backend; stripped and delivered.
     Decapsulated = "decapsulated",
+    /// Encapsulated for this node's own backend, but by somebody whom `tunnel_sources` does not name; passed to the stack
+    /// untouched, which has no tunnel for it.
+    TunnelStranger = "tunnel_stranger",
     /// Too big for the way to the backend; the sender was told the path's MTU by an ICMP error from the VIP.
     TooBigAnswered = "too_big_answered",
     /// Too big for the way to the backend, and this node has told senders so as often as it may for now; dropped.

@@ -2,18 +2,18 @@
 //!
 //! A program of its own, for its need of stack.
 
-use lb_common::{Service, Verdict};
+use lb_common::{Address, Service, Verdict};
 
 use crate::{
     guard,
-    ip::{Ip, Ipv4, Ipv6},
+    ip::{ECN_CONGESTED, Ip, Ipv4, Ipv6},
     kernel::{Kernel, Question, Route},
-    packet::Packet,
+    packet::{Header, Packet},
     parse::{self, ETHERNET, Ethernet, Kind, Parse, Payload},
     service, tunnel,
 };
 
-/// Strips the outer headers if the packet within is for a service with a local backend, or an ICMP error to a VIP, and the
+/// Strips the outer headers, but for what they say about congestion (RFC 6040), if the packet within is for a service with a local backend, or an ICMP error to a VIP, and the
 /// outer one is for this node. Anything else is not ours.
 #[inline(always)]
 pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet) -> Verdict {
@@ -27,7 +27,7 @@ pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet) -> Verdict {
     // The mask changes nothing but what the verifier knows.
     let spare = offset.wrapping_sub(ETHERNET) & 0x3fff;
     let within = packet.behind(spare);
-    let Some(first) = within.header::<15>() else { return Verdict::NotOurs };
+    let Some(first) = within.header::<16>() else { return Verdict::NotOurs };
     let ethertype = if first.read::<u8, 14>() >> 4 == 4 {
         if !is_for_local_backend::<K, Ipv4>(kernel, within, ethernet) {
             return Verdict::NotOurs;
@@ -52,6 +52,17 @@ pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet) -> Verdict {
     if is_elsewhere {
         return Verdict::NotOurs;
     }
+    let source =
+        if frame.kind() == Ipv4::ETHERTYPE { source::<Ipv4>(packet) } else { source::<Ipv6>(packet) };
+    if !kernel.is_tunnel_source(source) {
+        return Verdict::TunnelStranger;
+    }
+    let mark_within = congestion_within(first);
+    let takes_mark = congestion(packet) == ECN_CONGESTED && mark_within != ECN_CONGESTED;
+    // Who does not understand the mark must not be spared the loss that it stands for (RFC 6040 section 4.2).
+    if takes_mark && mark_within == 0 {
+        return Verdict::Malformed;
+    }
     let Some(frame) = packet.header::<12>() else { return Verdict::Internal };
     let addresses = (frame.read::<u32, 0>(), frame.read::<u32, 4>(), frame.read::<u32, 8>());
     let Some(packet) = kernel.grow(-spare.cast_signed()) else { return Verdict::Internal };
@@ -60,7 +71,41 @@ pub(crate) fn run<K: Kernel>(kernel: &K, packet: Packet) -> Verdict {
     frame.write::<u32, 4>(addresses.1);
     frame.write::<u32, 8>(addresses.2);
     frame.write::<u16, 12>(ethertype);
+    if takes_mark {
+        if ethertype == Ipv4::ETHERTYPE {
+            mark::<Ipv4>(packet);
+        } else {
+            mark::<Ipv6>(packet);
+        }
+    }
     Verdict::Decapsulated
+}
+
+/// What the outer header says about congestion on the way here.
+#[inline(always)]
+fn congestion(packet: Packet) -> u8 {
+    packet
+        .header::<16>()
+        .map_or(0, |frame| congestion_of(frame, Ethernet(frame.first()).kind() == Ipv4::ETHERTYPE))
+}
+
+/// What the packet within says about it, whose first two bytes are the last ones of `first`.
+#[inline(always)]
+fn congestion_within(first: Header<16>) -> u8 {
+    congestion_of(first, first.read::<u8, 14>() >> 4 == 4)
+}
+
+#[inline(always)]
+fn congestion_of(header: Header<16>, is_v4: bool) -> u8 {
+    let class = if is_v4 { header.read::<u8, 15>() } else { header.read::<u8, 15>() >> 4 };
+    class & ECN_CONGESTED
+}
+
+#[inline(always)]
+fn mark<I: Ip>(packet: Packet) {
+    if let Some(ip) = I::new(packet) {
+        ip.mark_congestion();
+    }
 }
 
 /// Where the packet within begins, in bytes from the start of the frame.
@@ -69,6 +114,12 @@ fn offset_within<I: Parse>(packet: Packet) -> u32 {
     let Some(ip) = I::new(packet) else { return 0 };
     let Payload { kind, segment } = ip.payload(packet);
     if kind == Kind::Segment { segment.offset + tunnel::UDP_LENGTH } else { segment.offset }
+}
+
+/// Who sent the packet.
+#[inline(always)]
+fn source<I: Ip>(packet: Packet) -> Address {
+    I::new(packet).map_or_else(Address::default, I::source)
 }
 
 /// Whether the routing table sends the packet on.

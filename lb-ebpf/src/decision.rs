@@ -144,6 +144,7 @@ pub const fn action(verdict: Verdict) -> Action {
         | Verdict::FragmentUnknown
         | Verdict::Delivered
         | Verdict::Decapsulated
+        | Verdict::TunnelStranger
         | Verdict::Local
         | Verdict::IcmpErrorLocal
         | Verdict::ForwardingOff
@@ -201,6 +202,7 @@ pub const fn severity(verdict: Verdict) -> Severity {
         | Verdict::TooBigLimited
         | Verdict::TtlExpired
         | Verdict::Malformed
+        | Verdict::TunnelStranger
         | Verdict::StageMissing
         | Verdict::Internal => Severity::Fault,
         Verdict::VirtualMacNotOwner

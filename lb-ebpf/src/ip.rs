@@ -12,6 +12,9 @@ use crate::{
     rewrite::Side,
 };
 
+/// The bits of the traffic class that say how it fared with congestion (RFC 3168); and, if both are set, that there was some.
+pub(crate) const ECN_CONGESTED: u8 = 3;
+
 /// What the stages need of an IP header. Each family is a pipeline of its own, so that IPv4 pays nothing for IPv6.
 pub trait Ip: Copy {
     /// Its EtherType, as it stands in the packet.
@@ -39,6 +42,8 @@ pub trait Ip: Copy {
     fn spend_hop(self);
     /// Type of service or traffic class: DSCP and ECN.
     fn traffic_class(self) -> u8;
+    /// Says that a router on its way was congested (RFC 3168).
+    fn mark_congestion(self);
     /// Whether routers may not cut it in pieces.
     fn dont_fragment(self) -> bool;
     /// Whether a type of its control messages is an error about another packet.
@@ -139,6 +144,16 @@ impl Ip for Ipv4 {
     #[inline(always)]
     fn traffic_class(self) -> u8 {
         self.0.read::<u8, 15>()
+    }
+
+    /// Updates the header's checksum too.
+    #[inline(always)]
+    fn mark_congestion(self) {
+        let old = self.0.read::<u16, 14>();
+        let new = old | u16::from(ECN_CONGESTED).to_be();
+        let checksum = self.0.read::<u16, 24>();
+        self.0.write::<u16, 24>(checksum::replace(checksum, u64::from(old), u64::from(new)));
+        self.0.write::<u16, 14>(new);
     }
 
     #[inline(always)]
@@ -271,6 +286,12 @@ impl Ip for Ipv6 {
     #[inline(always)]
     fn traffic_class(self) -> u8 {
         (u16::from_be(self.0.read::<u16, 14>()) >> 4) as u8
+    }
+
+    #[inline(always)]
+    fn mark_congestion(self) {
+        let word = self.0.read::<u16, 14>();
+        self.0.write::<u16, 14>(word | (u16::from(ECN_CONGESTED) << 4).to_be());
     }
 
     #[inline(always)]

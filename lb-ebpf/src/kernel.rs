@@ -76,6 +76,8 @@ pub trait Kernel {
     fn virtual_mac(&self, key: &VirtualMac) -> Option<u32>;
     /// Whether a MAC address (as `Mac::key`) is another director's.
     fn is_director(&self, mac_key: u64) -> bool;
+    /// Whether `TUNNEL_SOURCES` names an address.
+    fn is_tunnel_source(&self, address: Address) -> bool;
     /// Whether `NAT_REPLIES` holds anything at all.
     fn has_nat_replies(&self) -> bool;
     /// Whether any service has a local backend.

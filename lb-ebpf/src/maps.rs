@@ -17,8 +17,8 @@ use aya_ebpf::{
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Device, FlowKey, FlowState, FragmentKey, FragmentState,
     Interface, Lease, NatReply, NatReplyKey, NatReplyKey6, Ownership, RangeKey, Service, ServiceKey,
-    ServiceKey6, Settings, SlotPair, Stage, Tag, Trace, Variant, Verdict, Vip, VirtualMac, VlanKey, limits,
-    ownership,
+    ServiceKey6, Settings, SlotPair, Stage, Tag, Trace, TunnelSource, Variant, Verdict, Vip, VirtualMac,
+    VlanKey, limits, ownership,
 };
 
 use crate::{
@@ -77,6 +77,8 @@ static VLANS: HashMap<VlanKey, u32, { limits::VLANS as usize }, GROWING> = HashM
 static VIRTUAL_MACS: HashMap<VirtualMac, u32, { limits::LEASES as usize }, GROWING> = HashMap::new();
 #[btf_map]
 static DIRECTORS: HashMap<u64, u8, { limits::DIRECTORS as usize }, GROWING> = HashMap::new();
+#[btf_map]
+static TUNNEL_SOURCES: LpmTrie<TunnelSource, u8, { limits::TUNNEL_SOURCES as usize }> = LpmTrie::new();
 #[btf_map]
 static NAT_REPLIES: HashMap<NatReplyKey, NatReply, { limits::NAT_REPLIES as usize }, GROWING> =
     HashMap::new();
@@ -422,6 +424,11 @@ impl<const RARE: bool> Kernel for Maps<RARE> {
     #[inline(always)]
     fn is_director(&self, mac_key: u64) -> bool {
         DIRECTORS.get_ptr(mac_key).is_some()
+    }
+
+    #[inline(always)]
+    fn is_tunnel_source(&self, address: Address) -> bool {
+        TUNNEL_SOURCES.get(&Key::new(TunnelSource::WHOLE, TunnelSource::new(address))).is_some()
     }
 
     #[inline(always)]

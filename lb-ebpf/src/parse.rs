@@ -332,6 +332,16 @@ impl Transport {
         }
     }
 
+    /// Whether the checksum is over all the `length` bytes behind the IP headers. UDP has a length of its own, behind which
+    /// there may be more (RFC 9868).
+    #[inline(always)]
+    pub fn covers(self, length: u32) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Udp(header) => u32::from(u16::from_be(header.read::<u16, 4>())) == length,
+        }
+    }
+
     /// Its IP protocol number.
     #[inline(always)]
     pub fn protocol(self) -> u8 {

@@ -81,10 +81,11 @@ pub(crate) fn stays_partial<K: Kernel, I: Ip>(kernel: &K, segment: &Segment<I>) 
 }
 
 /// Whether the checksum field holds the sum of the pseudo header. One finished checksum in 65,536 does too:
-/// finishing that once more changes nothing.
+/// finishing that once more changes nothing, if it covers all that is summed up.
 #[inline(always)]
 fn is_partial<I: Ip>(segment: &Segment<I>) -> bool {
     segment.transport.checksum() == checksum::fold_short(pseudo_header(segment))
+        && segment.transport.covers(segment.length)
 }
 
 /// Whether the checksum field holds the checksum. Only generic mode must know, where the two kinds are updated

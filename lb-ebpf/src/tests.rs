@@ -289,6 +289,10 @@ impl Kernel for Maps {
         self.directors.contains(&mac_key)
     }
 
+    fn is_tunnel_source(&self, _: Address) -> bool {
+        true
+    }
+
     fn has_nat_replies(&self) -> bool {
         true
     }

@@ -261,6 +261,11 @@ impl<K: Kernel> Kernel for Traced<K> {
     }
 
     #[inline(always)]
+    fn is_tunnel_source(&self, address: Address) -> bool {
+        self.kernel.is_tunnel_source(address)
+    }
+
+    #[inline(always)]
     fn has_nat_replies(&self) -> bool {
         self.kernel.has_nat_replies()
     }

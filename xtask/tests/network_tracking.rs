@@ -117,12 +117,15 @@ fn nobody_moves(live: &mut Connections, pair: &Pair, what: &str, time: Duration)
     }
 }
 
-/// As many connections as intended, or as this process may have: both ends of each are in it.
+/// As many connections as intended, or as this process may have of their clients' ends.
 fn affordable() -> usize {
     let files = raise_file_limit().expect("the limit can be raised to what is allowed");
     let files = usize::try_from(files).unwrap_or(usize::MAX);
-    let connections = CONNECTIONS.min(files.saturating_sub(OTHER_FILES) / 2);
+    let connections = CONNECTIONS.min(files.saturating_sub(OTHER_FILES));
     assert!(connections >= FEWEST, "only {files} open files are allowed (ulimit -Hn)");
+    if connections < CONNECTIONS {
+        eprintln!("{connections} connections instead of {CONNECTIONS}: only {files} open files are allowed");
+    }
     connections
 }
 

@@ -99,6 +99,10 @@ pub(super) fn words(verdict: Verdict, about: &Explanation) -> Words {
         Verdict::Decapsulated => {
             fine("another director has packed it up for this node's own backend: unpacked and delivered")
         }
+        Verdict::TunnelStranger => mend(
+            "packed up for this node's own backend, but by somebody whom `tunnel_sources` does not name: passed to the stack",
+            "if it is a director, name its address: tunnel_sources in [daemon]",
+        ),
         Verdict::TooBigAnswered => fine(format!(
             "too big for the way to {backend}: {client} is told by an ICMP error how much fits, and sends smaller packets"
         )),

@@ -1,6 +1,7 @@
-//! How long rings and large configurations take, and how much memory.
+//! How long rings and large configurations take, how much memory, and how many slots move.
 
 use std::{
+    collections::BTreeMap,
     hint::black_box,
     net::{IpAddr, Ipv4Addr},
     time::Instant,
@@ -43,7 +44,7 @@ pub struct Options {
 /// Carries the command out.
 pub fn execute(options: &Options) -> Result<Report, BenchError> {
     let mut machine = Machine::here();
-    let mut groups = vec![rings(options)];
+    let mut groups = vec![rings(options), moves(options.ring_size)];
     if !options.rings_only {
         groups.extend(configuration(options)?);
     }
@@ -82,6 +83,56 @@ fn rings(options: &Options) -> Group {
     };
     let rows = RINGS.into_iter().zip(samples).map(row).collect();
     Group::new(format!("Building a ring of {} slots", options.ring_size), "ms", None, rows)
+}
+
+/// Slots that change hands when one of some backends changes, beside as many as must because its share does.
+fn moves(ring_size: u32) -> Group {
+    let mut rows = Vec::new();
+    for count in RINGS {
+        let before = members(count);
+        let mut without = before.clone();
+        without.remove(count as usize / 2);
+        rows.extend(compared(
+            &format!("one of {count} backends goes, or comes"),
+            &before,
+            &without,
+            ring_size,
+        ));
+        let mut lighter = heavy(&before);
+        lighter[count as usize / 2].weight /= 2;
+        rows.extend(compared(
+            &format!("one of {count} backends gets half its weight"),
+            &heavy(&before),
+            &lighter,
+            ring_size,
+        ));
+    }
+    Group::new(format!("Slots of {ring_size} that change hands"), "slots", None, rows)
+}
+
+/// The least and what there is.
+fn compared(what: &str, before: &[Member], after: &[Member], ring_size: u32) -> [Row; 2] {
+    let (old, new) = (Ring::build(before, ring_size), Ring::build(after, ring_size));
+    let shares = |ring: &Ring, members: &[Member]| -> BTreeMap<MemberKey, u32> {
+        std::iter::zip(members.iter().map(|member| member.key), ring.shares(members.len())).collect()
+    };
+    let kept = shares(&new, after);
+    // Whoever is due less than before has to give the rest away.
+    let least: u32 = shares(&old, before)
+        .into_iter()
+        .map(|(key, share)| share.saturating_sub(kept.get(&key).copied().unwrap_or(0)))
+        .sum();
+    let moved =
+        std::iter::zip(old.ids(before), new.ids(after)).filter(|(old, new)| old != new).count() as u32;
+    let at_least = format!("{what}: at least");
+    let goal = Some(Goal::new(Bound::AtMost(1.1), Some(&at_least)));
+    let is = Row { goal, ..Row::new(what, vec![f64::from(moved)]) };
+    [Row::new(at_least, vec![f64::from(least)]), is]
+}
+
+/// The same with weights that can be halved.
+fn heavy(members: &[Member]) -> Vec<Member> {
+    members.iter().map(|member| Member { weight: 100, ..*member }).collect()
 }
 
 fn members(count: u32) -> Vec<Member> {

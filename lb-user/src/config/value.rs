@@ -212,6 +212,24 @@ pub(super) fn secret(key: &str, value: &Value<'_>) -> Parsed<Secret> {
     })
 }
 
+/// A network, or an address as a network of its own.
+pub(super) fn network(key: &str, value: &Value<'_>) -> Parsed<IpNet> {
+    let text = string(key, value)?;
+    let expected = "an address or a network, such as \"10.1.0.1\" or \"10.1.0.0/24\"";
+    let Ok(network) = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) else {
+        return Err(wrong_type(key, value, expected));
+    };
+    if network.addr() != network.network() {
+        let problem = Problem::at(value.span(), format!("{network} is an address within a network"));
+        return Err(problem.expected(expected).help(format!(
+            "write {:?} or \"{}\"",
+            network.trunc().to_string(),
+            network.addr()
+        )));
+    }
+    Ok(network)
+}
+
 /// A VIP with the prefix it carries, alone or in a table; without one, /32 or /128. It may be link-local: VRRP knows the interface.
 pub(super) fn vip(key: &str, value: &Value<'_>) -> Parsed<IpNet> {
     if let DeValue::Table(table) = value.get_ref() {

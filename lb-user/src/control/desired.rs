@@ -32,6 +32,8 @@ pub(super) struct Desired {
     pub(super) services: BTreeMap<ServiceId, DesiredService>,
     /// MAC addresses of the other directors.
     pub(super) directors: BTreeSet<Mac>,
+    /// Networks whose encapsulated packets are taken out.
+    pub(super) tunnel_sources: BTreeSet<IpNet>,
     /// Next hops of backends that were taken out of the configuration and still have connections.
     pub(super) left: BTreeMap<IpAddr, NextHop>,
     /// VIPs that this node has as addresses: (interface, address with prefix).
@@ -200,6 +202,7 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
         desired.directors.extend(router.peers().iter().filter_map(|peer| view.neighbour(*peer)));
     }
     desired.directors.extend(view.met().filter_map(|node| view.neighbour(node)));
+    desired.tunnel_sources.extend(&config.daemon.tunnel_sources);
     let of_node = config.addresses.iter().map(|own| (own.interface.clone(), own.address));
     desired.addresses.extend(of_node);
     desired.routes.extend(config.routes.iter().cloned());

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use lb_common::{
     Address, Backend, BackendCounters, Be16, Device, Interface, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL,
     MODE_NAT, Mac, NatReply, NatReplyKey6, NextHop, Service, Vip, VirtualMac, limits,
@@ -106,6 +107,7 @@ pub(super) struct Forwarding {
     /// The lease that each goes with.
     virtual_macs: BTreeMap<VirtualMac, u32>,
     directors: BTreeSet<Mac>,
+    tunnel_sources: BTreeSet<IpNet>,
     backend_ids: Identifiers,
     /// How many backend identifiers there are.
     room: u32,
@@ -131,6 +133,7 @@ impl Forwarding {
             nat_replies: BTreeMap::new(),
             virtual_macs: BTreeMap::new(),
             directors: BTreeSet::new(),
+            tunnel_sources: BTreeSet::new(),
             // Identifier 0 of a backend means "none" in a ring.
             backend_ids: Identifiers::new(1, room),
             room,
@@ -161,6 +164,7 @@ impl Forwarding {
         self.devices(dataplane, &desired.devices, &mut errors);
         self.virtual_macs(dataplane, &desired.virtual_leases, &mut errors);
         self.directors(dataplane, &desired.directors, &mut errors);
+        self.tunnel_sources(dataplane, &desired.tunnel_sources, &mut errors);
         let mut new = Vec::new();
         for (key, service) in &desired.services {
             if self.services.get(key).is_none_or(|applied| applied.source.size != service.ring_size) {
@@ -416,6 +420,30 @@ impl Forwarding {
             match dataplane.delete_director(*mac) {
                 Ok(()) => {
                     self.directors.remove(mac);
+                }
+                Err(error) => errors.push(error.into()),
+            }
+        }
+    }
+
+    fn tunnel_sources(
+        &mut self,
+        dataplane: &mut dyn Dataplane,
+        desired: &BTreeSet<IpNet>,
+        errors: &mut Vec<ForwardingError>,
+    ) {
+        for network in desired.difference(&self.tunnel_sources.clone()) {
+            match dataplane.put_tunnel_source(*network) {
+                Ok(()) => {
+                    self.tunnel_sources.insert(*network);
+                }
+                Err(error) => errors.push(error.into()),
+            }
+        }
+        for network in self.tunnel_sources.clone().difference(desired) {
+            match dataplane.delete_tunnel_source(*network) {
+                Ok(()) => {
+                    self.tunnel_sources.remove(network);
                 }
                 Err(error) => errors.push(error.into()),
             }

@@ -14,10 +14,11 @@ use aya::{
     },
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
+use ipnet::IpNet;
 use lb_common::{
     Address, Backend, BackendCounters, Be32, Device, FragmentKey, FragmentState, Interface, Lease, NatReply,
-    NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Settings, SlotPair, Trace, Vip,
-    VirtualMac, VlanKey, names,
+    NatReplyKey, NatReplyKey6, RangeKey, Service, ServiceKey, ServiceKey6, Settings, SlotPair, Trace,
+    TunnelSource, Vip, VirtualMac, VlanKey, names,
 };
 
 use super::{
@@ -40,6 +41,7 @@ pub(super) struct Maps {
     pub(super) services6: Hash<ServiceKey6, Service>,
     pub(super) service_ranges: LpmTrie<MapData, RangeKey, Service>,
     pub(super) directors: Hash<u64, u8>,
+    pub(super) tunnel_sources: LpmTrie<MapData, TunnelSource, u8>,
     pub(super) nat_replies: Hash<NatReplyKey, NatReply>,
     pub(super) nat_replies6: Hash<NatReplyKey6, NatReply>,
     pub(super) interfaces: Array<MapData, Interface>,
@@ -73,6 +75,7 @@ impl Maps {
             services6: Hash::take(ebpf, names::SERVICES6)?,
             service_ranges: take(ebpf, names::SERVICE_RANGES)?,
             directors: Hash::take(ebpf, names::DIRECTORS)?,
+            tunnel_sources: take(ebpf, names::TUNNEL_SOURCES)?,
             nat_replies: Hash::take(ebpf, names::NAT_REPLIES)?,
             nat_replies6: Hash::take(ebpf, names::NAT_REPLIES6)?,
             interfaces: take(ebpf, names::INTERFACES)?,
@@ -159,10 +162,30 @@ impl Maps {
         ))
     }
 
+    /// Names a network that may encapsulate.
+    pub(super) fn put_tunnel_source(&mut self, network: IpNet) -> Result<(), DataplaneError> {
+        let key = tunnel_source(network);
+        self.tunnel_sources.insert(&key, 1, 0).map_err(failed(names::TUNNEL_SOURCES, "insert", network))
+    }
+
+    /// Forgets it.
+    pub(super) fn delete_tunnel_source(&mut self, network: IpNet) -> Result<(), DataplaneError> {
+        absent_is_fine(self.tunnel_sources.remove(&tunnel_source(network))).map_err(failed(
+            names::TUNNEL_SOURCES,
+            "delete",
+            network,
+        ))
+    }
+
     /// Frees a ring.
     pub(super) fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError> {
         self.set_rings(&[index], std::iter::once(&self.no_ring))
     }
+}
+
+fn tunnel_source(network: IpNet) -> Key<TunnelSource> {
+    let host_bits = network.max_prefix_len() - network.prefix_len();
+    Key::new(TunnelSource::prefix(host_bits), TunnelSource::new(network.network().into()))
 }
 
 /// Makes an inner map and fills it by memory mapping: one system call instead of one per slot.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use lb_common::{
     Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
     NextHop, RangeKey, Service, ServiceKey6, Verdict, Vip, VirtualMac,
@@ -33,6 +34,8 @@ pub enum Operation {
     DeleteVirtualMac(VirtualMac),
     PutDirector(Mac),
     DeleteDirector(Mac),
+    PutTunnelSource(IpNet),
+    DeleteTunnelSource(IpNet),
     PutNatReply(NatReplyKey6, NatReply),
     DeleteNatReply(NatReplyKey6),
     Attach(String, XdpMode),
@@ -64,6 +67,8 @@ pub struct MemoryDataplane {
     pub virtual_macs: BTreeMap<VirtualMac, u32>,
     /// `DIRECTORS`
     pub directors: std::collections::BTreeSet<Mac>,
+    /// `TUNNEL_SOURCES`
+    pub tunnel_sources: std::collections::BTreeSet<IpNet>,
     /// `NAT_REPLIES` and `NAT_REPLIES6`
     pub nat_replies: BTreeMap<NatReplyKey6, NatReply>,
     /// `FLOWS`
@@ -227,6 +232,18 @@ impl Dataplane for MemoryDataplane {
     fn delete_director(&mut self, mac: Mac) -> Result<(), DataplaneError> {
         self.record(Operation::DeleteDirector(mac))?;
         self.directors.remove(&mac);
+        Ok(())
+    }
+
+    fn put_tunnel_source(&mut self, network: IpNet) -> Result<(), DataplaneError> {
+        self.record(Operation::PutTunnelSource(network))?;
+        self.tunnel_sources.insert(network);
+        Ok(())
+    }
+
+    fn delete_tunnel_source(&mut self, network: IpNet) -> Result<(), DataplaneError> {
+        self.record(Operation::DeleteTunnelSource(network))?;
+        self.tunnel_sources.remove(&network);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use ipnet::IpNet;
 use lb_common::{
     Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
     NextHop, RangeKey, Service, ServiceKey6, Vip, VirtualMac,
@@ -27,6 +28,7 @@ pub mod memory;
 mod reset;
 mod rights;
 mod runner;
+mod sizes;
 mod stages;
 mod xdp;
 
@@ -38,6 +40,7 @@ pub use link::LinkState;
 pub use log::spawn_packet_log;
 pub use memory::MemoryDataplane;
 pub use runner::Runner;
+pub use sizes::ProgramSize;
 pub use xdp::{LoadOptions, TestOutcome, XdpDataplane};
 
 /// The maps and attachments of one loaded program. Every operation is idempotent: putting what is there or
@@ -90,6 +93,10 @@ pub trait Dataplane: Send {
     fn put_director(&mut self, mac: Mac) -> Result<(), DataplaneError>;
     /// Forgets it.
     fn delete_director(&mut self, mac: Mac) -> Result<(), DataplaneError>;
+    /// Takes out what comes encapsulated from a network.
+    fn put_tunnel_source(&mut self, network: IpNet) -> Result<(), DataplaneError>;
+    /// No longer does.
+    fn delete_tunnel_source(&mut self, network: IpNet) -> Result<(), DataplaneError>;
     /// Tells how to rewrite the replies of a `nat` backend.
     fn put_nat_reply(&mut self, key: NatReplyKey6, reply: NatReply) -> Result<(), DataplaneError>;
     /// Forgets it.

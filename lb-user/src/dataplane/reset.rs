@@ -47,6 +47,7 @@ impl Maps {
             services6,
             service_ranges,
             directors,
+            tunnel_sources,
             nat_replies,
             nat_replies6,
             interfaces,
@@ -78,6 +79,10 @@ impl Maps {
             service_ranges.remove(&range).map_err(failed(names::SERVICE_RANGES, "delete", "a range"))?;
         }
         directors.clear()?;
+        let sources: Result<Vec<_>, _> = tunnel_sources.keys().collect();
+        for source in sources.map_err(failed(names::TUNNEL_SOURCES, "list", "all keys"))? {
+            tunnel_sources.remove(&source).map_err(failed(names::TUNNEL_SOURCES, "delete", "a network"))?;
+        }
         nat_replies.clear()?;
         nat_replies6.clear()?;
         for slot in 0..interfaces.len() {

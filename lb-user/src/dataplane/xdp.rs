@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use aya::{Ebpf, EbpfLoader};
+use ipnet::IpNet;
 use lb_common::{
     Address, Backend, BackendCounters, Device, FlowKey, FlowState, Interface, Mac, NatReply, NatReplyKey6,
     NextHop, RangeKey, Service, ServiceKey6, Settings, Tag, Verdict, Vip, VirtualMac, limits, names,
@@ -295,6 +296,14 @@ impl Dataplane for XdpDataplane {
 
     fn delete_director(&mut self, mac: Mac) -> Result<(), DataplaneError> {
         self.maps.directors.delete(mac.key())
+    }
+
+    fn put_tunnel_source(&mut self, network: IpNet) -> Result<(), DataplaneError> {
+        self.maps.put_tunnel_source(network)
+    }
+
+    fn delete_tunnel_source(&mut self, network: IpNet) -> Result<(), DataplaneError> {
+        self.maps.delete_tunnel_source(network)
     }
 
     fn put_nat_reply(&mut self, key: NatReplyKey6, reply: NatReply) -> Result<(), DataplaneError> {

@@ -8,7 +8,7 @@ use std::{
 
 use lb::{
     config::XdpMode,
-    dataplane::{Attachment, Dataplane as _, DataplaneError, LinkState, LoadOptions, XdpDataplane},
+    dataplane::{Attachment, Dataplane as _, DataplaneError, LinkState, LoadOptions, Program, XdpDataplane},
 };
 use lb_common::Stage;
 use nix::{
@@ -106,8 +106,10 @@ fn attachment_outlives_its_process_and_is_replaced_atomically() {
     {
         with_cable(|bpffs| {
             let pin_dir = bpffs.join("lb/node-a");
-            let mut first = XdpDataplane::load(LoadOptions { pin_dir: pin_dir.clone(), ..pool::options() })
-                .expect("the program loads");
+            let programs = vec![Program::first_choice("near", mode)];
+            let options =
+                LoadOptions { pin_dir: pin_dir.clone(), programs, explain: false, ..pool::options() };
+            let mut first = XdpDataplane::load(options).expect("the program loads");
             assert_eq!(first.attached("near").expect("no pin is no error"), None);
             let (attachment, old) = attach(&mut first, mode);
             assert_eq!(attachment.mode, name);
@@ -116,7 +118,7 @@ fn attachment_outlives_its_process_and_is_replaced_atomically() {
             drop(first);
             assert_eq!(shown().as_deref(), Some(word));
             let [pin] = &stages(&pin_dir)[..] else { panic!("{:?}", stages(&pin_dir)) };
-            assert_eq!(programs_in(pin), Stage::SLOTS as usize, "the stages are as long there as the link");
+            assert_eq!(programs_in(pin), Stage::ALL.len(), "the stages are as long there as the link");
 
             let mut second = load(&pin_dir);
             assert_eq!(second.attached("near").expect("the pin can be read"), Some(old));

@@ -9,7 +9,7 @@ use std::{
 use lb::{
     config::PacketLog,
     dataplane::{
-        Program::{Generic, Native},
+        Program::{self, Generic, Native},
         spawn_packet_log,
     },
 };
@@ -37,10 +37,10 @@ impl io::Write for Written {
 }
 
 /// The verdicts in the events that follow from one packet of each severity.
-fn logged(level: PacketLog) -> Vec<&'static str> {
+fn logged(level: PacketLog, programs: &[Program]) -> Vec<&'static str> {
     isolated(|| {
         build_network();
-        let mut world = World::logging(level);
+        let mut world = World::logging(level, programs);
         let written = Written::default();
         let writer = written.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -53,7 +53,7 @@ fn logged(level: PacketLog) -> Vec<&'static str> {
         tracing::subscriber::with_default(subscriber, || {
             runtime.block_on(async {
                 let task = spawn_packet_log(&mut world.dataplane).expect("the log can be read");
-                for program in [Native, Generic] {
+                for &program in programs {
                     world.see(program, &tcp(OTHER, DR).bytes());
                     world.see(program, &tcp(VIP, DR).bytes());
                     world.see(program, &arp(1, CLIENT, VIP));
@@ -87,8 +87,11 @@ fn logged(level: PacketLog) -> Vec<&'static str> {
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn packets_are_logged_by_severity() {
-    assert_eq!(logged(PacketLog::Off), [""; 0]);
-    assert_eq!(logged(PacketLog::Warn), ["no_backend"]);
-    assert_eq!(logged(PacketLog::Info), ["arp_owner", "arp_owner", "no_backend"]);
-    assert_eq!(logged(PacketLog::Debug), ["dr", "arp_owner", "dr", "arp_owner", "no_backend"]);
+    assert_eq!(logged(PacketLog::Off, &[Generic]), [""; 0]);
+    assert_eq!(logged(PacketLog::Warn, &[Generic]), ["no_backend"]);
+    assert_eq!(logged(PacketLog::Info, &[Generic]), ["arp_owner", "no_backend"]);
+    assert_eq!(
+        logged(PacketLog::Debug, &[Native, Generic]),
+        ["dr", "arp_owner", "dr", "arp_owner", "no_backend"]
+    );
 }

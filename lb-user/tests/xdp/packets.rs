@@ -414,6 +414,17 @@ pub(crate) fn with_version(mut frame: Vec<u8>, version_and_length: u8) -> Vec<u8
     frame
 }
 
+/// The same frame with other bits of ECN in its (outer) IP header, its checksum right.
+pub(crate) fn with_ecn(mut frame: Vec<u8>, ecn: u8) -> Vec<u8> {
+    if frame[14] >> 4 == 4 {
+        frame[15] = frame[15] & !3 | ecn;
+        fix_header_checksum(&mut frame);
+    } else {
+        frame[15] = frame[15] & 0xcf | ecn << 4;
+    }
+    frame
+}
+
 /// The first `length` bytes of a frame.
 pub(crate) fn truncated(mut frame: Vec<u8>, length: usize) -> Vec<u8> {
     frame.truncate(length);

@@ -185,14 +185,15 @@ impl World {
         Self::of(Lent::empty())
     }
 
-    /// The same of a program that logs.
-    pub(crate) fn logging(packet_log: PacketLog) -> Self {
-        Self::of(Lent::loaded(LoadOptions { packet_log, ..pool::options() }))
+    /// The same of programs that log.
+    pub(crate) fn logging(packet_log: PacketLog, programs: &[Program]) -> Self {
+        let programs = programs.to_vec();
+        Self::of(Lent::loaded(LoadOptions { packet_log, programs, explain: false, ..pool::options() }))
     }
 
-    /// The same without the program that explains.
+    /// The same without any program, so without that which explains.
     pub(crate) fn that_cannot_explain() -> Self {
-        Self::of(Lent::loaded(LoadOptions { explain: false, ..pool::options() }))
+        Self::of(Lent::loaded(LoadOptions { programs: Vec::new(), explain: false, ..pool::options() }))
     }
 
     fn of(mut dataplane: Lent) -> Self {
@@ -201,6 +202,9 @@ impl World {
             dataplane.leases().set(lease, expiry).expect("the lease is there");
         }
         dataplane.put_director(DIRECTOR).expect("put_director");
+        for network in ["0.0.0.0/0", "::/0"] {
+            dataplane.put_tunnel_source(network.parse().expect("a network")).expect("put_tunnel_source");
+        }
         let near = NextHop::new(NEAR, 1);
         let (near_vlan, far_vlan) = (NextHop::new(NEAR, 3), NextHop::new(FAR, 4));
         let far = NextHop::new(FAR, 2);

@@ -28,7 +28,7 @@ pub struct Options {
 enum What {
     /// The cost of one packet beside what the least program costs; docs/performance.md says how
     Packet(Packet),
-    /// Building rings, and time and memory that 1,000 services of 100 backends take
+    /// Building rings, how many slots a change moves, and time and memory that 1,000 services of 100 backends take
     Scale(Scale),
     /// How long clients go unanswered when something happens to the VIP's owner, with lb and with keepalived
     Failover(failover::Options),

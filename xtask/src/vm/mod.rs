@@ -20,7 +20,7 @@ use std::{
 use clap::{Args, ValueEnum};
 
 pub use self::kernel::Series;
-pub(crate) use self::kernel_tests::run_kernel_tests;
+pub(crate) use self::kernel_tests::TestMachine;
 use self::{kernel::Kernel, machine::Job};
 use crate::{Error, privilege::Privilege, progress::Progress, setup::Apt, tools, workspace};
 

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Instant};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use proptest::prelude::*;
 
@@ -86,7 +86,7 @@ fn the_algorithm_has_not_changed() {
     assert_eq!(fingerprint(&members(&mixed), SIZE), 13_008_019_078_120_810_438);
 }
 
-/// The bounds are what was measured (`print_moves`) with a little room; plain Maglev with turns by claims
+/// The bounds are what was measured (`cargo xtask bench scale -- --rings-only`) with a little room; plain Maglev with turns by claims
 /// moves about twice as many needlessly.
 #[test]
 fn few_slots_move_needlessly() {
@@ -117,30 +117,6 @@ fn few_slots_move_needlessly() {
             moved - needed <= allowed * SIZE / 1_000,
             "{weights:?}, member {index} → {weight:?}: {moved} slots move, {needed} must"
         );
-    }
-}
-
-#[test]
-#[ignore = "prints a table; run with --release -- --ignored --nocapture"]
-fn print_moves_and_build_times() {
-    println!("members  removing one: moved  needed   extra %   fastest of 20 builds");
-    for (count, mixed) in
-        [2, 3, 10, 100, 1_000, 4_000].into_iter().flat_map(|count| [(count, false), (count, true)])
-    {
-        let weights: Vec<u32> = (0..count).map(|number| if mixed { 1 + number % 5 } else { 1 }).collect();
-        let before = members(&weights);
-        let mut after = before.clone();
-        after.remove(count as usize / 2);
-        let (moved, needed) = moves(&before, &after, SIZE);
-        let extra = f64::from(moved - needed) * 100.0 / f64::from(SIZE);
-        let build = |_| {
-            let start = Instant::now();
-            std::hint::black_box(Ring::build(&before, SIZE));
-            start.elapsed()
-        };
-        let fastest = (0..20).map(build).min().unwrap();
-        let weights = if mixed { "1–5" } else { "1" };
-        println!("{count:5} × {weights:3} {moved:20} {needed:7} {extra:8.2} {fastest:20.1?}");
     }
 }
 

@@ -9,6 +9,8 @@ mod track;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
+
 pub use authentication::{Authentication, AuthenticationMode, Key, Password, Secret};
 pub use group::{Notify, SyncGroup};
 pub use placement::{NodeAddress, Place, Placement, Route, Scope};
@@ -56,6 +58,8 @@ pub struct Daemon {
     pub realtime: bool,
     /// How long the daemon still delivers what other nodes steer here after it has told them that it ends.
     pub drain: Duration,
+    /// Networks that may send packets for this node's own backends in `ipip` and `gue`. Default: all, of both families.
+    pub tunnel_sources: Vec<IpNet>,
 }
 
 /// The level of aya-log in the XDP program, in the order of verbosity.

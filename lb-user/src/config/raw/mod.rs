@@ -11,6 +11,7 @@ mod track;
 
 use std::{path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
 use toml::{Spanned, de::DeTable};
 
 pub(super) use bfd::RawBfd;
@@ -52,6 +53,7 @@ pub(super) struct RawDaemon {
     pub(super) notify_fifo: Option<Spanned<PathBuf>>,
     pub(super) realtime: Option<Spanned<bool>>,
     pub(super) drain: Option<Spanned<Duration>>,
+    pub(super) tunnel_sources: Option<Spanned<Vec<Spanned<IpNet>>>>,
 }
 
 pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>) -> RawConfig {
@@ -86,5 +88,6 @@ fn daemon(table: &mut Reader<'_, '_>) -> RawDaemon {
         notify_fifo: table.optional("notify_fifo", value::file),
         realtime: table.optional("realtime", value::boolean),
         drain: table.optional("drain", value::duration(Duration::ZERO..=Duration::from_mins(5))),
+        tunnel_sources: table.list("tunnel_sources", value::network),
     }
 }

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use lb_common::limits;
 use toml::Spanned;
 
@@ -117,6 +118,10 @@ fn daemon(raw: &RawDaemon) -> Daemon {
         notify_fifo: raw.notify_fifo.as_ref().map(|path| path.get_ref().clone()),
         realtime: copied(raw.realtime.as_ref()).unwrap_or(true),
         drain: copied(raw.drain.as_ref()).unwrap_or(Duration::from_secs(1)),
+        tunnel_sources: raw.tunnel_sources.as_ref().map_or_else(
+            || vec![Ipv4Net::default().into(), Ipv6Net::default().into()],
+            |networks| networks.get_ref().iter().map(|network| *network.get_ref()).collect(),
+        ),
     }
 }
 

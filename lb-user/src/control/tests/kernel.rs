@@ -97,7 +97,9 @@ impl Loaded {
     fn new() -> Self {
         static PROGRAM: Mutex<Option<XdpDataplane>> = Mutex::new(None);
         let mut dataplane = PROGRAM.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let options = LoadOptions { backends: 64, services: 16, ..LoadOptions::new("/nonexistent") };
+        let programs = vec![Program::Native];
+        let options =
+            LoadOptions { backends: 64, services: 16, programs, ..LoadOptions::new("/nonexistent") };
         let loaded = dataplane.get_or_insert_with(|| XdpDataplane::load(options).expect("the program loads"));
         loaded.reset("/nonexistent").expect("every map can be emptied");
         loaded.leases().set(STANDALONE_LEASE, LEASE_FOREVER).expect("the lease is there");

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
+use ipnet::IpNet;
 use lb::dataplane::{Dataplane as _, XdpDataplane};
 use lb_common::{
     Backend, Be16, Device, Interface, LEASE_BACKUP, LEASE_FOREVER, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL,
@@ -52,7 +53,7 @@ pub(super) fn model() -> impl Strategy<Value = Model> {
     let leases = vec(lease(), 3);
     let backends = vec(backend(), BACKENDS as usize);
     (vips, services, ranges, leases, backends, switches()).prop_map(
-        |(vips, services, ranges, leases, backends, (director, replies, own_mac))| Model {
+        |(vips, services, ranges, leases, backends, (director, replies, own_mac, tunnel_sources))| Model {
             vips: VIPS
                 .into_iter()
                 .zip(vips)
@@ -76,14 +77,28 @@ pub(super) fn model() -> impl Strategy<Value = Model> {
             interfaces: BTreeMap::from([(1, (1, NEAR_MAC, 1_500)), (2, (index("far"), FAR_MAC, 1_400))]),
             own_mac: own_mac.then_some(OWN_MAC),
             directors: director.then_some(DIRECTOR).into_iter().collect(),
+            tunnel_sources,
             nat_replies: if replies { nat_replies() } else { BTreeMap::new() },
             flows: HashMap::new(),
         },
     )
 }
 
-fn switches() -> impl Strategy<Value = (bool, bool, bool)> {
-    (proptest::bool::ANY, proptest::bool::ANY, proptest::bool::weighted(0.7))
+fn switches() -> impl Strategy<Value = (bool, bool, bool, Vec<IpNet>)> {
+    (proptest::bool::ANY, proptest::bool::ANY, proptest::bool::weighted(0.7), tunnel_sources())
+}
+
+/// Who may encapsulate: everybody, the clients by network and by address, one family, nobody.
+fn tunnel_sources() -> impl Strategy<Value = Vec<IpNet>> {
+    let networks = |texts: &[&str]| -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().expect("a network")).collect()
+    };
+    prop_oneof![
+        5 => Just(networks(&["0.0.0.0/0", "::/0"])),
+        2 => Just(networks(&["10.0.0.0/24", "2001:db8::9/128", "10.0.0.8/32"])),
+        1 => Just(networks(&["::/0", "10.0.0.8/32"])),
+        1 => Just(networks(&[])),
+    ]
 }
 
 /// Every VIP with every port and protocol.
@@ -172,7 +187,10 @@ pub(super) fn expiry(state: LeaseModel) -> u64 {
 
 /// The configuration in a few lines, without backends that no slot names.
 pub(super) fn text(model: &Model) -> String {
-    let mut lines = vec![format!("leases {:?}", model.leases), format!("directors {:?}", model.directors)];
+    let mut lines = vec![
+        format!("leases {:?}", model.leases),
+        format!("directors {:?}, tunnel sources {:?}", model.directors, model.tunnel_sources),
+    ];
     lines.extend(model.vips.iter().map(|(vip, value)| format!("{vip}: {value:?}")));
     lines.extend(model.services.iter().map(|(key, service)| format!("{key:?}: {service:?}")));
     lines.extend(model.ranges.iter().map(|(range, service)| format!("{range:?}: {service:?}")));
@@ -211,6 +229,9 @@ pub(super) fn fill(dataplane: &mut XdpDataplane, model: &Model) {
     }
     for mac in &model.directors {
         dataplane.put_director(*mac).expect("put_director");
+    }
+    for network in &model.tunnel_sources {
+        dataplane.put_tunnel_source(*network).expect("put_tunnel_source");
     }
     for (&id, backend) in &model.backends {
         dataplane.put_backend(id, *backend).expect("put_backend");

@@ -10,7 +10,7 @@ use crate::{
     model::LeaseModel,
     packets::{
         CLIENT, CLIENT_MAC, CLIENT6, Checksum, OWN_MAC, Packet, Protocol, arp, fix_header_checksum,
-        ones_complement_sum, solicitation, tcp, within,
+        ones_complement_sum, solicitation, tcp, with_ecn, within,
     },
     world::{
         DIRECTOR, NAT_BACKEND, NAT_BACKEND6, NAT_PORT, OTHER, OTHER6, OWN_ADDRESS, OWN_ADDRESS6,
@@ -44,8 +44,8 @@ pub(super) struct Sent {
 #[derive(Clone, Debug)]
 enum What {
     Packet(Packet),
-    /// In an IP packet or, with a port, in a UDP datagram from that port.
-    Within(Packet, (IpAddr, IpAddr), Option<u16>),
+    /// In an IP packet or, with a port, in a UDP datagram from that port; that header has these bits of ECN.
+    Within(Packet, (IpAddr, IpAddr), Option<u16>, u8),
     /// An ICMP error in an IP packet like the first, of a type and code, that quotes so many bytes of the answer to the
     /// second.
     Error(Packet, Packet, (u8, u8), usize),
@@ -73,7 +73,9 @@ impl Sent {
             What::Packet(packet) if self.balanced => balanced(packet.clone()).bytes(),
             What::Packet(packet) => packet.bytes(),
             What::Error(outer, about, kind, length) => error(outer, about, *kind, *length),
-            What::Within(inner, (source, destination), port) => within(inner, *source, *destination, *port),
+            What::Within(inner, (source, destination), port, ecn) => {
+                with_ecn(within(inner, *source, *destination, *port), *ecn)
+            }
             What::Arp(opcode, target) => arp(*opcode, CLIENT, *target),
             What::Solicitation(target) => solicitation(*target),
             What::Bytes(bytes) => bytes.clone(),
@@ -190,8 +192,8 @@ fn sent() -> BoxedStrategy<Sent> {
         40 => packet().prop_map(What::Packet),
         6 => (packet(), packet(), error_kind(), 20_usize..200)
             .prop_map(|(outer, about, kind, length)| What::Error(outer, about, kind, length)),
-        6 => (packet(), outer, proptest::option::of(any::<u16>()))
-            .prop_map(|(inner, outer, port)| What::Within(inner, outer, port)),
+        6 => (packet(), outer, proptest::option::of(any::<u16>()), 0_u8..4)
+            .prop_map(|(inner, outer, port, ecn)| What::Within(inner, outer, port, ecn)),
         1 => (1_u16..4, select(targets4)).prop_map(|(opcode, target)| {
             What::Arp(opcode, if let IpAddr::V4(target) = target { target } else { VIP_BACKUP })
         }),

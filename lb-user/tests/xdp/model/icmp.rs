@@ -280,7 +280,7 @@ pub(super) fn answer(
     };
     let change = Change::new(frame, ip);
     let field = word(frame, segment.checksum);
-    let is_partial = field == change.pseudo_header(frame, segment);
+    let is_partial = change.is_partial(segment);
     let covered = if generic && is_partial && !same(field, change.whole(frame, segment)) {
         // The kernel finishes it over what is quoted; what it then covers sums up to the complement of the field.
         ones_complement_sum([sum(quote.get(..segment.start - 14)?), !field])

@@ -10,6 +10,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use ipnet::IpNet;
 use lb_common::{
     Backend, Be16, Flow, FlowKey, MODE_DR, MODE_GUE, MODE_IPIP, MODE_LOCAL, MODE_NAT, Mac, NextHop, Verdict,
     slot,
@@ -37,6 +38,8 @@ pub(crate) struct Model {
     /// That of the interface packets come in by; if it is not known, frames for anybody are taken.
     pub(crate) own_mac: Option<Mac>,
     pub(crate) directors: HashSet<Mac>,
+    /// Who may encapsulate.
+    pub(crate) tunnel_sources: Vec<IpNet>,
     /// Address, port, protocol → VIP and port.
     pub(crate) nat_replies: BTreeMap<(IpAddr, u16, u8), (IpAddr, u16)>,
     /// The backend of each remembered flow.
@@ -401,11 +404,18 @@ impl Model {
         if is_for_local_backend && self.is_for_another(frame) {
             return pass(Verdict::OtherMac, frame);
         }
-        if is_for_local_backend && matches!(route(outer.destination), Route::NotForwarded) {
-            pass(Verdict::Decapsulated, &within)
-        } else {
-            pass(Verdict::NotOurs, frame)
+        if !is_for_local_backend || !matches!(route(outer.destination), Route::NotForwarded) {
+            return pass(Verdict::NotOurs, frame);
         }
+        if !self.tunnel_sources.iter().any(|network| network.contains(&outer.source)) {
+            return pass(Verdict::TunnelStranger, frame);
+        }
+        match (outer.ecn(frame), Ip::of(&within).map_or(0, |ip| ip.ecn(&within))) {
+            (3, 0) => return drop(Verdict::Malformed, frame),
+            (3, _) => parse::mark_congestion(&mut within),
+            _ => {}
+        }
+        pass(Verdict::Decapsulated, &within)
     }
 
     /// What is perhaps a `nat` backend's reply.

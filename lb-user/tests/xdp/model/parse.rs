@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_common::Mac;
 
+use crate::packets::ones_complement_sum;
+
 /// An IP header behind an Ethernet header.
 pub(super) struct Ip {
     pub(super) source: IpAddr,
@@ -64,6 +66,11 @@ impl Ip {
 
     pub(super) fn hops(&self, frame: &[u8]) -> u8 {
         frame[self.hops_at()]
+    }
+
+    /// The two bits of ECN.
+    pub(super) fn ecn(&self, frame: &[u8]) -> u8 {
+        if self.source.is_ipv4() { frame[15] & 3 } else { frame[15] >> 4 & 3 }
     }
 }
 
@@ -152,6 +159,22 @@ impl Extensions {
         // 255 is reserved; the program takes it for a sign that something is wrong.
         (headers <= 6 && last.protocol != 255).then_some(last)
     }
+}
+
+/// Sets both bits of ECN; the checksum of IPv4 stays as right as it was.
+pub(super) fn mark_congestion(frame: &mut [u8]) {
+    if frame[14] >> 4 == 6 {
+        frame[15] |= 0x30;
+        return;
+    }
+    // What is added to the second byte is taken from the checksum (RFC 1624).
+    let more = u16::from(3 - (frame[15] & 3));
+    if more == 0 {
+        return;
+    }
+    frame[15] |= 3;
+    let sum = ones_complement_sum([!word(frame, 24), more]);
+    frame[24..26].copy_from_slice(&(!sum).to_be_bytes());
 }
 
 pub(super) fn word(frame: &[u8], at: usize) -> u16 {

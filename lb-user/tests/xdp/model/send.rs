@@ -128,10 +128,17 @@ impl<'a> Change<'a> {
 
     /// Native mode: a partial checksum is finished, any other stays.
     fn finish(&mut self, segment: &Segment) {
-        if word(self.came, segment.checksum) == self.pseudo_header(self.came, segment) {
+        if self.is_partial(segment) {
             let whole = self.whole(self.came, segment);
             put(&mut self.out, segment.checksum, whole);
         }
+    }
+
+    /// A checksum field that is partial, or looks like it.
+    pub(super) fn is_partial(&self, segment: &Segment) -> bool {
+        let covers_all = segment.protocol != 17
+            || usize::from(word(self.came, segment.start + 4)) == segment.end - segment.start;
+        word(self.came, segment.checksum) == self.pseudo_header(self.came, segment) && covers_all
     }
 
     /// Gives the packet new ends. The transport's checksum is as right or wrong, whole or partial, as it was; but native
@@ -149,7 +156,7 @@ impl<'a> Change<'a> {
             return;
         }
         let right = self.whole(self.came, segment);
-        let partial = field == self.pseudo_header(self.came, segment);
+        let partial = self.is_partial(segment);
         let new = if partial && !generic {
             self.whole(&self.out, segment)
         } else if partial && !same(field, right) {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
-    os::fd::AsFd,
+    os::fd::{AsFd, FromRawFd as _, IntoRawFd as _, RawFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,8 +13,10 @@ use std::{
     time::Duration,
 };
 
+use libc::c_uint;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::{CloneFlags, unshare},
     sys::resource::{Resource, getrlimit, setrlimit},
 };
 
@@ -64,10 +66,45 @@ impl Server {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        // The sockets stay in the node's namespace, whichever thread uses them.
-        let thread = std::thread::spawn(move || serve(&listener, name, &stopped));
+        // The sockets stay in the node's namespace, whichever thread uses them. The thread has a table of open files of its
+        // own, so that the limit on them, which is each table's, need not do for both ends of all connections. Until it has,
+        // the listener stays open in this one.
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let number = listener.into_raw_fd();
+        let thread = std::thread::spawn(move || {
+            let own = keep_only(number);
+            // Whoever waits for it is there until it has heard.
+            let _ = ready.send(own.is_ok());
+            if let Ok(listener) = own {
+                serve(&listener, name, &stopped);
+            }
+        });
+        let is_alone = is_ready.recv().unwrap_or(false);
+        // SAFETY: nobody else closes it: the thread has its own descriptor of it, or has given it up.
+        drop(unsafe { TcpListener::from_raw_fd(number) });
+        if !is_alone {
+            return Err(LabError::io("a table of open files for a server's thread")(io::Error::other(
+                "refused",
+            )));
+        }
         Ok(Self { stop, thread: Some(thread) })
     }
+}
+
+/// Gives the calling thread a table of open files of its own, with nothing in it but the standard streams and one listener.
+fn keep_only(listener: RawFd) -> io::Result<TcpListener> {
+    unshare(CloneFlags::CLONE_FILES)?;
+    let close = |first: RawFd, last: c_uint| {
+        // SAFETY: the table is this thread's alone, and nothing of it is in use but the listener.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    if listener > 3 {
+        close(3, listener.cast_unsigned() - 1)?;
+    }
+    close(listener + 1, c_uint::MAX)?;
+    // SAFETY: it is open in this table, and this is its only owner in here.
+    Ok(unsafe { TcpListener::from_raw_fd(listener) })
 }
 
 impl Drop for Server {
