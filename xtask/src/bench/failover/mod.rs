@@ -34,7 +34,7 @@ const ROUNDS: u16 = 5;
 /// `cargo xtask bench failover`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  cargo xtask bench failover                                        everything; takes about an hour
+  cargo xtask bench failover                                        everything; takes two hours
   cargo xtask bench failover --system lb-1s --fault freeze --fault stop
   cargo xtask bench failover --system keepalived-10ms --rounds 1 --json failover.json
 
