@@ -93,7 +93,10 @@ fn replayed_and_forged_adverts_are_counted_and_change_nothing() {
     let farewells: Vec<Recorded> = recorded.into_iter().filter(|advert| advert.priority() == 0).collect();
     assert!(!farewells.is_empty());
     pair.a.start_daemon().expect("it starts");
-    pair.wait_for_owner(&pair.a);
+    // The verifier takes its time.
+    pair.wait_for("node-a owns the VIP", Duration::from_mins(1), || {
+        pair.a.status().is_ok_and(|status| status.is_owner())
+    });
     assert_eq!(pair.settle().name(), "node-a");
     let before = pair.b.status().expect("it answers");
     let counted = |reason: &str| pair.b.status().expect("it answers").refused_adverts()[reason];
