@@ -169,6 +169,8 @@ impl Fault {
             // A client that believes in the wrong node asks for it again after up to 51 s.
             Self::Repair => [Duration::from_secs(10), Duration::from_mins(1)],
             Self::Thaw => [Duration::from_secs(6), Duration::from_secs(20)],
+            // The backup claims when it has heard nobody better for that long, and then it is to be seen what follows.
+            Self::Download => [least + system.interval() * 2, Duration::from_secs(10).max(least)],
             _ => [least, Duration::from_secs(10).max(least)],
         }
     }

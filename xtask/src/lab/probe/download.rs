@@ -21,11 +21,12 @@ use crate::lab::{
     web::{BIG_PAGE_PATH, NODE_HEADER, big_page},
 };
 
-/// How often each takes a piece, and how much: 200 kB a second, so that a page lasts for five seconds.
+/// How often each takes a piece, and how much: 1.6 MB a second. Slower ones would wait for the kernel to open the window
+/// again, which it does in large steps.
 const PERIOD: Duration = Duration::from_millis(20);
-const PIECE: usize = 4 << 10;
-/// What the kernel may receive beforehand: little, so that the network is needed all the time.
-const BUFFER: usize = 16 << 10;
+const PIECE: usize = 32 << 10;
+/// What the kernel may receive beforehand, for some 50 ms: the network is needed all the time.
+const BUFFER: usize = 64 << 10;
 /// Longer than this without a byte at the end, and a download does not go on.
 const LATE: Duration = Duration::from_secs(1);
 const OPENED_WITHIN: Duration = Duration::from_secs(1);
