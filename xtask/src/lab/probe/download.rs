@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
     net::{SocketAddrV4, TcpStream},
+    os::fd::AsRawFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
 use serde::Serialize;
 
 use crate::lab::{
@@ -25,8 +25,8 @@ use crate::lab::{
 /// again, which it does in large steps.
 const PERIOD: Duration = Duration::from_millis(20);
 const PIECE: usize = 32 << 10;
-/// What the kernel may receive beforehand, for some 50 ms: the network is needed all the time.
-const BUFFER: usize = 64 << 10;
+/// What the sender may send beforehand, some 40 ms' worth: the network is needed all the time.
+const WINDOW: libc::c_int = 64 << 10;
 /// Longer than this without a byte at the end, and a download does not go on.
 const LATE: Duration = Duration::from_secs(1);
 const OPENED_WITHIN: Duration = Duration::from_secs(1);
@@ -61,11 +61,12 @@ impl Downloads {
     /// Begins `count` downloads from `client`; each asks for the page again when it has it. Those that cannot begin are
     /// missing from the report.
     pub fn begin(client: &Node, target: SocketAddrV4, count: usize) -> Result<Self, LabError> {
-        let downloads =
-            client.within(|| (0..count).filter_map(|_| Download::begin(target).ok()).collect::<Vec<_>>())?;
+        let page = big_page();
+        let begin = |_| Download::begin(target, &page).ok();
+        let downloads = client.within(|| (0..count).filter_map(begin).collect::<Vec<_>>())?;
         let end = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&end);
-        let thread = std::thread::spawn(move || take(downloads, &ends));
+        let thread = std::thread::spawn(move || take(downloads, &page, &ends));
         Ok(Self { end, thread: Some(thread) })
     }
 
@@ -91,6 +92,23 @@ impl Drop for Downloads {
     }
 }
 
+/// Keeps the window small, and not the buffer: into a small one a merged segment would not fit.
+fn clamp_window(stream: &TcpStream) -> io::Result<()> {
+    let window = WINDOW;
+    let length = size_of_val(&window) as libc::socklen_t;
+    // SAFETY: the option's value is an int, which `window` is, and outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_WINDOW_CLAMP,
+            (&raw const window).cast(),
+            length,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 struct Download {
     stream: TcpStream,
     target: SocketAddrV4,
@@ -106,9 +124,9 @@ struct Download {
 }
 
 impl Download {
-    fn begin(target: SocketAddrV4) -> io::Result<Self> {
+    fn begin(target: SocketAddrV4, page: &[u8]) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&target.into(), OPENED_WITHIN)?;
-        setsockopt(&stream, RcvBuf, &BUFFER)?;
+        clamp_window(&stream)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(OPENED_WITHIN))?;
         let mut download = Self {
@@ -122,9 +140,8 @@ impl Download {
             pause: Duration::ZERO,
         };
         download.ask()?;
-        let page = big_page();
         while download.node.is_empty() && !download.broken {
-            download.hear(&page);
+            download.hear(page);
             if download.latest.elapsed() > OPENED_WITHIN {
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -188,10 +205,11 @@ impl Download {
 }
 
 /// Takes piece after piece until the end, and waits for one more of each.
-fn take(mut downloads: Vec<Download>, end: &AtomicBool) -> Downloaded {
-    let page = big_page();
+fn take(mut downloads: Vec<Download>, page: &[u8], end: &AtomicBool) -> Downloaded {
+    // Not the time that the others took to begin.
+    downloads.iter_mut().for_each(|download| download.latest = Instant::now());
     let turn = |downloads: &mut Vec<Download>| {
-        downloads.iter_mut().filter(|download| !download.broken).for_each(|download| download.hear(&page));
+        downloads.iter_mut().filter(|download| !download.broken).for_each(|download| download.hear(page));
         std::thread::sleep(PERIOD);
     };
     while !end.load(Ordering::Relaxed) {
@@ -251,8 +269,8 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are ports");
         let port = listener.local_addr().expect("it is bound").port();
         std::thread::spawn(move || serve(&listener, wrong));
-        let mut download =
-            Download::begin(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).expect("it is answered");
+        let mut download = Download::begin(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), &big_page())
+            .expect("it is answered");
         download.stream.set_nonblocking(false).expect("a socket");
         let page = big_page();
         for _ in 0..turns {
