@@ -111,8 +111,21 @@ pub(super) struct Stage {
 }
 
 impl Stage {
+    /// The one that is there, or a new one.
+    pub(super) fn provide<'a>(
+        stage: &'a mut Option<Self>,
+        system: System,
+        lb: Option<&Path>,
+    ) -> Result<&'a Self, LabError> {
+        let there = match stage.take() {
+            Some(there) => there,
+            None => Self::new(&format!("bench-{}", std::process::id()), system, lb)?,
+        };
+        Ok(stage.insert(there))
+    }
+
     /// Builds the lab; its clients begin to ask.
-    pub(super) fn new(name: &str, system: System, lb: Option<&Path>) -> Result<Self, LabError> {
+    fn new(name: &str, system: System, lb: Option<&Path>) -> Result<Self, LabError> {
         let xtask = std::env::current_exe().map_err(LabError::io("finding this program"))?;
         let lab = Lab::start(&system.lab(name, lb)?, &xtask, |_| ())?;
         let (client, stranger) = (lab.node("client")?, lab.node("newcomer")?);

@@ -30,8 +30,8 @@ const WINDOW: libc::c_int = 64 << 10;
 /// Longer than this without a byte at the end, and a download does not go on.
 const LATE: Duration = Duration::from_secs(1);
 const OPENED_WITHIN: Duration = Duration::from_secs(1);
-/// How long the last bytes are waited for: TCP repeats what was lost after 0.2 s, 0.4 s, 0.8 s.
-const LAST_BYTES: Duration = Duration::from_secs(3);
+/// How long the last bytes are waited for: as for answers, TCP repeats what was lost after 0.2 s, 0.4 s, 0.8 s.
+const LAST_BYTES: Duration = Duration::from_millis(1_700);
 
 /// Downloads under way.
 #[derive(Debug)]
