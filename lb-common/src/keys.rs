@@ -232,6 +232,9 @@ impl Vip {
     pub const HAS_RANGES: u32 = 1;
     /// Its owner does not take what no service is for (Accept_Mode of RFC 9568 is false).
     pub const NOT_ACCEPTED: u32 = 2;
+    /// This node has it as an address and would take what comes to it. For a moment after it ceased to be owner it does:
+    /// clients hear of the new owner a little later than this node.
+    pub const HELD: u32 = 4;
 }
 
 /// The key of `NAT_REPLIES`: the source of a reply.

@@ -132,6 +132,10 @@ pub(crate) fn addressed_vip<K: Kernel>(kernel: &K, vip: Vip, payload: Kind) -> V
         }
         (Kind::Fragment, _) => Verdict::Fragment,
         (_, Ownership::Owner) => Verdict::VipStack,
+        // Nobody is told any more to send it here. What does come was sent before that, and nobody else will answer it.
+        (_, Ownership::Backup) if vip.flags & (Vip::HELD | Vip::NOT_ACCEPTED) == Vip::HELD => {
+            Verdict::VipStack
+        }
         (_, Ownership::Backup) => Verdict::VipNotOwner,
     }
 }

@@ -38,6 +38,12 @@ pub const LAB: [Tool; 12] = [
     Tool { name: "pidof", package: "sysvinit-utils", version: None, purpose: "the tutorial's track script" },
 ];
 
+/// What judges our packets in the network tests, or answers them, and nothing else needs.
+pub const TESTS: [Tool; 2] = [
+    Tool { name: "tshark", package: "tshark", version: Some("--version"), purpose: "judging packets" },
+    Tool { name: "bfdd", package: "frr", version: Some("--version"), purpose: "a BFD peer" },
+];
+
 impl Tool {
     /// Whether it is installed.
     pub fn is_there(&self) -> bool {
@@ -58,10 +64,11 @@ impl Tool {
     }
 }
 
-/// Where a program is: in `PATH`, or where Debian keeps an administrator's programs, which ordinary users' `PATH` lacks.
+/// Where a program is: in `PATH`, or where Debian keeps an administrator's programs, which ordinary users' `PATH` lacks, and
+/// FRR's.
 pub fn find(name: &str) -> Option<PathBuf> {
     let mut surroundings = Surroundings::from_environment();
-    surroundings.path.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    surroundings.path.extend(["/usr/sbin", "/sbin", "/usr/lib/frr"].map(PathBuf::from));
     surroundings.in_path(name)
 }
 
@@ -86,7 +93,7 @@ pub fn missing(tools: &[Tool]) -> Vec<Tool> {
 
 /// The version of one of the tools.
 pub fn version(name: &str) -> Option<String> {
-    LAB.iter().chain(&BENCH).find(|tool| tool.name == name)?.version()
+    LAB.iter().chain(&TESTS).chain(&BENCH).find(|tool| tool.name == name)?.version()
 }
 
 /// The packages of some tools, each once, in the order of the tools.

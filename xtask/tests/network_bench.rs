@@ -47,3 +47,46 @@ fn lb_has_one_owner_when_the_daemon_is_frozen() {
     assert_eq!(round["claimants_after"], serde_json::json!(["node-b"]), "{round}");
     assert_eq!(round["known"]["to_the_end"], false, "{round}");
 }
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_clean_stop_loses_nothing_whoever_is_the_peer() {
+    for system in ["lb-1s", "lb-keepalived"] {
+        let round = round(system, "stop");
+        assert_eq!(round["known"]["lost"], 0, "{system}: {round}");
+        assert_eq!(round["most_claimants"], 1, "{system}: {round}");
+        assert_eq!(round["claimants_after"], serde_json::json!(["node-b"]), "{system}: {round}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn forged_adverts_take_the_vip_from_keepalived_and_not_from_lb() {
+    let round_of_lb = round("lb-1s", "forge");
+    assert_eq!(
+        (&round_of_lb["moves"], &round_of_lb["known"]["lost"]),
+        (&0.into(), &0.into()),
+        "{round_of_lb}"
+    );
+    assert_eq!(round_of_lb["claimants_after"], serde_json::json!(["node-a"]), "{round_of_lb}");
+    // To both nodes, every 50 ms for 5 s; a busy machine sends fewer.
+    assert!(round_of_lb["refused"].as_u64().is_some_and(|count| count > 50), "{round_of_lb}");
+
+    let round = round("keepalived-1s", "forge");
+    assert!(number(&round, "known", "milliseconds") > 3_000.0, "the forger works: {round}");
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn downloads_go_on_when_the_vip_moves_and_their_backends_live() {
+    let round = round("lb-1s", "download");
+    assert_eq!((&round["moves"], &round["known"]["lost"]), (&1.into(), &0.into()), "{round}");
+    assert_eq!(
+        (&round["downloads"]["begun"], &round["downloads"]["going"]),
+        (&8.into(), &8.into()),
+        "{round}"
+    );
+    for node in ["node-a", "node-b"] {
+        assert!(round["downloads"]["begun_by_node"][node].as_u64().is_some_and(|count| count > 0), "{round}");
+    }
+}

@@ -2,11 +2,16 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use common::{Pair, failover_rounds, keepalived_with, lb_with, pair_under_load, shipped, start, watch};
 use nix::sys::signal::Signal;
-use xtask::lab::{Cable, LabSpec};
+use xtask::lab::{Cable, Daemon, LabSpec, Node};
 
 /// Milliseconds from the fault to the first answer, also where others use the processors: far from the three seconds that
 /// adverts take, and from the 1.2 s of the skew. How long it takes on an idle machine is `cargo xtask bench failover`'s.
@@ -50,7 +55,7 @@ fn an_owner_that_is_cut_off_is_replaced_in_time() {
     moves_in_time("cut");
 }
 
-fn wait_for_session(pair: &Pair, node: &xtask::lab::Node, up: bool) {
+fn wait_for_session(pair: &Pair, node: &Node, up: bool) {
     pair.wait(&format!("the session of {} is up: {up}", node.name()), || {
         node.status().is_ok_and(|status| {
             let sessions = status.bfd_sessions();
@@ -140,4 +145,84 @@ fn an_owner_that_is_cut_off_and_misses_its_witness_gives_the_vip_up() {
     pair.lab.set_cable(&pair.a, Cable::Whole).expect("it can be mended");
     pair.wait_for_owner(&pair.a);
     assert_eq!(pair.settle().name(), "node-a");
+}
+
+/// FRR's daemons on a node, killed when dropped.
+struct Frr(Vec<Child>);
+
+impl Frr {
+    /// zebra, which knows the interfaces, and bfdd with the peer.
+    fn start(node: &Node, peer: Ipv4Addr) -> Self {
+        let folder = node.path("/run/frr");
+        fs::create_dir_all(&folder).expect("the node's /run is writable");
+        let config = format!(
+            "bfd\n peer {peer} local-address {} interface eth0\n  receive-interval 50\n  transmit-interval 50\n  \
+             detect-multiplier 3\n  no shutdown\n",
+            node.address()
+        );
+        fs::write(folder.join("bfdd.conf"), config).expect("the folder is there");
+        fs::write(folder.join("zebra.conf"), "").expect("the folder is there");
+        // They run as this user and make their sockets there.
+        node.run(&["chown", "frr:frr", "/run/frr"]).expect("FRR is installed");
+        let daemon = |name: &str| {
+            let mut command = Command::new(format!("/usr/lib/frr/{name}"));
+            command.args(["-P", "0", "--vty_socket", "/run/frr", "-z", "/run/frr/zserv.api"]);
+            command.args(["-f", &format!("/run/frr/{name}.conf"), "-i", &format!("/run/frr/{name}.pid")]);
+            if name == "bfdd" {
+                command.args(["--bfdctl", "/run/frr/bfdd.sock"]);
+            }
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            node.spawn(command).expect("FRR is installed")
+        };
+        let zebra = daemon("zebra");
+        let socket = folder.join("zserv.api");
+        xtask::lab::wait_until("zebra listens", common::SOON, || socket.exists().then_some(()))
+            .unwrap_or_else(|error| panic!("{error}"));
+        Self(vec![zebra, daemon("bfdd")])
+    }
+
+    /// Kills bfdd.
+    fn kill(&mut self) {
+        let bfdd = self.0.last_mut().expect("there are two");
+        bfdd.kill().and_then(|()| bfdd.wait()).expect("it is a child");
+    }
+}
+
+impl Drop for Frr {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill().and_then(|()| child.wait());
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn a_bfd_of_frr_is_a_peer_like_any_other() {
+    let lb = lb_with(shipped("tutorial-a.toml"));
+    let pair = Pair::of(start(&LabSpec::pair(&common::named("bfd-frr"), lb, Daemon::None)));
+    // The verifier takes its time.
+    pair.wait_for("node-a owns the VIP", Duration::from_mins(1), || {
+        pair.a.status().is_ok_and(|status| status.is_owner())
+    });
+    let mut frr = Frr::start(&pair.b, pair.a.address());
+    wait_for_session(&pair, &pair.a, true);
+    // Stable: the intervals that both agreed on are kept.
+    watch(Duration::from_secs(2));
+    wait_for_session(&pair, &pair.a, true);
+    let seen =
+        pair.b.run(&["vtysh", "--vty_socket", "/run/frr", "-c", "show bfd peers json"]).expect("FRR answers");
+    let peers: serde_json::Value = serde_json::from_str(&seen).expect("it is JSON");
+    let peer = &peers[0];
+    assert_eq!((&peer["status"], &peer["diagnostic"]), (&"up".into(), &"ok".into()), "{seen}");
+    assert_eq!(
+        (&peer["remote-transmit-interval"], &peer["remote-detect-multiplier"]),
+        (&50.into(), &3.into()),
+        "{seen}"
+    );
+
+    frr.kill();
+    wait_for_session(&pair, &pair.a, false);
+    assert!(pair.a.status().expect("it answers").is_owner(), "a backup's end is nothing to the owner");
+    assert_eq!(pair.holders(), ["node-a"]);
 }

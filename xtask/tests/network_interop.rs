@@ -84,6 +84,34 @@ impl Dialect {
         text + "}\n"
     }
 
+    /// What tshark is asked about an advert: what is there, whether the checksum is right (1), and what it finds wrong.
+    const FIELDS: [&str; 7] = [
+        "vrrp.version",
+        "vrrp.virt_rtr_id",
+        "vrrp.prio",
+        "vrrp.checksum.status",
+        "vrrp.ip_addr",
+        "vrrp.ipv6_addr",
+        "_ws.expert.message",
+    ];
+
+    /// The command that has tshark judge what is in a file.
+    fn tshark(capture: &str) -> Vec<&str> {
+        // Offloads fill no IPv4 header checksum in: it must be right.
+        let mut words = vec!["tshark", "-n", "-r", capture, "-o", "ip.check_checksum:TRUE", "-T", "fields"];
+        words.extend(Self::FIELDS.iter().flat_map(|field| ["-e", *field]));
+        words.extend(["-E", "separator=|"]);
+        words
+    }
+
+    /// What tshark says of an advert of `priority` that is as it should be.
+    fn judged(self, priority: u8) -> String {
+        let vip = self.address(VIP);
+        let (v4, v6) =
+            if self.ipv6 { (String::new(), vip.to_string()) } else { (vip.to_string(), String::new()) };
+        format!("{}|33|{priority}|1|{v4}|{v6}|", self.version)
+    }
+
     /// What tcpdump says of an advert of `priority` that is as it should be.
     fn described(self, priority: u8) -> String {
         match self.version {
@@ -142,19 +170,25 @@ impl Couple {
         self.pair.wait_for(&format!("{node} alone has the VIP"), within, || self.holders() == [node]);
     }
 
-    /// Fails unless tcpdump on `at` finds the next adverts of `from` to be of `priority` and their checksums right.
+    /// Fails unless tcpdump and tshark find the next adverts of `from`, as they come to `at`, to be of `priority` and their
+    /// checksums right.
     fn adverts_are_right(&self, from: &Node, at: &Node, priority: u8) {
         let source = from.mac().expect("it has an interface");
         let filter = format!("proto 112 and ether src {source}");
         let filter = if self.dialect.ipv6 { format!("ip6 {filter}") } else { format!("ip {filter}") };
-        let text = at
-            .run(&["timeout", "10", "tcpdump", "-n", "-vv", "-c", "3", "-i", "eth0", &filter])
+        let capture = "/run/adverts.pcap";
+        at.run(&["timeout", "10", "tcpdump", "-c", "3", "-i", "eth0", "-w", capture, &filter])
             .expect("three adverts come");
+        let text = at.run(&["tcpdump", "-n", "-vv", "-r", capture]).expect("it reads what it wrote");
         assert_eq!(text.matches(&self.dialect.described(priority)).count(), 3, "{text}");
         assert!(!text.contains("bad") && !text.contains("incorrect"), "{text}");
         if !self.dialect.ipv6 {
             assert_eq!(text.matches("ttl 255").count(), 3, "{text}");
         }
+        let judged = at.run(&Dialect::tshark(capture)).expect("tshark reads what tcpdump wrote");
+        let lines: Vec<&str> = judged.lines().collect();
+        let right = self.dialect.judged(priority);
+        assert_eq!(lines, [right.as_str(); 3], "{}", Dialect::FIELDS.join(" "));
     }
 
     /// Waits until `keepalived` has received `count` adverts, and fails if it found anything wrong with one.

@@ -2,8 +2,17 @@
 
 mod common;
 
-use common::{Pair, lb_with, named, shipped, start};
-use xtask::lab::{LabSpec, NODE_A, NODE_B, VIP, XdpMode, probe::load::LoadProber, with_xdp};
+use common::{Pair, SOON, lb_with, named, shipped, start, watch};
+use nix::sys::signal::Signal;
+use std::time::Duration;
+use xtask::lab::{
+    LabSpec, NODE_A, NODE_B, VIP, XdpMode,
+    probe::{
+        advert::{Recorded, Recorder},
+        load::LoadProber,
+    },
+    with_xdp,
+};
 
 /// Requests that the client has answered in each phase.
 const MANY: usize = 200;
@@ -31,16 +40,19 @@ fn serves(pair: &Pair, prober: &LoadProber) {
     }
 }
 
+/// The pair, up and ready.
+fn pair(name: &str) -> Pair {
+    let node = |file| lb_with(config(file));
+    let spec = LabSpec::pair(&named(name), node("tutorial-a.toml"), node("tutorial-b.toml"));
+    let pair = Pair::of(start(&spec.with_peer_xdp(XdpMode::Auto)));
+    assert_eq!(pair.settle().name(), "node-a");
+    pair
+}
+
 #[test]
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn signed_adverts_to_the_group_make_one_owner_and_known_directors() {
-    let spec = LabSpec::pair(
-        &named("group"),
-        lb_with(config("tutorial-a.toml")),
-        lb_with(config("tutorial-b.toml")),
-    );
-    let pair = Pair::of(start(&spec.with_peer_xdp(XdpMode::Auto)));
-    assert_eq!(pair.settle().name(), "node-a");
+    let pair = pair("group");
     assert_eq!(pair.answerers(), ["node-a"]);
     let prober = LoadProber::start(&pair.client, VIP, 80);
     serves(&pair, &prober);
@@ -67,4 +79,41 @@ fn signed_adverts_to_the_group_make_one_owner_and_known_directors() {
         serves(&pair, &prober);
         assert!(directed(other) > before, "{} steered by {NODE_A} or {NODE_B}", other.name());
     }
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn replayed_and_forged_adverts_are_counted_and_change_nothing() {
+    let pair = pair("replay");
+    let recorder = Recorder::open(&pair.client).expect("the client can listen");
+    // A farewell is what a backup would act on.
+    pair.a.stop_daemon(Signal::SIGTERM, SOON).expect("it ends");
+    pair.wait_for_owner(&pair.b);
+    let recorded = recorder.recorded(NODE_A).expect("the client can listen");
+    let farewells: Vec<Recorded> = recorded.into_iter().filter(|advert| advert.priority() == 0).collect();
+    assert!(!farewells.is_empty());
+    pair.a.start_daemon().expect("it starts");
+    // The verifier takes its time.
+    pair.wait_for("node-a owns the VIP", Duration::from_mins(1), || {
+        pair.a.status().is_ok_and(|status| status.is_owner())
+    });
+    assert_eq!(pair.settle().name(), "node-a");
+    let before = pair.b.status().expect("it answers");
+    let counted = |reason: &str| pair.b.status().expect("it answers").refused_adverts()[reason];
+
+    for (reason, sent) in
+        [("replayed", farewells[0].clone()), ("bad_signature", farewells[0].clone().spoilt())]
+    {
+        let until = counted(reason) + 5;
+        for _ in 0..5 {
+            recorder.send(&sent).expect("the network is there");
+        }
+        pair.wait(&format!("five are counted as {reason}"), || counted(reason) == until);
+    }
+    // For longer than the skew that a farewell leaves a backup.
+    watch(Duration::from_secs(2));
+    let after = pair.b.status().expect("it answers");
+    assert!(after.all_are("backup"), "{}", after.text());
+    assert_eq!(after.transitions(), before.transitions(), "{}", after.text());
+    assert_eq!(pair.answerers(), ["node-a"]);
 }

@@ -1,7 +1,5 @@
 //! Tier 3: bad input is refused and counted, and what ran keeps running.
 
-#[path = "common/advert.rs"]
-mod advert;
 mod common;
 
 use std::{
@@ -11,9 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use advert::Advert;
 use common::{Pair, SOON, lb, pair, shipped};
-use xtask::lab::{CLIENT, Daemon, LabSpec, Node, VIP, XdpMode, probe::load::LoadProber, wait_until};
+use xtask::lab::{
+    CLIENT, Daemon, LabSpec, Node, VIP, XdpMode,
+    probe::{advert::Advert, load::LoadProber},
+    wait_until,
+};
 
 /// Runs a second `lb` on `node` to its end; its status and all it wrote. Killed, and the test failed, if it stays.
 fn refused(node: &Node, wrapper: &[&str], config: &str) -> (ExitStatus, String) {
@@ -103,7 +104,8 @@ fn wrong_adverts_are_counted_each_under_its_reason_without_effect() {
     for (case, advert) in cases {
         let before = refused_adverts(&pair);
         for _ in 0..3 {
-            advert.send(if advert.source == CLIENT { &pair.client } else { &pair.b });
+            let sender = if advert.source == CLIENT { &pair.client } else { &pair.b };
+            advert.send(sender).expect("the network is there");
         }
         pair.wait(&format!("a wrong {case} is counted three times"), || {
             grown(&before, &refused_adverts(&pair)).iter().any(|(_, by)| *by == 3)
@@ -119,7 +121,7 @@ fn wrong_adverts_are_counted_each_under_its_reason_without_effect() {
     // The control: without a fault the same advert is heeded.
     let since = Instant::now();
     pair.wait("node-a yields to a right advert of higher priority", || {
-        right().send(&pair.b);
+        right().send(&pair.b).expect("the network is there");
         pair.a.status().is_ok_and(|status| status.all_are("backup"))
     });
     assert!(since.elapsed() < Duration::from_secs(3));

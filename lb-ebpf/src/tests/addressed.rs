@@ -73,6 +73,22 @@ fn frame_for_a_virtual_mac_is_the_owners() {
 }
 
 #[test]
+fn node_that_has_just_handed_over_takes_what_still_comes_and_answers_no_question() {
+    let run = |lease: u64, vip_flags: u32| {
+        let run = |packet: Vec<u8>| {
+            let mut maps = Maps { lease, vip_flags, ..Maps::new(MODE_DR) };
+            maps.run::<false>(&mut packet.clone()).verdict
+        };
+        [run(segment((CLIENT, 40_000), (VIP, 81))), run(to(OWN, arp_request()))]
+    };
+    let backup = lb_common::LEASE_BACKUP;
+    assert_eq!(run(backup, Vip::HELD), [Verdict::VipStack, Verdict::ArpNotOwner]);
+    assert_eq!(run(backup, 0), [Verdict::VipNotOwner, Verdict::ArpNotOwner]);
+    assert_eq!(run(backup, Vip::HELD | Vip::NOT_ACCEPTED), [Verdict::VipNotOwner, Verdict::ArpNotOwner]);
+    assert_eq!(run(499, Vip::HELD), [Verdict::LeaseExpired, Verdict::ArpLeaseExpired], "fell silent");
+}
+
+#[test]
 fn owner_that_does_not_accept_takes_services_and_questions_only() {
     let run = |packet: Vec<u8>| {
         let mut maps = Maps { vip_flags: Vip::NOT_ACCEPTED, ..Maps::new(MODE_DR) };

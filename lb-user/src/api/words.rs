@@ -53,7 +53,9 @@ pub(super) fn words(verdict: Verdict, about: &Explanation) -> Words {
             LEASE_REMEDY,
         ),
         Verdict::VipStack => mend(
-            format!("no service takes {target}; this node owns the VIP, so its own stack gets the packet"),
+            format!(
+                "no service takes {target}; this node owns the VIP, or did a moment ago, so its own stack gets the packet"
+            ),
             format!("to have it balanced, name the port in a [[service]] of {vip}"),
         ),
         Verdict::NotAccepted => mend(

@@ -394,6 +394,10 @@ impl View for Known<'_> {
         self.controller.routers.iter().any(|r| r.config.name == router && r.is_owner())
     }
 
+    fn was_owner(&self, router: &str) -> bool {
+        self.controller.routers.iter().any(|r| r.config.name == router && r.was_owner())
+    }
+
     fn condition(&self, service: &Service, address: IpAddr, port: u16) -> Condition {
         self.controller.health.condition(service, address, port)
     }

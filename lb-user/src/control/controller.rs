@@ -327,6 +327,7 @@ impl Controller {
         }
         for index in 0..self.routers.len() {
             self.announce(index, now);
+            self.dirty |= self.routers[index].forget_ownership(now);
         }
         self.put_back().await;
         if self.refresh_at <= now {
@@ -473,7 +474,8 @@ impl Controller {
         let due = self
             .routers
             .iter()
-            .filter_map(Router::next_announcement)
+            .flat_map(|router| [router.next_announcement(), router.was_owner_until()])
+            .flatten()
             .chain(self.retry_at)
             .chain(self.orders.next_timeout())
             .chain(self.health.next_timeout())

@@ -55,6 +55,8 @@ pub(super) struct DesiredVip {
     pub(super) has_ranges: bool,
     /// Its owner does not take what no service is for.
     pub(super) not_accepted: bool,
+    /// This node has it as an address.
+    pub(super) held: bool,
 }
 
 /// What tells a service from the others.
@@ -140,6 +142,10 @@ pub(super) trait View {
     }
     /// Whether this node owns the VIPs of the virtual router of that name.
     fn is_owner(&self, router: &str) -> bool;
+    /// Whether another node has become owner so lately that clients may not know of it yet.
+    fn was_owner(&self, _router: &str) -> bool {
+        false
+    }
     /// The health of a backend.
     fn condition(&self, service: &Service, address: IpAddr, port: u16) -> Condition;
     /// Whether the address is one of this node's own.
@@ -180,11 +186,13 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
         Desired { interfaces: view.interfaces(), devices: view.devices(), ..Desired::default() };
     for (index, router) in config.virtual_routers.iter().enumerate() {
         let owner = view.is_owner(&router.name);
+        // Frames for a virtual MAC address go to the new owner as soon as the switch has heard of it.
+        let has_vips = owner || (router.placement.virtual_mac.is_none() && view.was_owner(&router.name));
         for vip in router.all_vips() {
             let lease = lease_of_router(index);
-            let guarded = DesiredVip { lease, has_ranges: false, not_accepted: !router.accepts() };
-            desired.vips.insert(vip.addr(), guarded);
-            if owner {
+            let (not_accepted, held) = (!router.accepts(), has_vips);
+            desired.vips.insert(vip.addr(), DesiredVip { lease, has_ranges: false, not_accepted, held });
+            if has_vips {
                 desired.addresses.insert((router.interface_of(vip.addr()).to_owned(), vip));
             }
         }
@@ -196,7 +204,7 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
                 desired.virtual_leases.insert(mac, lease_of_router(index));
             }
         }
-        if owner {
+        if has_vips {
             desired.routes.extend(router.placement.routes.iter().cloned());
         }
         desired.directors.extend(router.peers().iter().filter_map(|peer| view.neighbour(*peer)));

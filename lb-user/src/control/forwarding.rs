@@ -461,7 +461,9 @@ impl Forwarding {
                 continue;
             }
             let flag = |set, flag| if set { flag } else { 0 };
-            let flags = flag(vip.has_ranges, Vip::HAS_RANGES) | flag(vip.not_accepted, Vip::NOT_ACCEPTED);
+            let flags = flag(vip.has_ranges, Vip::HAS_RANGES)
+                | flag(vip.not_accepted, Vip::NOT_ACCEPTED)
+                | flag(vip.held, Vip::HELD);
             match dataplane.put_vip((*address).into(), Vip { lease: vip.lease, flags }) {
                 Ok(()) => {
                     self.vips.insert(*address, *vip);

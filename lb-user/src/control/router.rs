@@ -1,7 +1,7 @@
 //! A virtual router as the control task knows it: what it has told the protocol thread, what it has heard from it, and
 //! what it tells the operator.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tracing::{info, warn};
 
@@ -13,6 +13,11 @@ use crate::{
     time::Timestamp,
     vrrp::{BackupReason, State},
 };
+
+/// For how long a node that handed over keeps the VIPs as addresses, without answering who asks for them. The new owner
+/// says that it is one before it tells clients (keepalived even before it has the addresses), and a busy machine takes its
+/// time for it.
+const AFTER_HANDOVER: Duration = Duration::from_millis(200);
 
 /// Something forbids this node to own the VIPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +50,8 @@ pub(super) struct Router {
     /// Changes between owner and not owner.
     transitions: u64,
     announcements: AnnounceSchedule,
+    /// When clients know of the new owner that has just taken over.
+    was_owner_until: Option<Timestamp>,
 }
 
 impl Router {
@@ -63,7 +70,23 @@ impl Router {
             reason: "starting".to_owned(),
             transitions: 0,
             announcements: AnnounceSchedule::idle(),
+            was_owner_until: None,
         }
+    }
+
+    /// Whether another node has become owner so lately that clients may not know of it yet.
+    pub(super) fn was_owner(&self) -> bool {
+        self.was_owner_until.is_some()
+    }
+
+    /// When they do.
+    pub(super) fn was_owner_until(&self) -> Option<Timestamp> {
+        self.was_owner_until
+    }
+
+    /// Returns whether that moment has come.
+    pub(super) fn forget_ownership(&mut self, now: Timestamp) -> bool {
+        self.was_owner_until.take_if(|until| *until <= now).is_some()
     }
 
     /// Whether this node owns the VIPs.
@@ -99,6 +122,11 @@ impl Router {
     /// Notes and logs what its machine did.
     pub(super) fn note(&mut self, event: &Event, now: Timestamp) {
         let router = &self.config.name;
+        let leaves = self.is_owner() && hands_over(event);
+        self.was_owner_until = match event {
+            Event::Announce { .. } | Event::Refresh { .. } => self.was_owner_until,
+            _ => leaves.then(|| now + AFTER_HANDOVER),
+        };
         match *event {
             Event::BecameOwner { reason, .. } => {
                 self.reason = owner_reason(reason);
@@ -181,6 +209,18 @@ impl Router {
     }
 }
 
+/// Whether an owner to whom this happens gives the VIPs to another one that it has heard, and could go on serving. Not one
+/// that fell silent or is in fault: its clients had better ask again.
+fn hands_over(event: &Event) -> bool {
+    match event {
+        Event::BecameBackup { reason, .. } => {
+            matches!(reason, BackupReason::BetterOwner { .. } | BackupReason::Released | BackupReason::Group)
+        }
+        Event::Stopped { .. } => true,
+        _ => false,
+    }
+}
+
 fn owner_reason(reason: OwnerReason) -> String {
     match reason {
         OwnerReason::Silence(silent) => format!("{silent} stopped sending adverts"),
@@ -210,16 +250,43 @@ fn backup_reason(reason: BackupReason) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_owner_whose_lease_is_over_announces_nothing() {
+    const KEY: RouterKey = RouterKey(0);
+
+    fn owner() -> Router {
         let parsed =
             crate::config::parse("a.toml", include_str!("../../../configs/tutorial-a.toml")).unwrap();
-        let owner = || {
-            let mut router = Router::new(RouterKey(0), &parsed.config.virtual_routers[0]);
-            let event = Event::BecameOwner { router: RouterKey(0), reason: OwnerReason::Alone };
-            router.note(&event, Timestamp(1_000));
-            router
-        };
+        let mut router = Router::new(KEY, &parsed.config.virtual_routers[0]);
+        router.note(&Event::BecameOwner { router: KEY, reason: OwnerReason::Alone }, Timestamp(1_000));
+        router
+    }
+
+    #[test]
+    fn an_owner_that_hands_over_keeps_the_addresses_for_a_moment_and_one_that_fell_silent_does_not() {
+        let now = Timestamp(2_000);
+        let backup = |reason| Event::BecameBackup { router: KEY, reason };
+        let better = BackupReason::BetterOwner { priority: 200, source: "172.20.128.3".parse().unwrap() };
+        for (event, keeps) in [
+            (backup(better), true),
+            (backup(BackupReason::Released), true),
+            (Event::Stopped { router: KEY }, true),
+            (backup(BackupReason::LeaseExpired), false),
+            (backup(BackupReason::Isolated), false),
+            (Event::EnteredFault { router: KEY, cause: FaultCause::Unattended }, false),
+        ] {
+            let mut router = owner();
+            router.note(&event, now);
+            assert_eq!(router.was_owner_until(), keeps.then(|| now + AFTER_HANDOVER), "{event:?}");
+            assert!(!router.forget_ownership(now), "{event:?}");
+            assert_eq!(router.forget_ownership(now + AFTER_HANDOVER), keeps, "{event:?}");
+            assert!(!router.was_owner());
+            // A backup has nothing to keep, and an owner has it anyway.
+            router.note(&backup(BackupReason::Started), now);
+            assert!(!router.was_owner(), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn an_owner_whose_lease_is_over_announces_nothing() {
         assert!(owner().announcements_due(Timestamp(1_000), Some(1_001)) > 0);
         for lease in [None, Some(0), Some(999), Some(1_000)] {
             assert_eq!(owner().announcements_due(Timestamp(1_000), lease), 0, "{lease:?}");

@@ -11,10 +11,12 @@ use tracing::{info, warn};
 use super::{
     controller::{Controller, Signal},
     desired::Desired,
+    router::Router,
 };
 use crate::{
     bfd::SessionState,
     protocol::{Command, Event},
+    time::Timestamp,
 };
 
 /// How long commands may take that are told of the end.
@@ -36,12 +38,22 @@ impl Controller {
             }
             self.protocol_event(&event);
         }
+        self.outlast_handover().await;
         if heard {
             self.drain(signals).await;
         }
         self.withdraw().await;
         self.edges.notifier.finish(LAST_WORDS).await;
         info!("stopped");
+    }
+
+    /// Waits until clients know of who took the VIPs over.
+    async fn outlast_handover(&mut self) {
+        let Some(last) = self.routers.iter().filter_map(Router::was_owner_until).max() else { return };
+        sleep(last.since(Timestamp::now())).await;
+        for router in &mut self.routers {
+            router.forget_ownership(last);
+        }
     }
 
     /// Whether a peer hears by BFD that this node ends.

@@ -44,6 +44,7 @@ const MAC_B: Mac = Mac([2, 0, 0, 0, 0, 0x0b]);
 /// What node-a knows: itself, and node-b's MAC address behind slot 0.
 struct NodeA {
     owner: bool,
+    was_owner: bool,
     unhealthy: BTreeSet<IpAddr>,
     mac_b: Option<Mac>,
     left: Vec<Left>,
@@ -54,6 +55,7 @@ impl Default for NodeA {
     fn default() -> Self {
         Self {
             owner: false,
+            was_owner: false,
             unhealthy: BTreeSet::new(),
             mac_b: Some(MAC_B),
             left: Vec::new(),
@@ -65,6 +67,10 @@ impl Default for NodeA {
 impl View for NodeA {
     fn is_owner(&self, _: &str) -> bool {
         self.owner
+    }
+
+    fn was_owner(&self, _: &str) -> bool {
+        self.was_owner
     }
 
     fn condition(&self, _: &Service, address: IpAddr, _: u16) -> Condition {
@@ -397,6 +403,20 @@ fn owner_has_the_vip_on_its_interface_and_every_serving_node_on_loopback() {
     assert_eq!(backup.addresses, BTreeSet::from([local.clone()]));
     let owner = desired(&tutorial(), &NodeA { owner: true, ..NodeA::default() });
     assert_eq!(owner.addresses, BTreeSet::from([vip, local]));
+    assert_eq!((backup.vips[&VIP].held, owner.vips[&VIP].held), (false, true));
+
+    // For a moment it looks as the owner does.
+    let left = desired(&tutorial(), &NodeA { was_owner: true, ..NodeA::default() });
+    assert_eq!((left.addresses, left.vips), (owner.addresses, owner.vips));
+}
+
+#[test]
+fn virtual_mac_goes_at_once_with_the_ownership() {
+    let config = TUTORIAL.replace("router_id = 33\n", "router_id = 33\nvirtual_mac = true\n");
+    let config = Config::parse("tutorial-a.toml", &config).unwrap();
+    let left = desired(&config, &NodeA { was_owner: true, ..NodeA::default() });
+    assert!(!left.vips[&VIP].held && left.virtual_macs.values().all(|mac| !mac.up));
+    assert!(left.addresses.iter().all(|(interface, _)| interface == LOOPBACK), "{:?}", left.addresses);
 }
 
 #[test]

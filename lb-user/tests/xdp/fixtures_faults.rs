@@ -14,7 +14,7 @@ use crate::{
     world::{
         CLOSED, DIRECTOR, DR, DR_FAR, DR_UDP, IPIP, LOCAL, NAT_BACKEND, NAT_BACKEND6, OTHER, OTHER6,
         OWN_ADDRESS, OWN_ADDRESS6, PASS, REDIRECT, SILENT_CLIENT, TUNNEL, TX, VIP, VIP_BACKUP, VIP_EXPIRED,
-        VIP_REFUSING, VIP6, VIP6_BACKUP, VIP6_EXPIRED, VIP6_REFUSING,
+        VIP_LEFT, VIP_REFUSING, VIP6, VIP6_BACKUP, VIP6_EXPIRED, VIP6_LEFT, VIP6_REFUSING,
     },
 };
 
@@ -97,6 +97,16 @@ table! {
         sends("a service", tcp(VIP_REFUSING, DR), TX, Dr, DR, near),
         sends("a service, 6", tcp(VIP6_REFUSING, DR), TX, Dr, DR, near),
         sends("a local service", tcp(VIP_REFUSING, LOCAL), PASS, Local, LOCAL, |p| p),
+    ];
+
+    /// Nothing is lost at a handover: clients hear of the new owner a little later than the old one.
+    node_that_has_just_handed_over_takes_what_still_comes_and_answers_no_question = [
+        passes("echo", echo(VIP_LEFT), VipStack),
+        passes("echo, 6", echo(VIP6_LEFT), VipStack),
+        passes("no service", tcp(VIP_LEFT, CLOSED), VipStack),
+        sends("a service", tcp(VIP_LEFT, DR), TX, Dr, DR, near),
+        drops("ARP", arp(1, CLIENT, VIP_LEFT), ArpNotOwner),
+        drops("solicitation", solicitation(VIP6_LEFT), ArpNotOwner),
     ];
 
     /// Katran answers an echo request for any address that it is sent.

@@ -35,6 +35,9 @@ pub(crate) const VIP_NO_LEASE: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 7);
 /// Its owner takes nothing for itself.
 pub(crate) const VIP_REFUSING: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 64);
 pub(crate) const VIP6_REFUSING: Ipv6Addr = ipv6(0x64);
+/// Another node has just become owner, and this one has it as an address still.
+pub(crate) const VIP_LEFT: Ipv4Addr = Ipv4Addr::new(172, 20, 128, 65);
+pub(crate) const VIP6_LEFT: Ipv6Addr = ipv6(0x65);
 /// The same of IPv6.
 pub(crate) const VIP6: Ipv6Addr = ipv6(4);
 pub(crate) const VIP6_BACKUP: Ipv6Addr = ipv6(5);
@@ -393,7 +396,7 @@ pub(crate) const fn virtual_mac(number: u8) -> Mac {
 }
 
 fn put_services(dataplane: &mut XdpDataplane, ports: &[u16]) {
-    let vips: [(IpAddr, u32); 9] = [
+    let vips: [(IpAddr, u32); 11] = [
         (VIP.into(), 1),
         (VIP_BACKUP.into(), 2),
         (VIP_EXPIRED.into(), 3),
@@ -403,11 +406,14 @@ fn put_services(dataplane: &mut XdpDataplane, ports: &[u16]) {
         (VIP6_EXPIRED.into(), 3),
         (VIP_REFUSING.into(), 1),
         (VIP6_REFUSING.into(), 1),
+        (VIP_LEFT.into(), 2),
+        (VIP6_LEFT.into(), 2),
     ];
     for (vip, lease) in vips {
         let flags = match vip {
             _ if vip == VIP || vip == VIP6 => Vip::HAS_RANGES,
             _ if vip == VIP_REFUSING || vip == VIP6_REFUSING => Vip::NOT_ACCEPTED,
+            _ if vip == VIP_LEFT || vip == VIP6_LEFT => Vip::HELD,
             _ => 0,
         };
         dataplane.put_vip(address(vip), Vip { lease, flags }).expect("put_vip");

@@ -74,7 +74,7 @@ fn build(report: &mut Report) {
 }
 
 fn programs(report: &mut Report) {
-    for tool in tools::LAB {
+    for tool in tools::LAB.into_iter().chain(tools::TESTS) {
         let check = match tools::find(tool.name) {
             Some(path) => {
                 let version = tool.version().map(|version| format!("{version} ")).unwrap_or_default();

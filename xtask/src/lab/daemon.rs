@@ -19,7 +19,7 @@ use super::{
 /// Where a node's processes find the configuration of `lb`.
 pub(crate) const LB_CONFIG: &str = "/run/lab/lb.toml";
 /// Where they find that of keepalived.
-const KEEPALIVED_CONFIG: &str = "/run/lab/keepalived.conf";
+pub(crate) const KEEPALIVED_CONFIG: &str = "/run/lab/keepalived.conf";
 
 /// The name of the daemon's processes; the kernel keeps 15 bytes of it.
 pub(crate) fn process_name(daemon: &Daemon) -> Option<String> {

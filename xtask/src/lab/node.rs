@@ -220,12 +220,22 @@ impl Node {
         })
     }
 
+    /// Gives the node's daemon another configuration, which it has not read then.
+    pub fn write_config(&self, config: &str) -> Result<(), LabError> {
+        let path = match &self.spec.daemon {
+            Daemon::Lb { .. } => daemon::LB_CONFIG,
+            Daemon::Keepalived { .. } => daemon::KEEPALIVED_CONFIG,
+            Daemon::None => return Err(LabError::NoDaemon { node: self.name().to_owned() }),
+        };
+        daemon::write_config(self.init, path, config)
+    }
+
     /// Gives the node's `lb` another configuration and has it read.
     pub fn reload(&self, config: &str) -> Result<String, LabError> {
         let Daemon::Lb { binary, .. } = &self.spec.daemon else {
             return Err(LabError::NoDaemon { node: self.name().to_owned() });
         };
-        daemon::write_config(self.init, daemon::LB_CONFIG, config)?;
+        self.write_config(config)?;
         self.run(&[&binary.to_string_lossy(), "reload"])
     }
 

@@ -24,6 +24,7 @@ if [ -d /run/systemd/system ]; then
             haproxy) systemctl disable --quiet haproxy.service ;;
             nginx-light) systemctl disable --quiet nginx.service ;;
             keepalived) systemctl disable --quiet keepalived.service ;;
+            frr) systemctl disable --quiet frr.service ;;
             docker.io) systemctl disable --quiet docker.service docker.socket containerd.service ;;
         esac
     done

@@ -18,7 +18,7 @@ pub use apt::Apt;
 #[derive(Args, Debug)]
 pub struct Options {
     /// How much to install
-    #[arg(long, value_enum, default_value_t = Level::Lab)]
+    #[arg(long, value_enum, default_value_t = Level::Tests)]
     level: Level,
     /// Install bpf-linker again, for instance after the compiler's LLVM has become newer than its own
     #[arg(long)]
@@ -30,9 +30,11 @@ pub struct Options {
 pub enum Level {
     /// What builds `lb`.
     Build,
-    /// And what the lab and the network tests start.
+    /// And what the lab starts.
     Lab,
-    /// And what benchmarks compare lb with.
+    /// And what the network tests judge packets by.
+    Tests,
+    /// As `lab`, and what benchmarks compare lb with.
     Bench,
 }
 
@@ -58,7 +60,10 @@ fn install(level: Level, force_linker: bool) -> Result<Toolchain, Error> {
     if level >= Level::Lab {
         setup.tools("tools", &tools::LAB)?;
     }
-    if level >= Level::Bench {
+    if level == Level::Tests {
+        setup.tools("judges", &tools::TESTS)?;
+    }
+    if level == Level::Bench {
         setup.tools("compared", &tools::BENCH)?;
     }
     let verdict = if setup.installed == 0 { "everything was there" } else { "ready" };

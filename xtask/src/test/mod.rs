@@ -74,7 +74,7 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
     }
     let privilege = Privilege::detect();
     let obstacle = if options.host { Some("--host was given".to_owned()) } else { obstacle(privilege) };
-    setup::ensure(if obstacle.is_none() { Level::Lab } else { Level::Build })?;
+    setup::ensure(if obstacle.is_none() { Level::Tests } else { Level::Build })?;
 
     let host = run_tier("tier 1: host", cargo_test(&["--workspace"], &[], &options.filters))?;
     let mut tiers = vec![("tier 1 host", host)];

@@ -76,6 +76,10 @@ pub(crate) enum Fault {
     Busy,
     /// 100,000 packets a second arrive at the interface for 5 s
     Flood,
+    /// A third host sends both nodes adverts of priority 255 for 5 s
+    Forge,
+    /// The owner hands over while TCP downloads are under way
+    Download,
 }
 
 /// What tells how bad a fault is.
@@ -85,6 +89,8 @@ pub(super) enum Yardstick {
     Vip,
     /// Requests to the service.
     Web,
+    /// Downloads from the service.
+    Download,
 }
 
 impl Serialize for Fault {
@@ -117,6 +123,8 @@ impl Fault {
             Self::Reload => "reload, same config",
             Self::Busy => "two busy loops on the node, 5 s",
             Self::Flood => "100,000 packets a second, 5 s",
+            Self::Forge => "a third host forges adverts of priority 255, 5 s",
+            Self::Download => "a TCP download through the move",
         }
     }
 
@@ -131,16 +139,38 @@ impl Fault {
     }
 
     pub(super) fn yardstick(self) -> Yardstick {
-        if matches!(self, Self::KillNginx | Self::FreezeNginx) { Yardstick::Web } else { Yardstick::Vip }
+        match self {
+            Self::KillNginx | Self::FreezeNginx => Yardstick::Web,
+            Self::Download => Yardstick::Download,
+            _ => Yardstick::Vip,
+        }
+    }
+
+    /// The most milliseconds that clients of the tutorial's pair under `lb` may go unanswered.
+    pub(super) fn goal(self, system: System) -> Option<f64> {
+        if system != System::Lb1s {
+            return None;
+        }
+        match self {
+            Self::Kill | Self::KillOne | Self::KillNginx => Some(100.0),
+            Self::Freeze | Self::FreezeDaemon | Self::LinkDown | Self::Cut => Some(250.0),
+            Self::Repair | Self::DeleteVip => Some(50.0),
+            // Two checks, each of 50 ms or 20 ms, and their time-outs of 250 ms.
+            Self::FreezeNginx => Some(600.0),
+            _ => None,
+        }
     }
 
     /// How long to look at least, and at most while clients go unanswered.
     pub(super) fn watch(self, system: System) -> [Duration; 2] {
-        let least = Duration::from_secs(3).max(system.interval() * 6);
+        // A backup that misses the owner's adverts claims after three of them and less than another one.
+        let least = Duration::from_secs(3).max(system.interval() * 4);
         match self {
             // A client that believes in the wrong node asks for it again after up to 51 s.
             Self::Repair => [Duration::from_secs(10), Duration::from_mins(1)],
             Self::Thaw => [Duration::from_secs(6), Duration::from_secs(20)],
+            // The backup claims when it has heard nobody better for that long, and then it is to be seen what follows.
+            Self::Download => [least + system.interval() * 2, Duration::from_secs(10).max(least)],
             _ => [least, Duration::from_secs(10).max(least)],
         }
     }
@@ -199,6 +229,8 @@ impl Fault {
             Self::Reload => stage.reload(),
             Self::Busy => busy(stage),
             Self::Flood => stage.flood(FLOOD_RATE, STRAIN),
+            Self::Forge => stage.forge(STRAIN),
+            Self::Download => stage.lower_the_owner(),
         }
     }
 
@@ -217,6 +249,7 @@ impl Fault {
                 owner.signal("nginx", Signal::SIGCONT);
                 Ok(())
             }
+            Self::Download => stage.reload(),
             Self::Restart
             | Self::LateRestart
             | Self::KillOne
@@ -228,7 +261,8 @@ impl Fault {
             | Self::DeleteVip
             | Self::Reload
             | Self::Busy
-            | Self::Flood => Ok(()),
+            | Self::Flood
+            | Self::Forge => Ok(()),
         }
     }
 }

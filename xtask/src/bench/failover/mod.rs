@@ -34,7 +34,7 @@ const ROUNDS: u16 = 5;
 /// `cargo xtask bench failover`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  cargo xtask bench failover                                        everything; takes about an hour
+  cargo xtask bench failover                                        everything; takes two hours
   cargo xtask bench failover --system lb-1s --fault freeze --fault stop
   cargo xtask bench failover --system keepalived-10ms --rounds 1 --json failover.json
 
@@ -122,8 +122,9 @@ fn measure(options: &Options, lb: Option<&Path>) -> Result<ExitCode, Error> {
     }
     for system in &systems {
         eprintln!("── {} ──", system.name());
+        let mut stage = None;
         for fault in faults.iter().filter(|fault| fault.befalls(*system)) {
-            let row = measure_one(*system, *fault, options.rounds, lb, &progress);
+            let row = measure_one(&mut stage, *system, *fault, options.rounds, lb, &progress);
             let interrupted = lab::interrupted();
             rows.push(row);
             // After each one: what took an hour is not lost to the last.
@@ -144,12 +145,18 @@ fn measure(options: &Options, lb: Option<&Path>) -> Result<ExitCode, Error> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// All rounds of one fault, in a lab of their own.
-fn measure_one(system: System, fault: Fault, rounds: u16, lb: Option<&Path>, progress: &Progress) -> Row {
-    let name = format!("bench-{}", std::process::id());
+/// All rounds of one fault, in the lab of the system, which is built if there is none.
+fn measure_one(
+    stage: &mut Option<Stage>,
+    system: System,
+    fault: Fault,
+    rounds: u16,
+    lb: Option<&Path>,
+    progress: &Progress,
+) -> Row {
     let step = progress.step(&fault.name(), "");
     let mut row = Row { system, fault, rounds: Vec::new(), error: None };
-    let outcome = Stage::new(&name, system, lb).and_then(|stage| {
+    let outcome = Stage::provide(stage, system, lb).and_then(|stage| {
         for number in 1..=rounds {
             row.rounds.push(stage.round(fault, &|what| step.note(&format!("round {number}: {what}")))?);
         }
@@ -157,6 +164,8 @@ fn measure_one(system: System, fault: Fault, rounds: u16, lb: Option<&Path>, pro
     });
     step.done(&row.cell());
     if let Err(error) = outcome {
+        // Whatever it is like now: the next fault gets another one.
+        *stage = None;
         eprintln!("  {} of {rounds} rounds, then: {error}", row.rounds.len());
         row.error = Some(error.to_string());
     }

@@ -1,14 +1,17 @@
 //! From rounds to tables.
 
 use serde::Serialize;
-use xtask_report::{Group, Row as Line};
+use xtask_report::{Bound, Goal, Group, Row as Line};
 
 use super::{
     fault::{Fault, Yardstick},
     stage::{Round, Seen},
     system::System,
 };
-use crate::{bench::report::table, lab::probe::standing::Tally};
+use crate::{
+    bench::report::table,
+    lab::probe::{download::Downloaded, standing::Tally},
+};
 
 /// All rounds of one fault with one daemon.
 #[derive(Clone, Debug, Serialize)]
@@ -23,13 +26,25 @@ pub(super) struct Row {
 impl Row {
     /// What goes into the table of all daemons.
     pub(super) fn cell(&self) -> String {
-        match self.fault.yardstick() {
-            Yardstick::Vip => times(self.rounds.iter().map(|round| round.known)),
-            Yardstick::Web => times(self.rounds.iter().map(|round| round.web)),
-        }
+        times(self.seen())
     }
 
-    fn details(&self) -> [String; 13] {
+    /// What the row's yardstick showed in each round.
+    fn seen(&self) -> impl Iterator<Item = Seen> + Clone {
+        let yardstick = self.fault.yardstick();
+        self.rounds.iter().map(move |round| match yardstick {
+            Yardstick::Vip => round.known,
+            Yardstick::Web => round.web,
+            Yardstick::Download => Seen {
+                milliseconds: round.downloads.longest_silence,
+                to_the_end: round.downloads.going < round.downloads.begun,
+                asked: round.downloads.begun,
+                lost: round.downloads.begun - round.downloads.going,
+            },
+        })
+    }
+
+    fn details(&self) -> [String; 16] {
         let counts = |count: fn(&Round) -> usize| range(self.rounds.iter().map(count));
         [
             self.fault.title().to_owned(),
@@ -45,6 +60,9 @@ impl Row {
             counts(|round| round.web.lost),
             alive(self.rounds.iter().map(|round| &round.survivors.idle)),
             alive(self.rounds.iter().map(|round| &round.survivors.talking)),
+            part(self.rounds.iter().map(|round| (round.downloads.going, round.downloads.begun))),
+            times(self.rounds.iter().map(|round| pause(&round.downloads))),
+            counts(|round| usize::try_from(round.refused).unwrap_or(usize::MAX)),
         ]
     }
 }
@@ -83,6 +101,9 @@ pub(super) fn details(rows: &[Row], system: System) -> String {
         "failed",
         "idle connections alive",
         "talking ones",
+        "downloads going on",
+        "their longest pause, ms",
+        "adverts refused",
     ];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     lines.extend(rows.iter().filter(|row| row.system == system).map(|row| row.details().to_vec()));
@@ -92,15 +113,13 @@ pub(super) fn details(rows: &[Row], system: System) -> String {
 /// The figures of the table of all daemons as groups of a report: one for each fault.
 pub(super) fn groups(rows: &[Row], systems: &[System], faults: &[Fault]) -> Vec<Group> {
     let line = |row: &Row| {
-        let seen: Vec<Seen> = match row.fault.yardstick() {
-            Yardstick::Vip => row.rounds.iter().map(|round| round.known).collect(),
-            Yardstick::Web => row.rounds.iter().map(|round| round.web).collect(),
-        };
+        let seen: Vec<Seen> = row.seen().collect();
         let lasting = seen.iter().filter(|seen| seen.to_the_end).count();
         let lasting =
             (lasting > 0).then(|| format!("not over when the round ended: {lasting} of {}", seen.len()));
         let mut line = Line::new(row.system.title(), seen.iter().map(|seen| seen.milliseconds).collect());
         line.note = row.error.clone().or(lasting);
+        line.goal = row.fault.goal(row.system).map(|most| Goal::new(Bound::AtMost(most), None));
         line
     };
     let group = |fault: &Fault| {
@@ -128,8 +147,17 @@ fn times(seen: impl Iterator<Item = Seen>) -> String {
 
 /// `199 [198–200] of 200`.
 fn alive<'a>(tallies: impl Iterator<Item = &'a Tally> + Clone) -> String {
-    let opened = range(tallies.clone().map(|tally| tally.opened));
-    format!("{} of {opened}", range(tallies.map(|tally| tally.alive)))
+    part(tallies.map(|tally| (tally.alive, tally.opened)))
+}
+
+fn part(counts: impl Iterator<Item = (usize, usize)> + Clone) -> String {
+    format!("{} of {}", range(counts.clone().map(|(part, _)| part)), range(counts.map(|(_, whole)| whole)))
+}
+
+/// Of those that went on.
+fn pause(downloads: &Downloaded) -> Seen {
+    let milliseconds = downloads.longest_pause;
+    Seen { milliseconds, to_the_end: false, asked: downloads.begun, lost: 0 }
 }
 
 /// `3 [0–7]`, or one number where all are the same.

@@ -15,11 +15,13 @@ use serde::Serialize;
 
 use super::{
     fault::{Fault, parent},
-    system::{ECHO, System},
+    system::{ECHO, System, with_priority},
 };
 use crate::lab::{
     Daemon, Lab, LabError, MacAddress, Node, VIP, pause,
     probe::{
+        advert::Advert,
+        download::{Downloaded, Downloads},
         echo::{Asker, EchoProber, EchoReport},
         flood,
         load::LoadProber,
@@ -41,6 +43,16 @@ const SETTLE_WITHIN: Duration = Duration::from_mins(1);
 const STANDING: usize = 200;
 /// Where they lead.
 const WEB: SocketAddrV4 = SocketAddrV4::new(VIP, 80);
+
+/// Downloads under way meanwhile.
+const DOWNLOADS: usize = 8;
+
+/// Time from one forged advert to the next.
+const FORGED_EVERY: Duration = Duration::from_millis(50);
+/// The priority of who has the VIPs as addresses of its own: nobody is better.
+const FORGED_PRIORITY: u8 = 255;
+/// Of an owner that is to hand over; the backup's is 100.
+const LOW_PRIORITY: u8 = 50;
 
 /// This part of a flood must have been sent for it to be one.
 const LEAST_FLOOD: u128 = 2;
@@ -70,6 +82,10 @@ pub(super) struct Round {
     pub(super) holders_after: Vec<String>,
     /// Connections that stood before and answer after it.
     pub(super) survivors: Survivors,
+    /// Downloads that were under way.
+    pub(super) downloads: Downloaded,
+    /// Adverts that the nodes under `lb` refused.
+    pub(super) refused: u64,
 }
 
 /// What a client met.
@@ -95,8 +111,21 @@ pub(super) struct Stage {
 }
 
 impl Stage {
+    /// The one that is there, or a new one.
+    pub(super) fn provide<'a>(
+        stage: &'a mut Option<Self>,
+        system: System,
+        lb: Option<&Path>,
+    ) -> Result<&'a Self, LabError> {
+        let there = match stage.take() {
+            Some(there) => there,
+            None => Self::new(&format!("bench-{}", std::process::id()), system, lb)?,
+        };
+        Ok(stage.insert(there))
+    }
+
     /// Builds the lab; its clients begin to ask.
-    pub(super) fn new(name: &str, system: System, lb: Option<&Path>) -> Result<Self, LabError> {
+    fn new(name: &str, system: System, lb: Option<&Path>) -> Result<Self, LabError> {
         let xtask = std::env::current_exe().map_err(LabError::io("finding this program"))?;
         let lab = Lab::start(&system.lab(name, lb)?, &xtask, |_| ())?;
         let (client, stranger) = (lab.node("client")?, lab.node("newcomer")?);
@@ -117,6 +146,8 @@ impl Stage {
         fault.prepare(self)?;
         note("opening connections");
         let standing = Standing::open(&self.client, WEB, STANDING)?;
+        let downloads = Downloads::begin(&self.client, WEB, DOWNLOADS)?;
+        let refused = self.refused();
         note("measuring");
         self.forget();
         let start = Instant::now();
@@ -129,7 +160,11 @@ impl Stage {
         let holders_after = self.lab.holders(VIP)?;
         pause(ON_THE_WAY)?;
         let mut round = self.report(start, end, holders_after);
+        // Both wait for the last answers: at the same time.
+        downloads.end();
         round.survivors = standing.finish();
+        round.downloads = downloads.finish();
+        round.refused = self.refused().saturating_sub(refused);
         note("repairing");
         fault.undo(self)?;
         Ok(round)
@@ -156,6 +191,8 @@ impl Stage {
             },
             holders_after,
             survivors: Survivors::default(),
+            downloads: Downloaded::default(),
+            refused: 0,
         }
     }
 
@@ -206,10 +243,18 @@ impl Stage {
     }
 
     fn daemons_are_well(&self) -> bool {
-        !self.system.is_lb()
-            || [&self.owner, &self.backup]
-                .iter()
-                .all(|node| node.status().is_ok_and(|status| status.all_backends_up()))
+        self.under_lb().all(|node| node.status().is_ok_and(|status| status.all_backends_up()))
+    }
+
+    /// The nodes that `lb` runs on.
+    fn under_lb(&self) -> impl Iterator<Item = &Node> {
+        [&self.owner, &self.backup].into_iter().filter(|node| matches!(node.spec.daemon, Daemon::Lb { .. }))
+    }
+
+    /// Adverts that they have refused; those of a daemon that cannot be asked, because it was killed, are missing.
+    fn refused(&self) -> u64 {
+        let of = |node: &Node| node.status().map_or(0, |status| status.refused_adverts().values().sum());
+        self.under_lb().map(of).sum()
     }
 
     /// Waits until the backup has the VIP as an address.
@@ -266,10 +311,39 @@ impl Stage {
         Ok(())
     }
 
-    /// Has the daemon read its configuration, which is the same as before.
+    /// Sends both nodes adverts of the highest priority from a third host, which knows the password and says who it is:
+    /// every other one as if it had crossed routers.
+    pub(super) fn forge(&self, duration: Duration) -> Result<(), LabError> {
+        let start = Instant::now();
+        for ttl in [64, 255].into_iter().cycle() {
+            if start.elapsed() >= duration {
+                break;
+            }
+            for node in [&self.owner, &self.backup] {
+                let advert = self.system.advert(FORGED_PRIORITY);
+                let (source, destination) = (self.client.address(), node.address());
+                Advert { source, destination, ttl, ..advert }.send(&self.client)?;
+            }
+            pause(FORGED_EVERY)?;
+        }
+        Ok(())
+    }
+
+    /// Has the owner's daemon read a configuration that makes it worse than the backup.
+    pub(super) fn lower_the_owner(&self) -> Result<(), LabError> {
+        self.reload_as(|config| with_priority(config, LOW_PRIORITY))
+    }
+
+    /// Has the daemon read its configuration, which is the same as when it was started.
     pub(super) fn reload(&self) -> Result<(), LabError> {
-        if let Daemon::Lb { config, .. } = &self.owner.spec.daemon {
-            return self.owner.reload(config).map(drop);
+        self.reload_as(str::to_owned)
+    }
+
+    fn reload_as(&self, change: impl Fn(&str) -> String) -> Result<(), LabError> {
+        match &self.owner.spec.daemon {
+            Daemon::Lb { config, .. } => return self.owner.reload(&change(config)).map(drop),
+            Daemon::Keepalived { config } => self.owner.write_config(&change(config))?,
+            Daemon::None => (),
         }
         let all = self.daemon();
         // Its first process passes the signal on.

@@ -10,7 +10,9 @@ use std::{
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
-use crate::lab::{Daemon, LabError, LabSpec, NODE_A, NODE_B, NodeSpec, VIP, shipped_config};
+use crate::lab::{
+    Daemon, LabError, LabSpec, NODE_A, NODE_B, NodeSpec, VIP, probe::advert::Advert, shipped_config,
+};
 
 /// Where every node's own process answers UDP datagrams to the VIP. No service is there: only the owner answers.
 pub(super) const ECHO: SocketAddrV4 = SocketAddrV4::new(VIP, 7_007);
@@ -32,6 +34,9 @@ pub(crate) enum System {
     /// lb with the tutorial's configuration: VRRPv2, adverts every second
     #[value(name = "lb-1s")]
     Lb1s,
+    /// The same, but for the backup, which is under keepalived; only the owner's nginx is a backend
+    #[value(name = "lb-keepalived")]
+    LbKeepalived,
     /// lb, VRRPv3, adverts every 0.1 s
     #[value(name = "lb-100ms")]
     Lb100ms,
@@ -59,20 +64,21 @@ impl System {
             Self::Keepalived100ms => "keepalived, v3, 0.1 s",
             Self::Keepalived10ms => "keepalived, v3, 0.01 s",
             Self::Lb1s => "`lb`, tutorial's, v2, 1 s",
+            Self::LbKeepalived => "`lb`, keepalived the backup, v2, 1 s",
             Self::Lb100ms => "`lb`, v3, 0.1 s",
             Self::Lb10ms => "`lb`, v3, 0.01 s",
         }
     }
 
-    /// Whether it is this project's.
+    /// Whether the owner's is this project's.
     pub(super) fn is_lb(self) -> bool {
-        matches!(self, Self::Lb1s | Self::Lb100ms | Self::Lb10ms)
+        matches!(self, Self::Lb1s | Self::LbKeepalived | Self::Lb100ms | Self::Lb10ms)
     }
 
     /// Time between two adverts.
     pub(super) fn interval(self) -> Duration {
         match self {
-            Self::Keepalived1s | Self::Lb1s => Duration::from_secs(1),
+            Self::Keepalived1s | Self::Lb1s | Self::LbKeepalived => Duration::from_secs(1),
             Self::Keepalived100ms | Self::Lb100ms => Duration::from_millis(100),
             Self::Keepalived10ms | Self::Lb10ms => Duration::from_millis(10),
         }
@@ -80,19 +86,19 @@ impl System {
 
     /// The tutorial's pair under this daemon, and a second client.
     pub(super) fn lab(self, name: &str, lb: Option<&Path>) -> Result<LabSpec, LabError> {
+        let keepalived = |state, priority, source, peer| Daemon::Keepalived {
+            config: self.keepalived(state, priority, source, peer),
+        };
+        let backup = || keepalived("BACKUP", 100, NODE_B, NODE_A);
         let (a, b) = match lb {
             Some(binary) if self.is_lb() => {
                 let daemon = |file| -> Result<Daemon, LabError> {
                     Ok(Daemon::Lb { binary: binary.to_owned(), config: self.lb(&shipped_config(file)?) })
                 };
-                (daemon("tutorial-a.toml")?, daemon("tutorial-b.toml")?)
+                let backup = if self == Self::LbKeepalived { backup() } else { daemon("tutorial-b.toml")? };
+                (daemon("tutorial-a.toml")?, backup)
             }
-            _ => {
-                let daemon = |state, priority, source, peer| Daemon::Keepalived {
-                    config: self.keepalived(state, priority, source, peer),
-                };
-                (daemon("MASTER", 200, NODE_A, NODE_B), daemon("BACKUP", 100, NODE_B, NODE_A))
-            }
+            _ => (keepalived("MASTER", 200, NODE_A, NODE_B), backup()),
         };
         let mut spec = LabSpec::pair(name, a, b);
         for node in spec.nodes.iter_mut().filter(|node| node.web.is_some()) {
@@ -102,9 +108,21 @@ impl System {
         Ok(spec)
     }
 
-    /// The tutorial's configuration, or the same with VRRPv3, which has no passwords.
+    /// An advert as this daemon's pair would take it, of the tutorial's virtual router.
+    pub(super) fn advert(self, priority: u8) -> Advert {
+        let (version, interval) = match self {
+            Self::Keepalived1s | Self::Lb1s | Self::LbKeepalived => (2, 1),
+            Self::Keepalived100ms | Self::Lb100ms => (3, 10),
+            Self::Keepalived10ms | Self::Lb10ms => (3, 1),
+        };
+        Advert { version, priority, interval, ..Advert::default() }
+    }
+
+    /// The tutorial's configuration, or the same with VRRPv3, which has no passwords; or without the other node's nginx,
+    /// which does not take packets for the VIP while keepalived is a backup.
     fn lb(self, tutorial: &str) -> String {
         let (advert, script) = match self {
+            Self::LbKeepalived => return without_last_backend(tutorial),
             Self::Lb100ms => ("100ms", "500ms"),
             Self::Lb10ms => ("10ms", "100ms"),
             _ => return tutorial.to_owned(),
@@ -122,7 +140,7 @@ impl System {
         let (version, interval, script, password) = match self {
             Self::Keepalived100ms | Self::Lb100ms => (3, "0.1", "0.5", None),
             Self::Keepalived10ms | Self::Lb10ms => (3, "0.01", "0.1", None),
-            Self::Keepalived1s | Self::Lb1s => (2, "1", "2", Some("letmein")),
+            Self::Keepalived1s | Self::Lb1s | Self::LbKeepalived => (2, "1", "2", Some("letmein")),
         };
         let mut text = format!(
             "global_defs {{\n  script_user root\n  vrrp_version {version}\n}}\n\
@@ -138,9 +156,44 @@ impl System {
     }
 }
 
+/// The configuration of either daemon with another priority.
+pub(super) fn with_priority(config: &str, priority: u8) -> String {
+    let line = |line: &str| match line.trim_start().strip_prefix("priority ") {
+        Some(rest) if rest.starts_with('=') => format!("priority = {priority}\n"),
+        Some(_) => format!("  priority {priority}\n"),
+        None => format!("{line}\n"),
+    };
+    config.lines().map(line).collect()
+}
+
+fn without_last_backend(config: &str) -> String {
+    config.rfind("[[service.backend]]").map_or(config, |at| &config[..at]).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_priority_is_another_one_in_both_languages() {
+        let tutorial = shipped_config("tutorial-a.toml").expect("it is in the repository");
+        let keepalived = System::Keepalived1s.keepalived("MASTER", 200, NODE_A, NODE_B);
+        for (text, before, after) in [
+            (tutorial, "\npriority = 200\n", "\npriority = 50\n"),
+            (keepalived, "  priority 200\n", "  priority 50\n"),
+        ] {
+            assert!(text.contains(before), "{text}");
+            assert_eq!(with_priority(&text, 50), text.replace(before, after));
+        }
+    }
+
+    #[test]
+    fn beside_keepalived_the_owners_nginx_is_the_only_backend() {
+        let tutorial = shipped_config("tutorial-a.toml").expect("it is in the repository");
+        let text = System::LbKeepalived.lb(&tutorial);
+        assert!(text.contains("address = \"172.20.128.2\"") && !text.contains("address = \"172.20.128.3\""));
+        assert!(text.contains("peers = [\"172.20.128.3\"]"), "{text}");
+    }
 
     #[test]
     fn the_faster_configurations_differ_from_the_tutorials_in_their_times() {

@@ -1,6 +1,8 @@
 //! What a client sees: probes that run in this process, inside a node's network namespace.
 
+pub mod advert;
 pub mod arp;
+pub mod download;
 pub mod echo;
 pub mod flood;
 pub mod http;

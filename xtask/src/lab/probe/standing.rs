@@ -24,8 +24,10 @@ use crate::lab::{error::LabError, node::Node};
 const PERIOD: Duration = Duration::from_millis(200);
 /// How long a connection may take to be made and to answer for the first time.
 const OPENED_WITHIN: Duration = Duration::from_secs(1);
-/// How long the last answers are waited for: TCP repeats what was lost after 0.2 s, 0.4 s, 0.8 s.
+/// How long the last answers are waited for at most, and after the latest of them: TCP repeats what was lost after 0.2 s,
+/// 0.4 s, 0.8 s.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
+const NO_MORE: Duration = Duration::from_millis(1_700);
 
 /// Open connections of one client.
 #[derive(Debug)]
@@ -161,7 +163,11 @@ fn hold(mut connections: Vec<Connection>, end: &AtomicBool) -> Survivors {
     }
     let asked = Instant::now();
     connections.iter_mut().filter(|c| !c.waiting && !c.broken).for_each(Connection::ask);
-    while asked.elapsed() < LAST_ANSWERS && connections.iter().any(|c| c.waiting && !c.broken) {
+    let latest = |all: &[Connection]| all.iter().map(|c| c.answered).max().map_or(asked, |at| at.max(asked));
+    while asked.elapsed() < LAST_ANSWERS
+        && latest(&connections).elapsed() < NO_MORE
+        && connections.iter().any(|c| c.waiting && !c.broken)
+    {
         turn(&mut connections);
     }
     let mut survivors = Survivors::default();
