@@ -258,6 +258,7 @@ impl Controller {
         self.attach_missing()?;
         self.set_sysctls();
         self.reconcile().await;
+        self.notify_of_health();
         self.track();
         Ok(())
     }
@@ -344,6 +345,7 @@ impl Controller {
         let retry = self.retry_at.is_some_and(|at| at <= now);
         if self.dirty || retry {
             self.reconcile().await;
+            self.notify_of_health();
         }
     }
 

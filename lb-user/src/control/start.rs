@@ -158,7 +158,8 @@ fn build(
         dataplane: Box::new(dataplane),
         neighbours: NeighbourKeeper::new(netlink.clone()),
         announcer: Announcer::open()?,
-        checker: Checker::new(health_sender),
+        checker: Checker::new(health_sender)
+            .map_err(|source| RunError::Process { what: "starting the thread of check commands", source })?,
         runner: Runner::new(track_sender)
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
         watcher: Watcher::new(watch_sender).map_err(|source| RunError::Process {

@@ -145,7 +145,10 @@ impl Controller {
     }
 
     fn backend_status(&self, service: &Service, backend: &Backend) -> BackendStatus {
-        let (state, reason) = self.health.describe(service, backend);
+        let (state, mut reason) = self.health.describe(service, backend);
+        if backend.backup {
+            reason.insert_str(0, "backup, ");
+        }
         let (mut mode, mut next_hop) = (backend.mode, None);
         if self.world.is_own(backend.address) {
             mode = Mode::Local;

@@ -12,6 +12,7 @@ use lb_common::{
     Service as ServiceValue, ServiceKey6, Tag, limits, slot_backend,
 };
 
+mod backups;
 mod explain;
 mod flows;
 mod kernel;
@@ -45,6 +46,7 @@ const MAC_B: Mac = Mac([2, 0, 0, 0, 0, 0x0b]);
 struct NodeA {
     owner: bool,
     unhealthy: BTreeSet<IpAddr>,
+    unknown: BTreeSet<IpAddr>,
     mac_b: Option<Mac>,
     left: Vec<Left>,
     device: Device,
@@ -55,6 +57,7 @@ impl Default for NodeA {
         Self {
             owner: false,
             unhealthy: BTreeSet::new(),
+            unknown: BTreeSet::new(),
             mac_b: Some(MAC_B),
             left: Vec::new(),
             device: DEVICE,
@@ -68,7 +71,11 @@ impl View for NodeA {
     }
 
     fn condition(&self, _: &Service, address: IpAddr, _: u16) -> Condition {
-        if self.unhealthy.contains(&address) { Condition::Failed } else { Condition::Up }
+        match () {
+            () if self.unhealthy.contains(&address) => Condition::Failed,
+            () if self.unknown.contains(&address) => Condition::Checking,
+            () => Condition::Up,
+        }
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {

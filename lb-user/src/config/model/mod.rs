@@ -13,7 +13,10 @@ pub use authentication::{Authentication, AuthenticationMode, Key, Password, Secr
 pub use group::{Notify, SyncGroup};
 pub use placement::{NodeAddress, Place, Placement, Route, Scope};
 pub use router::{Bfd, ChecksumForm, Transport, VirtualRouter, VrrpVersion};
-pub use service::{Backend, Check, CheckKind, Mode, Protocol, Service};
+pub use service::{
+    Authorities, Backend, Check, CheckKind, CommandCheck, HealthNotify, HttpCheck, Mode, Protocol, Service,
+    Tls,
+};
 pub use track::{ProcessMatch, TrackFile, TrackProcess, TrackScript, Tracked, Tracker, Weight};
 
 /// Everything a node is told to do.

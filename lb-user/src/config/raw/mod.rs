@@ -17,7 +17,7 @@ pub(super) use bfd::RawBfd;
 pub(super) use group::{RawNotify, RawSyncGroup};
 pub(super) use placement::{RawNodeAddress, RawPlace, RawRoute, RawVirtualMac};
 pub(super) use router::{RawAuthentication, RawMulticast, RawRouter, RawUnicast};
-pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawService};
+pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawHealthNotify, RawService};
 pub(super) use track::{
     RawEffect, RawTiming, RawTrackFile, RawTrackProcess, RawTrackScript, RawTracking, RawUse,
 };

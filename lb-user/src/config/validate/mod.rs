@@ -70,7 +70,8 @@ pub(super) fn validate(raw: &RawConfig, findings: &mut Findings<'_>) -> (Config,
         addresses: placement::addresses(raw, findings),
         routes: placement::routes(&raw.routes, findings),
     };
-    (config, Spans { interfaces: interface_spans, routers, tracked, backends })
+    let authorities = check::authorities(raw);
+    (config, Spans { interfaces: interface_spans, routers, tracked, backends, authorities })
 }
 
 fn something_to_do(raw: &RawConfig, findings: &mut Findings<'_>) {
