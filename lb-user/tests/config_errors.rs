@@ -212,6 +212,9 @@ fn placement() {
     let route = |keys: &str| {
         edited("# What the tutorial", &format!("[[virtual_router.route]]\n{keys}\n\n# What the tutorial"))
     };
+    let rule = |keys: &str| {
+        edited("# What the tutorial", &format!("[[virtual_router.rule]]\n{keys}\n\n# What the tutorial"))
+    };
     let cases = [
         ("VIP without address", vips("{ interface = \"eth1\" }")),
         ("VIP with a bad address", vips("{ address = \"172.20.128.0/24\" }")),
@@ -232,6 +235,20 @@ fn placement() {
             "the same route twice",
             route(
                 "to = \"default\"\nvia = \"172.20.128.1\"\n[[virtual_router.route]]\nto = \"0.0.0.0/0\"\nvia = \"172.20.128.9\"",
+            ),
+        ),
+        ("rule for everything", rule("priority = 100\ntable = 77")),
+        ("rule without a table", rule("from = \"172.20.128.4\"\npriority = 100")),
+        ("rule of the kernel's own rank", rule("from = \"172.20.128.4\"\npriority = 32766\ntable = 77")),
+        (
+            "rule of two families",
+            rule("from = \"172.20.128.4\"\nto = \"2001:db8::/32\"\npriority = 100\ntable = 77"),
+        ),
+        ("rule with a mark beyond its mask", rule("mark = \"0x100/0xff\"\npriority = 100\ntable = 77")),
+        (
+            "the same rule twice",
+            rule(
+                "mark = 16\npriority = 100\ntable = 77\n[[virtual_router.rule]]\nmark = \"0x10\"\npriority = 100\ntable = 77",
             ),
         ),
         ("address without interface", with("[[address]]\naddress = \"192.0.2.9/24\"\n")),

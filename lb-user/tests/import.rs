@@ -115,6 +115,8 @@ fn words_that_many_use_are_kept() {
         "preempt_delay",
         "virtual_ipaddress_excluded",
         "virtual_routes",
+        "virtual_rules",
+        "static_rules",
         "use_vmac",
         "vmac_xmit_base",
         "accept",

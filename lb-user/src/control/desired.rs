@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use lb_common::{Device, Interface, Mac, NextHop, VirtualMac, limits};
 
 use super::virtual_mac::DesiredMac;
-use crate::config::{Backend, Config, Mode, Ports, Protocol, Route, Service, VirtualRouter};
+use crate::config::{Backend, Config, Mode, Ports, Protocol, Route, Rule, Service, VirtualRouter};
 
 /// The lease of VIPs that no virtual router guards.
 pub(super) const STANDALONE_LEASE: u32 = 0;
@@ -42,6 +42,8 @@ pub(super) struct Desired {
     pub(super) virtual_leases: BTreeMap<VirtualMac, u32>,
     /// Routes of this node's.
     pub(super) routes: BTreeSet<Route>,
+    /// Policy rules of this node's.
+    pub(super) rules: BTreeSet<Rule>,
 }
 
 /// A VIP as the data plane should know it.
@@ -198,6 +200,7 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
         }
         if owner {
             desired.routes.extend(router.placement.routes.iter().cloned());
+            desired.rules.extend(router.placement.rules.iter().cloned());
         }
         desired.directors.extend(router.peers().iter().filter_map(|peer| view.neighbour(*peer)));
     }
@@ -205,6 +208,7 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
     let of_node = config.addresses.iter().map(|own| (own.interface.clone(), own.address));
     desired.addresses.extend(of_node);
     desired.routes.extend(config.routes.iter().cloned());
+    desired.rules.extend(config.rules.iter().cloned());
     for service in &config.services {
         let alone = if service.backend_only { BACKEND_LEASE } else { STANDALONE_LEASE };
         let vip =

@@ -20,7 +20,10 @@ use crate::{
     dataplane::{Dataplane as _, DataplaneError, LoadOptions, Program, XdpDataplane, spawn_packet_log},
     guardian,
     health::Checker,
-    net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, follow},
+    net::{
+        AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, OwnRules,
+        follow,
+    },
     node_lock::{NodeLock, NodeLockError},
     notify::Notifier,
     protocol::{self, Grant, Scheduling},
@@ -171,6 +174,7 @@ fn build(
             .map_err(|source| RunError::Process { what: "starting the thread of notify commands", source })?,
         netlink: netlink.clone(),
         own_routes: OwnRoutes::open()?,
+        own_rules: OwnRules::new(netlink.clone()),
         guardian: None,
         protocol: protocol::start(leases, parsed.config.daemon.realtime)
             .map_err(|source| RunError::Process { what: "starting the protocol thread", source })?,

@@ -28,7 +28,7 @@ pub enum ProbeError {
         /// What was being done.
         stage: ProbeStage,
     },
-    /// The connection was closed before a whole response header came.
+    /// The connection was closed before a whole response header came, or a whole body that was wanted.
     #[error("connection closed before the HTTP response was complete")]
     Closed,
     /// What came is not an HTTP response.

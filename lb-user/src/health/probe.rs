@@ -279,6 +279,9 @@ fn from_hyper(error: &hyper::Error) -> ProbeError {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<io::Error>() {
+            if io.kind() == io::ErrorKind::UnexpectedEof {
+                return ProbeError::Closed;
+            }
             return from_io(ProbeStage::AwaitingResponse, io);
         }
         source = cause.source();

@@ -4,6 +4,7 @@ mod authentication;
 mod group;
 mod placement;
 mod router;
+mod rule;
 mod service;
 mod track;
 
@@ -13,6 +14,7 @@ pub use authentication::{Authentication, AuthenticationMode, Key, Password, Secr
 pub use group::{Notify, SyncGroup};
 pub use placement::{NodeAddress, Place, Placement, Route, Scope};
 pub use router::{Bfd, ChecksumForm, Transport, VirtualRouter, VrrpVersion};
+pub use rule::Rule;
 pub use service::{
     Authorities, Backend, Check, CheckKind, CommandCheck, HealthNotify, HttpCheck, Mode, Protocol, Service,
     Tls,
@@ -42,6 +44,8 @@ pub struct Config {
     pub addresses: Vec<NodeAddress>,
     /// Routes that the node has while the daemon runs.
     pub routes: Vec<Route>,
+    /// Policy rules that the node has while the daemon runs.
+    pub rules: Vec<Rule>,
 }
 
 /// Settings of the process itself.

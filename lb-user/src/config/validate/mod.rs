@@ -5,6 +5,7 @@ mod check;
 mod group;
 mod placement;
 mod router;
+mod rule;
 mod service;
 mod track;
 mod transport;
@@ -69,6 +70,7 @@ pub(super) fn validate(raw: &RawConfig, findings: &mut Findings<'_>) -> (Config,
         services,
         addresses: placement::addresses(raw, findings),
         routes: placement::routes(&raw.routes, findings),
+        rules: rule::rules(&raw.rules, findings),
     };
     let authorities = check::authorities(raw);
     (config, Spans { interfaces: interface_spans, routers, tracked, backends, authorities })

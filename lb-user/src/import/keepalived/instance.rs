@@ -112,6 +112,7 @@ impl Translator<'_> {
                 router.vips.extend(vips);
             }
             "virtual_routes" => self.routes(table, node),
+            "virtual_rules" => self.rules(table, node),
             "track_interface" | "track_script" | "track_process" | "track_file" => self.tracked(table, node),
             "track_bfd" => parts.bfd.push(node),
             "nopreempt" => parts.nopreempt = Some(node),

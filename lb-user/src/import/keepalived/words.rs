@@ -47,10 +47,6 @@ pub(super) const TOP: &[&str] = &[
 
 pub(super) const TOP_OTHERS: &[Other] = &[
     unsupported(
-        &["static_rules"],
-        "lb makes no policy rules; add them where the node's network is configured (ip rule add …)",
-    ),
-    unsupported(
         &["net_namespace", "net_namespace_ipvs", "namespace_with_ipsets"],
         "lb works in the network namespace it is started in: ip netns exec NAME lb run, or NetworkNamespacePath= of systemd",
     ),
@@ -282,6 +278,7 @@ pub(super) const INSTANCE: &[&str] = &[
     "virtual_ipaddress",
     "virtual_ipaddress_excluded",
     "virtual_routes",
+    "virtual_rules",
     "track_interface",
     "track_script",
     "track_process",
@@ -304,10 +301,6 @@ pub(super) const INSTANCE: &[&str] = &[
 ];
 
 pub(super) const INSTANCE_OTHERS: &[Other] = &[
-    unsupported(
-        &["virtual_rules"],
-        "lb makes no policy rules; `notify` commands can (ip rule add … as `owner`, ip rule del … as `backup` and `fault`)",
-    ),
     default(
         &[
             "garp_master_delay",
