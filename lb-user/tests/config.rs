@@ -9,8 +9,8 @@ use std::{
 };
 
 use lb::config::{
-    self, Check, CheckKind, Config, HostFacts, HostInterface, MAX_FILE_BYTES, Mode, PacketLog, Parsed, Ports,
-    Protocol, Tracked, Tracker, Transport, Weight, XdpMode,
+    self, Check, CheckKind, Config, HostFacts, HostInterface, HttpCheck, MAX_FILE_BYTES, Mode, PacketLog,
+    Parsed, Ports, Protocol, Tracked, Tracker, Transport, Weight, XdpMode,
 };
 
 fn folder(name: &str) -> std::path::PathBuf {
@@ -82,7 +82,13 @@ fn tutorial_says_what_its_keepalived_conf_says() {
     let service = &config.services[0];
     assert_eq!((service.ports, service.protocol, service.ring_size), (Ports::One(80), Protocol::Tcp, 65_537));
     let check = Check {
-        kind: CheckKind::Http { path: "/".to_owned(), host: None, statuses: vec![(200, 399)] },
+        kind: CheckKind::Http(HttpCheck {
+            path: "/".to_owned(),
+            host: None,
+            statuses: vec![(200, 399)],
+            md5: None,
+            tls: None,
+        }),
         interval: Duration::from_millis(50),
         fast_interval: Duration::from_millis(20),
         timeout: Duration::from_millis(250),
@@ -120,7 +126,8 @@ fn backend_checks_replace_that_of_the_service() {
     let nat = ready("nat.toml").config;
     let backends = &nat.services[0].backends;
     assert_eq!(backends[1].check.as_ref().map(|check| &check.kind), Some(&CheckKind::Tcp));
-    let Some(CheckKind::Http { host, statuses, .. }) = backends[0].check.as_ref().map(|check| &check.kind)
+    let Some(CheckKind::Http(HttpCheck { host, statuses, .. })) =
+        backends[0].check.as_ref().map(|check| &check.kind)
     else {
         panic!("the service's check");
     };

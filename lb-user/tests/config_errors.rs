@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use lb::config::{self, Config, ConfigErrors, HostFacts, HostInterface};
+use lb::config::{self, Authorities, CheckKind, Config, ConfigErrors, HostFacts, HostInterface};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use proptest::prelude::*;
 
@@ -212,6 +212,9 @@ fn placement() {
     let route = |keys: &str| {
         edited("# What the tutorial", &format!("[[virtual_router.route]]\n{keys}\n\n# What the tutorial"))
     };
+    let rule = |keys: &str| {
+        edited("# What the tutorial", &format!("[[virtual_router.rule]]\n{keys}\n\n# What the tutorial"))
+    };
     let cases = [
         ("VIP without address", vips("{ interface = \"eth1\" }")),
         ("VIP with a bad address", vips("{ address = \"172.20.128.0/24\" }")),
@@ -232,6 +235,20 @@ fn placement() {
             "the same route twice",
             route(
                 "to = \"default\"\nvia = \"172.20.128.1\"\n[[virtual_router.route]]\nto = \"0.0.0.0/0\"\nvia = \"172.20.128.9\"",
+            ),
+        ),
+        ("rule for everything", rule("priority = 100\ntable = 77")),
+        ("rule without a table", rule("from = \"172.20.128.4\"\npriority = 100")),
+        ("rule of the kernel's own rank", rule("from = \"172.20.128.4\"\npriority = 32766\ntable = 77")),
+        (
+            "rule of two families",
+            rule("from = \"172.20.128.4\"\nto = \"2001:db8::/32\"\npriority = 100\ntable = 77"),
+        ),
+        ("rule with a mark beyond its mask", rule("mark = \"0x100/0xff\"\npriority = 100\ntable = 77")),
+        (
+            "the same rule twice",
+            rule(
+                "mark = 16\npriority = 100\ntable = 77\n[[virtual_router.rule]]\nmark = \"0x10\"\npriority = 100\ntable = 77",
             ),
         ),
         ("address without interface", with("[[address]]\naddress = \"192.0.2.9/24\"\n")),
@@ -353,9 +370,17 @@ fn services() {
     let dr = "address = \"10.0.0.1\"\nmode = \"dr\"";
     let backend = |lines: &str| with(&format!("[[service.backend]]\n{lines}\n"));
     let other = "172.20.128.5";
+    let quorum = |quorum: &str, backend: &str| {
+        edited("protocol = \"tcp\"", &format!("protocol = \"tcp\"\nquorum = {quorum}"))
+            + &format!("[[service.backend]]\n{backend}\n")
+    };
     snapshot(
         "services",
         &all_refused(&[
+            ("a quorum of 0", quorum("0", dr)),
+            ("a quorum that cannot be reached", quorum("3", &format!("{dr}\nbackup = true"))),
+            ("nobody but backups", with(&second("other", other, &format!("{dr}\nbackup = true")))),
+            ("a health command with an open quote", backend(&format!("{dr}\nnotify = {{ up = \"'x\" }}"))),
             ("two services on one VIP and port", {
                 with(&second("web2", "172.20.128.4", dr).replace("standalone = true\n", ""))
             }),
@@ -418,6 +443,15 @@ fn checks_and_scripts() {
                 check("{ tcp = true, interval = \"1s\", fast_interval = \"2s\" }"),
             ),
             ("one longer than the default interval", check("{ tcp = true, fast_interval = \"3s\" }")),
+            ("three kinds", check("{ https = \"/\", tcp = true, command = \"true\" }")),
+            ("a name for a check without TLS", check("{ http = \"/\", sni = \"www.example.org\" }")),
+            ("an address for a name", check("{ https = \"/\", sni = \"192.0.2.1\" }")),
+            ("half a digest", check("{ http = \"/\", md5 = \"640205b7b0fc66c1\" }")),
+            ("no digest", check("{ http = \"/\", md5 = \"640205b7b0fc66c1ea91c463fac6334g\" }")),
+            ("a user for HTTP", check("{ http = \"/\", user = \"nobody\" }")),
+            ("an exit status that is none", check("{ command = \"true\", exit = [0, 256] }")),
+            ("a port that the command does not ask for", check("{ command = \"true\", port = 80 }")),
+            ("an empty command", check("{ command = [] }")),
             ("rise 0", check("{ tcp = true, rise = 0 }")),
             ("port 0", check("{ tcp = true, port = 0 }")),
             ("a script's timeout", edited("interval = \"2s\"", "interval = \"2s\"\ntimeout = \"3s\"")),
@@ -514,6 +548,42 @@ fn groups_and_notification() {
 }
 
 #[test]
+fn authorities() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let load = |name: &str| {
+        let check = format!("{{ https = \"/\", ca = \"{}\" }}", path(name).display());
+        let old = "{ http = \"/\", interval = \"50ms\", fast_interval = \"20ms\", timeout = \"250ms\", rise = 2, fall = 2 }";
+        fs::write(path("lb.toml"), edited(old, &check)).expect("a file");
+        config::load(&path("lb.toml"))
+    };
+    let refused = |name: &str| load(name).expect_err("no authorities").to_string();
+    assert!(
+        refused("missing.pem").contains("missing.pem cannot be read: No such file"),
+        "{}",
+        refused("missing.pem")
+    );
+    fs::write(path("empty.pem"), "nothing\n").expect("a file");
+    assert!(refused("empty.pem").contains("empty.pem holds no certificate"), "{}", refused("empty.pem"));
+    fs::write(path("broken.pem"), "-----BEGIN CERTIFICATE-----\n????\n-----END CERTIFICATE-----\n")
+        .expect("a file");
+    assert!(refused("broken.pem").contains("broken.pem is not PEM"), "{}", refused("broken.pem"));
+    fs::write(path("ca.pem"), include_str!("../src/health/probe/tls/ca.pem")).expect("a file");
+    let parsed = load("ca.pem").unwrap_or_else(|errors| panic!("{errors}"));
+    let service = &parsed.config.services[0];
+    for check in [&service.check, &service.backends[0].check] {
+        let Some(CheckKind::Http(http)) = check.as_ref().map(|check| &check.kind) else {
+            panic!("an HTTP check")
+        };
+        let authorities = http.tls.as_ref().and_then(|tls| tls.authorities.as_ref());
+        assert!(
+            matches!(authorities, Some(Authorities::Known(known)) if known.len() == 1),
+            "{authorities:?}"
+        );
+    }
+}
+
+#[test]
 fn warnings() {
     let backend = |n| format!("[[service.backend]]\naddress = \"10.0.0.{n}\"\nmode = \"dr\"\n");
     let many = backend(1) + &backend(2);
@@ -523,6 +593,17 @@ fn warnings() {
             (
                 "a VIP without a virtual router",
                 warned(&edited("vip = \"172.20.128.4\"", "vip = \"172.20.128.5\"")),
+            ),
+            (
+                "a quorum that decides nothing",
+                warned(&edited("protocol = \"tcp\"", "protocol = \"tcp\"\nquorum = 2")),
+            ),
+            (
+                "a check that wants a shell",
+                warned(&edited(
+                    "{ http = \"/\", interval = \"50ms\", fast_interval = \"20ms\", timeout = \"250ms\", rise = 2, fall = 2 }",
+                    "{ command = \"curl {address} | grep ok\" }",
+                )),
             ),
             (
                 "a small ring for many backends",

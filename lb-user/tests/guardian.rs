@@ -17,9 +17,9 @@ use std::{
 };
 
 use lb::{
-    config::{ChecksumForm, VrrpVersion},
+    config::{ChecksumForm, Rule, VrrpVersion},
     guardian::RouterOrders,
-    net::{Listen, Netlink, OwnRoute, OwnRoutes, VrrpSocket},
+    net::{Listen, Netlink, OwnRoute, OwnRoutes, OwnRules, VrrpSocket},
     time::{Timestamp, UnixTime},
     vrrp::{Acceptance, Endpoint, packet},
 };
@@ -67,6 +67,7 @@ fn orders() -> Vec<RouterOrders> {
         vips: vec![("near0".to_owned(), "172.20.128.4/16".parse().expect("a network"))],
         virtual_mac: Some("vmac0".to_owned()),
         routes: vec![(Some("near0".to_owned()), route())],
+        rules: vec![rule()],
         patience: WAIT,
     }]
 }
@@ -75,6 +76,20 @@ fn orders() -> Vec<RouterOrders> {
 fn route() -> OwnRoute {
     let to = "192.0.2.0/24".parse().expect("a network");
     OwnRoute { to, via: Some(FAR), source: None, index: None, table: 254, metric: 0, scope: 0 }
+}
+
+/// A policy rule that does.
+fn rule() -> Rule {
+    Rule {
+        is_ipv6: false,
+        from: Some("172.20.128.4/32".parse().expect("a network")),
+        to: None,
+        iif: None,
+        oif: None,
+        mark: None,
+        priority: 100,
+        table: 77,
+    }
 }
 
 /// A shell whose child the guardian is, the other end of the guardian's socket and its leases.
@@ -97,6 +112,7 @@ impl Daemon {
         let index = Some(index_of(&netlink, "near0").await);
         let routes = OwnRoutes::open().expect("rtnetlink");
         routes.add(&OwnRoute { index, ..route() }).await.expect("added");
+        OwnRules::new(netlink.clone()).add(&rule()).await.expect("added");
         let leases = File::from(memfd_create(c"leases", MFdFlags::empty()).expect("shared memory"));
         leases.set_len(u64::from(limits::LEASES) * STRIDE).expect("it can grow");
         let (near, far) = UnixStream::pair().expect("sockets");
@@ -218,6 +234,7 @@ fn a_dead_owner_says_farewell_and_answers_until_another_has_claimed() {
         until_the_guardian_has_ended().await;
         assert!(!has_vip("near0"));
         assert!(!ip("route show").contains("192.0.2.0/24"));
+        assert!(!ip("rule show").contains("lookup 77"));
         assert!(ip("-o link show vmac0").contains("state DOWN"));
         assert!(has_vip("lo"), "the new owner may steer to this node's backend");
     });

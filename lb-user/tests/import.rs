@@ -1,13 +1,13 @@
 //! Translations of other people's configurations: what becomes of each directive.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
 use lb::{
-    config::{self, Config, Parsed},
+    config::{self, Config, Parsed, Secret},
     import::{Facts, Outcome, Translation, import_ipvsadm, import_keepalived},
 };
 
@@ -85,8 +85,7 @@ fn nothing_is_silently_dropped() {
     }
 }
 
-/// The rows of public use over 5 % in VRRP and process configuration. AH and policy rules are the exceptions: nothing
-/// here could stand for them.
+/// The rows of public use over 5 % in VRRP and process configuration.
 #[test]
 fn words_that_many_use_are_kept() {
     let translation = keepalived(&sample("full.conf"));
@@ -116,6 +115,8 @@ fn words_that_many_use_are_kept() {
         "preempt_delay",
         "virtual_ipaddress_excluded",
         "virtual_routes",
+        "virtual_rules",
+        "static_rules",
         "use_vmac",
         "vmac_xmit_base",
         "accept",
@@ -153,9 +154,83 @@ fn words_that_many_use_are_kept() {
     ] {
         assert!(is_kept(word), "{word}");
     }
-    for word in ["virtual_rules", "static_rules"] {
-        assert!(!is_kept(word), "{word}");
+}
+
+/// Those of virtual servers. Persistence and firewall marks are the exceptions: both would need state for every client, or
+/// the packet filter.
+#[test]
+fn words_of_virtual_servers_that_many_use_are_kept() {
+    let translation = keepalived(&sample("lvs.conf"));
+    let mut of_word: BTreeMap<&str, Vec<Outcome>> = BTreeMap::new();
+    for entry in &translation.report.directives {
+        let word = entry.directive.split_whitespace().next().unwrap_or_default();
+        of_word.entry(word).or_default().push(entry.outcome);
     }
+    for word in [
+        "virtual_server",
+        "virtual_server_group",
+        "delay_loop",
+        "lb_algo",
+        "lvs_sched",
+        "lb_kind",
+        "lvs_method",
+        "protocol",
+        "virtualhost",
+        "sorry_server",
+        "sorry_server_inhibit",
+        "quorum",
+        "hysteresis",
+        "quorum_up",
+        "quorum_down",
+        "ha_suspend",
+        "alpha",
+        "omega",
+        "real_server",
+        "weight",
+        "inhibit_on_failure",
+        "notify_up",
+        "notify_down",
+        "TCP_CHECK",
+        "connect_timeout",
+        "connect_port",
+        "HTTP_GET",
+        "SSL_GET",
+        "url",
+        "path",
+        "digest",
+        "status_code",
+        "enable_sni",
+        "retry",
+        "delay_before_retry",
+        "MISC_CHECK",
+        "misc_path",
+        "misc_timeout",
+        "misc_dynamic",
+        "user",
+    ] {
+        let outcomes = of_word.get(word).unwrap_or_else(|| panic!("{word} is not in the sample"));
+        assert!(outcomes.iter().any(|outcome| outcome.is_kept()), "{word}: {outcomes:?}");
+    }
+    for word in ["persistence_timeout", "fwmark"] {
+        assert_eq!(of_word[word], [Outcome::Unsupported], "{word}");
+    }
+}
+
+#[test]
+fn header_authentication_becomes_a_signature() {
+    // Outside of quotes the exclamation mark would begin a comment.
+    let text =
+        |kind: &str| instance(&format!(" authentication {{ auth_type {kind}\n auth_pass \"k@l!ve1\" }}"));
+    let translation = keepalived(&text("AH"));
+    assert!(translation.report.is_complete(), "{}", translation.report);
+    assert_eq!(translation.parsed.warnings.iter().count(), 1, "{}", translation.parsed.warnings);
+    let router = &translation.parsed.config.virtual_routers[0];
+    assert_eq!(router.password, None);
+    let key = &router.authentication.as_ref().expect("a signature").keys[0];
+    // printf 'k@l!ve1' | sha256sum
+    let digest = "9f1d5fb47e1647f57b6492d56a2298c8776a0d7e2fa26b3b3cf5bb0ab63d3cac";
+    assert_eq!(key.secret, Secret::parse(&format!("hex:{digest}")).expect("a secret"));
+    assert!(keepalived(&text("PASS")).parsed.config.virtual_routers[0].authentication.is_none());
 }
 
 fn tutorial(name: &str) -> PathBuf {
@@ -316,13 +391,38 @@ fn bfd_follows_keepalived_s_times() {
     assert_eq!((bfd.interval.as_millis(), bfd.multiplier), (30, 4));
 }
 
+/// As editors of Windows, and old ones, write files.
+#[test]
+fn marks_and_line_ends_of_other_systems_mean_nothing() {
+    let text = fs::read_to_string(tutorial("keepalived-master.conf")).expect("the tutorial's file");
+    let expected = keepalived(&text);
+    for text in [
+        format!("\u{feff}{text}"),
+        text.replace('\n', "\r\n"),
+        format!("\u{feff}{}", text.replace('\n', "\r\n")),
+    ] {
+        let translation = keepalived(&text);
+        assert_eq!(translation.toml, expected.toml);
+        assert_eq!(translation.report, expected.report);
+    }
+    let rules = sample("rules.ipvs");
+    let import =
+        |text: &str| import_ipvsadm("rules.ipvs", text, "eth0").unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(import(&format!("\u{feff}{}", rules.replace('\n', "\r\n"))).toml, import(&rules).toml);
+}
+
 /// The rule of docs/import.md.
 #[test]
 fn keepalived_s_files_are_known_by_their_first_line() {
     let is_keepalived = |name: &str, text: &str| lb::import::is_keepalived(Path::new(name), text);
-    for text in
-        ["! c\n\nglobal_defs {\n}", "vrrp_instance VI_1{", "include /etc/x", "$X=1", "@a vrrp_instance x {"]
-    {
+    for text in [
+        "! c\n\nglobal_defs {\n}",
+        "\u{feff}global_defs {\n}",
+        "vrrp_instance VI_1{",
+        "include /etc/x",
+        "$X=1",
+        "@a vrrp_instance x {",
+    ] {
         assert!(is_keepalived("keepalived.conf", text) && is_keepalived("ha", text), "{text}");
         assert!(!is_keepalived("lb.toml", text), "{text}");
     }

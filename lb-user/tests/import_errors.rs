@@ -129,6 +129,7 @@ fn errors_of_ipvsadm_s_output() {
     let whole = "-A -t 192.0.2.100:80 -s wrr\n-a -t 192.0.2.100:80 -r 192.0.2.11:80 -g -w 2\n";
     let cases = [
         ("cut in half", whole[..whole.len() - 17].to_owned()),
+        ("cut where the rest makes sense", whole[..whole.len() - 9].to_owned()),
         ("cut in the first line", whole[..10].to_owned()),
         ("without its beginning", whole[28..].to_owned()),
         ("names instead of numbers", whole.replace("192.0.2.100:80", "www.example.org:http")),

@@ -8,8 +8,12 @@ use std::{
 };
 
 use ipnet::IpNet;
-use lb::net::{
-    Announcer, InterfaceSysctl, Neighbour, NeighbourKeeper, NetEvent, Netlink, NextHop, Path, Route, follow,
+use lb::{
+    config::Rule,
+    net::{
+        Announcer, InterfaceSysctl, Neighbour, NeighbourKeeper, NetEvent, Netlink, NextHop, OwnRules, Path,
+        Route, follow,
+    },
 };
 use lb_common::Mac;
 use net_support::{
@@ -274,5 +278,71 @@ fn a_sysctl_is_raised_and_put_back() {
         assert_eq!(sysctl.raise("near0", 2).expect("readable"), None);
         guard.restore().expect("writable");
         assert_eq!(sysctl.effective("near0").expect("readable"), before);
+    });
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn policy_rules_are_added_listed_and_deleted_and_others_left_alone() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().expect("rtnetlink");
+        let mut events = follow(&netlink).expect("events");
+        let rules = OwnRules::new(netlink.clone());
+        ip("rule add from 192.0.2.0/24 lookup 55 priority 55");
+        assert_eq!(rules.list().await.expect("listed"), [], "that one is somebody else's");
+
+        let net = |text: &str| Some(text.parse::<IpNet>().expect("a network"));
+        let plain = Rule {
+            is_ipv6: false,
+            from: net("172.20.128.4/32"),
+            to: None,
+            iif: None,
+            oif: None,
+            mark: None,
+            priority: 100,
+            table: 77,
+        };
+        let all = [
+            plain.clone(),
+            Rule {
+                from: None,
+                to: net("198.51.100.0/24"),
+                iif: Some("lo".to_owned()),
+                mark: Some((0x10, 0xf0)),
+                priority: 101,
+                table: 70_000,
+                ..plain.clone()
+            },
+            Rule {
+                is_ipv6: true,
+                from: net("2001:db8::4/128"),
+                oif: Some("lo".to_owned()),
+                mark: Some((7, u32::MAX)),
+                ..plain.clone()
+            },
+        ];
+        for rule in &all {
+            rules.add(rule).await.expect("added");
+        }
+        let sorted = |rules: &[Rule]| rules.iter().cloned().collect::<BTreeSet<Rule>>();
+        assert_eq!(sorted(&rules.list().await.expect("listed")), sorted(&all));
+        let shown = ip("rule show") + &ip("-6 rule show");
+        for line in [
+            "100:\tfrom 172.20.128.4 lookup 77 proto 112",
+            "101:\tfrom all to 198.51.100.0/24 fwmark 0x10/0xf0 iif lo lookup 70000 proto 112",
+            "100:\tfrom 2001:db8::4 fwmark 0x7 oif lo lookup 77 proto 112",
+        ] {
+            assert!(shown.contains(line), "{line} in {shown}");
+        }
+        let twice = rules.add(&plain).await.expect_err("it is there").to_string();
+        assert!(twice.contains("somebody else has the same rule"), "{twice}");
+
+        ip("rule del priority 101");
+        wait_for(&mut events, |event| (*event == NetEvent::OwnRouteGone).then_some(())).await;
+        for rule in &all {
+            rules.delete(rule).await.expect("deleted, or gone");
+        }
+        assert_eq!(rules.list().await.expect("listed"), []);
+        assert!(ip("rule show").contains("from 192.0.2.0/24 lookup 55"));
     });
 }

@@ -131,6 +131,7 @@ fn shows(node: &Node, words: &[&str], text: &str) -> bool {
     node.run(words).is_ok_and(|shown| shown.contains(text))
 }
 
+const RULES: &[&str] = &["ip", "rule", "show"];
 const OWN_ROUTES: &[&str] = &["ip", "-4", "route", "show", "table", "all", "proto", "112"];
 
 #[test]
@@ -142,7 +143,8 @@ fn everything_that_belongs_to_the_vip_follows_it_and_comes_back() {
         "{keys}\nexcluded_vips = [{{ address = \"172.20.128.44/24\", label = \"eth0:more\" }}, \"{v6_vip}/112\"]"
     );
     let route = "[[virtual_router.route]]\nto = \"192.0.2.0/24\"\nvia = \"172.20.0.1\"\nsource = \"172.20.128.4\"\n\
-                 [[virtual_router.route]]\nto = \"198.51.100.0/24\"\ninterface = \"eth0\"\ntable = 77\nmetric = 5\n";
+                 [[virtual_router.route]]\nto = \"198.51.100.0/24\"\ninterface = \"eth0\"\ntable = 77\nmetric = 5\n\
+                 [[virtual_router.rule]]\nfrom = \"172.20.128.4\"\ntable = 77\npriority = 100\n";
     let own = "[[route]]\nto = \"203.0.113.0/24\"\nvia = \"172.20.0.1\"\n\
                [[address]]\naddress = \"10.9.9.1/24\"\ninterface = \"eth0\"\n";
     let config = |file| {
@@ -161,15 +163,16 @@ fn everything_that_belongs_to_the_vip_follows_it_and_comes_back() {
             shows(node, &address, "172.20.128.44/24 scope global secondary noprefixroute eth0:more")
                 || shows(node, &address, "172.20.128.44/24 scope global noprefixroute eth0:more"),
             shows(node, &address, &format!("{v6_vip}/112")),
+            shows(node, RULES, "from 172.20.128.4 lookup 77 proto 112"),
         ]
     };
     let stays = |node: &Node| {
         shows(node, OWN_ROUTES, "203.0.113.0/24 via 172.20.0.1 dev eth0")
             && shows(node, &address, "10.9.9.1/24")
     };
-    let all_at = |node: &Node| follows(node) == [true; 4];
+    let all_at = |node: &Node| follows(node) == [true; 5];
     pair.wait("node-a has all of it", || all_at(&pair.a));
-    assert_eq!(follows(&pair.b), [false; 4]);
+    assert_eq!(follows(&pair.b), [false; 5]);
     assert!(stays(&pair.a) && stays(&pair.b));
     let macs = arp::ask_once(&pair.client, [172, 20, 128, 44].into()).expect("the client can ask");
     assert_eq!(macs.into_iter().collect::<Vec<_>>(), [pair.a.mac().expect("it has one")]);
@@ -177,6 +180,7 @@ fn everything_that_belongs_to_the_vip_follows_it_and_comes_back() {
     for line in [
         "ip route del 192.0.2.0/24",
         "ip route del 198.51.100.0/24 table 77",
+        "ip rule del priority 100",
         "ip address del 172.20.128.4/24 dev eth0",
         "ip address del 172.20.128.44/24 dev eth0",
         &format!("ip -6 address del {v6_vip}/112 dev eth0"),
@@ -198,10 +202,10 @@ fn everything_that_belongs_to_the_vip_follows_it_and_comes_back() {
     pair.a.run(&["ip", "link", "set", "eth0", "up"]).expect("ip runs");
     pair.wait_for_owner(&pair.a);
     pair.wait("node-a has all of it again", || all_at(&pair.a) && stays(&pair.a));
-    pair.wait("node-b has none of it", || follows(&pair.b) == [false; 4]);
+    pair.wait("node-b has none of it", || follows(&pair.b) == [false; 5]);
 
     pair.a.stop_daemon(Signal::SIGTERM, SOON).expect("it ends");
-    assert_eq!(follows(&pair.a), [false; 4]);
+    assert_eq!(follows(&pair.a), [false; 5]);
     assert_eq!(pair.a.run(OWN_ROUTES).expect("ip runs").trim(), "");
     assert!(!shows(&pair.a, &address, "10.9.9.1/24"));
 }

@@ -19,8 +19,9 @@ pub use explain::{
 };
 pub use server::{Call, Server, ServerError};
 pub use status::{
-    BackendStatus, BfdStatus, GuardianStatus, InterfaceStatus, RouteStatus, RouterStatus, ServiceStatus,
-    Status, ThreadStatus, TrackerStatus, Traffic, VirtualMacStatus, WatchedStatus, WitnessStatus,
+    BackendStatus, BfdStatus, GuardianStatus, InterfaceStatus, RouteStatus, RouterStatus, RuleStatus,
+    ServiceStatus, Status, ThreadStatus, TrackerStatus, Traffic, VirtualMacStatus, WatchedStatus,
+    WitnessStatus,
 };
 
 /// The file name of the socket in the runtime folder.

@@ -38,6 +38,9 @@ pub struct Status {
     /// Routes of the node's own.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub routes: Vec<RouteStatus>,
+    /// Policy rules of the node's own.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub rules: Vec<RuleStatus>,
     /// Verdict name → packets since the program was loaded.
     pub verdicts: BTreeMap<String, u64>,
     /// What is wrong at the moment, in sentences; empty when all is well.
@@ -108,6 +111,9 @@ pub struct RouterStatus {
     /// The routes that follow the VIPs.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub routes: Vec<RouteStatus>,
+    /// The policy rules that follow the VIPs.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub rules: Vec<RuleStatus>,
     /// Milliseconds until the lease runs out; absent unless owner.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lease_ms: Option<u64>,
@@ -177,6 +183,15 @@ pub struct RouteStatus {
     /// The route, in the words of `ip route`.
     pub route: String,
     /// `present` or `absent` in the kernel's tables.
+    pub state: String,
+}
+
+/// A policy rule of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleStatus {
+    /// The rule, in the words of `ip rule`.
+    pub rule: String,
+    /// `present` or `absent` in the kernel's list.
     pub state: String,
 }
 
@@ -330,6 +345,12 @@ impl fmt::Display for Status {
         for RouteStatus { route, state } in &self.routes {
             writeln!(f, "  {route} ({state})")?;
         }
+        if !self.rules.is_empty() {
+            writeln!(f, "\npolicy rules")?;
+        }
+        for RuleStatus { rule, state } in &self.rules {
+            writeln!(f, "  {rule} ({state})")?;
+        }
         writeln!(f, "\npackets by verdict")?;
         let mut silent = true;
         for (name, count) in self.verdicts.iter().filter(|(_, count)| **count > 0) {
@@ -388,6 +409,9 @@ impl fmt::Display for RouterStatus {
         }
         for RouteStatus { route, state } in &self.routes {
             writeln!(f, "  route {route} ({state})")?;
+        }
+        for RuleStatus { rule, state } in &self.rules {
+            writeln!(f, "  rule {rule} ({state})")?;
         }
         if let Some(lease) = self.lease_ms {
             writeln!(f, "  lease ends in {lease} ms unless renewed")?;

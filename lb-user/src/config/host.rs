@@ -1,6 +1,6 @@
 //! What a configuration assumes about the node it runs on.
 
-use std::{collections::BTreeMap, net::IpAddr, ops::Range};
+use std::{collections::BTreeMap, net::IpAddr, ops::Range, path::PathBuf};
 
 use ipnet::IpNet;
 
@@ -40,6 +40,8 @@ pub(super) struct Spans {
     pub(super) tracked: Vec<(String, Range<usize>)>,
     /// The address of each backend: by service, then by backend, as the model has them.
     pub(super) backends: Vec<Vec<Range<usize>>>,
+    /// Files of certificate authorities, where they are first named.
+    pub(super) authorities: BTreeMap<PathBuf, Range<usize>>,
 }
 
 /// Places in a `[[virtual_router]]`.

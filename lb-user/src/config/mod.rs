@@ -5,6 +5,7 @@
 //! model. Every value keeps its place in the text until then. What only the node can confirm is
 //! [`Parsed::check_host`]'s.
 
+mod authorities;
 mod host;
 mod merge;
 mod model;
@@ -58,6 +59,7 @@ impl Parsed {
     fn with_secrets(mut self) -> Result<Self, ConfigErrors> {
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         secrets::read(&self.text, &mut self.config, &self.spans, &mut problems, &mut warnings);
+        authorities::read(&mut self.config, &self.spans, &mut problems);
         if !problems.is_empty() {
             return Err(ConfigErrors::new(&self.text, Severity::Error, problems));
         }

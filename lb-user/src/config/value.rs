@@ -10,12 +10,16 @@ use std::{
 use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
+mod check;
+
 use super::{
     model::{ProcessMatch, Secret},
     ports::Ports,
-    read::{Parsed, describe, nearest, wrong_type},
+    read::{Parsed, nearest, wrong_type},
     report::Problem,
 };
+
+pub(super) use check::{exits, host, http_path, md5, server_name, statuses};
 
 type Value<'t> = Spanned<DeValue<'t>>;
 
@@ -405,56 +409,4 @@ pub(super) fn command(key: &str, value: &Value<'_>) -> Parsed<Vec<String>> {
             .expected("a program and its arguments"));
     }
     Ok(words)
-}
-
-/// The path of an HTTP request.
-pub(super) fn http_path(key: &str, value: &Value<'_>) -> Parsed<String> {
-    let text = string(key, value)?;
-    if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        Ok(text)
-    } else {
-        Err(wrong_type(key, value, "a path that begins with /, without spaces")
-            .help("write spaces and other special characters as %20 and so on"))
-    }
-}
-
-/// A Host header.
-pub(super) fn host(key: &str, value: &Value<'_>) -> Parsed<String> {
-    let text = string(key, value)?;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte);
-    if !text.is_empty() && text.bytes().all(allowed) {
-        Ok(text)
-    } else {
-        Err(wrong_type(key, value, "the name of a host, with a port if need be, such as \"www.example.org\""))
-    }
-}
-
-/// Accepted HTTP status codes, as inclusive ranges: a number, `"200-399"`, or an array of these.
-pub(super) fn statuses(key: &str, value: &Value<'_>) -> Parsed<Vec<(u16, u16)>> {
-    let Some(array) = value.get_ref().as_array() else {
-        return status(key, value).map(|range| vec![range]);
-    };
-    if array.is_empty() {
-        return Err(
-            Problem::at(value.span(), format!("`{key}` is empty")).expected("at least one status code")
-        );
-    }
-    array.iter().map(|element| status(key, element)).collect()
-}
-
-fn status(key: &str, value: &Value<'_>) -> Parsed<(u16, u16)> {
-    let fault = || wrong_type(key, value, "a status code from 100 to 599, or a range such as \"200-399\"");
-    let code =
-        |text: &str| text.trim().parse().ok().filter(|code| (100..=599).contains(code)).ok_or_else(fault);
-    let text = match value.get_ref() {
-        DeValue::Integer(_) => describe(value.get_ref()),
-        DeValue::String(text) => text.to_string(),
-        _ => return Err(fault()),
-    };
-    let (first, last) = text.split_once('-').unwrap_or((&text, &text));
-    let range = (code(first)?, code(last)?);
-    if range.0 > range.1 {
-        return Err(fault().help(format!("the smaller one first: \"{}-{}\"", range.1, range.0)));
-    }
-    Ok(range)
 }

@@ -178,14 +178,16 @@ impl Controller {
         self.problem(what, errors.is_empty().then_some(()).ok_or(text))
     }
 
-    /// Brings interfaces, addresses and routes to the desired state, each after what it needs.
+    /// Brings interfaces, addresses, routes and rules to the desired state, each after what it needs.
     pub(super) async fn apply_node(&mut self, wanted: &Desired) -> bool {
+        let ruled_out = self.remove_rules(&wanted.rules).await;
         let removed = self.remove_routes(&wanted.routes).await;
         let raised = self.raise_virtual_macs(wanted).await;
         let addresses = self.apply_addresses(&wanted.addresses).await;
         let quiet = self.quiet_virtual_macs(wanted).await;
         let added = self.add_routes(&wanted.routes).await;
-        removed && raised && addresses && quiet && added
+        let ruled_in = self.add_rules(&wanted.rules).await;
+        ruled_out && removed && raised && addresses && quiet && added && ruled_in
     }
 
     pub(super) async fn apply_addresses(&mut self, wanted: &BTreeSet<Assigned>) -> bool {

@@ -22,6 +22,7 @@ use super::{
     orders::{Order, Orders},
     router::Router,
     routes::KnownRoutes,
+    rules::KnownRules,
     start::RunError,
     trackers::Trackers,
     world::{Change, World},
@@ -33,8 +34,8 @@ use crate::{
     guardian,
     health::{Checker, HealthEvent},
     net::{
-        Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, REFRESH, SysctlGuard,
-        TagOffload, VrrpSocketError,
+        Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, OwnRules, REFRESH,
+        SysctlGuard, TagOffload, VrrpSocketError,
     },
     notify::Notifier,
     protocol::{Command, Link, RouterKey},
@@ -108,6 +109,8 @@ pub(super) struct Edges {
     pub(super) netlink: Netlink,
     /// The routes that this daemon makes.
     pub(super) own_routes: OwnRoutes,
+    /// The policy rules that this daemon makes.
+    pub(super) own_rules: OwnRules,
     /// Keeps next hops resolved.
     pub(super) neighbours: NeighbourKeeper,
     /// Sends gratuitous ARP and neighbour advertisements.
@@ -158,6 +161,8 @@ pub(super) struct Controller {
     pub(super) forwarding: Forwarding,
     pub(super) addresses: Addresses,
     pub(super) own_routes: KnownRoutes,
+    /// Which policy rules are there.
+    pub(super) own_rules: KnownRules,
     /// The interfaces of virtual MAC addresses that are there.
     pub(super) virtual_macs: BTreeSet<String>,
     pub(super) attachments: BTreeMap<String, Attached>,
@@ -222,6 +227,7 @@ impl Controller {
             config: parsed.config,
             addresses: Addresses::default(),
             own_routes: KnownRoutes::default(),
+            own_rules: KnownRules::default(),
             virtual_macs: BTreeSet::new(),
             attachments: BTreeMap::new(),
             problems: BTreeMap::new(),
@@ -258,6 +264,7 @@ impl Controller {
         self.attach_missing()?;
         self.set_sysctls();
         self.reconcile().await;
+        self.notify_of_health();
         self.track();
         Ok(())
     }
@@ -345,6 +352,7 @@ impl Controller {
         let retry = self.retry_at.is_some_and(|at| at <= now);
         if self.dirty || retry {
             self.reconcile().await;
+            self.notify_of_health();
         }
     }
 
@@ -404,6 +412,7 @@ impl Controller {
             Change::OwnRouteGone => {
                 self.routes.stale = true;
                 self.own_routes.look_again();
+                self.own_rules.look_again();
             }
             Change::Network => self.network_changed(),
             Change::AddressGone { interface, address } => {
@@ -420,6 +429,7 @@ impl Controller {
     fn network_changed(&mut self) {
         self.routes.stale = true;
         self.own_routes.look_again();
+        self.own_rules.look_again();
         self.forget_lost_macs();
         // An interface that went, and perhaps came back under another index, lost its program and addresses.
         let gone: Vec<String> = self

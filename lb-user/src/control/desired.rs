@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use lb_common::{Device, Interface, Mac, NextHop, VirtualMac, limits};
 
 use super::virtual_mac::DesiredMac;
-use crate::config::{Config, Mode, Ports, Protocol, Route, Service, VirtualRouter};
+use crate::config::{Backend, Config, Mode, Ports, Protocol, Route, Rule, Service, VirtualRouter};
 
 /// The lease of VIPs that no virtual router guards.
 pub(super) const STANDALONE_LEASE: u32 = 0;
@@ -44,6 +44,8 @@ pub(super) struct Desired {
     pub(super) virtual_leases: BTreeMap<VirtualMac, u32>,
     /// Routes of this node's.
     pub(super) routes: BTreeSet<Route>,
+    /// Policy rules of this node's.
+    pub(super) rules: BTreeSet<Rule>,
 }
 
 /// A VIP as the data plane should know it.
@@ -119,6 +121,8 @@ pub(super) enum Condition {
     /// Its node is about to go, or may be dead: it gets no new connections, if another can have them, and keeps those it
     /// has.
     Leaving,
+    /// It failed, and is to keep the connections it has all the same: it gets no new ones.
+    Spared,
     /// It failed: it has no connections any more.
     Failed,
 }
@@ -206,6 +210,7 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
         }
         if has_vips {
             desired.routes.extend(router.placement.routes.iter().cloned());
+            desired.rules.extend(router.placement.rules.iter().cloned());
         }
         desired.directors.extend(router.peers().iter().filter_map(|peer| view.neighbour(*peer)));
     }
@@ -214,6 +219,7 @@ pub(super) fn desired(config: &Config, view: &impl View) -> Desired {
     let of_node = config.addresses.iter().map(|own| (own.interface.clone(), own.address));
     desired.addresses.extend(of_node);
     desired.routes.extend(config.routes.iter().cloned());
+    desired.rules.extend(config.rules.iter().cloned());
     for service in &config.services {
         let alone = if service.backend_only { BACKEND_LEASE } else { STANDALONE_LEASE };
         let vip =
@@ -261,7 +267,10 @@ fn backends(service: &Service, view: &impl View) -> BTreeMap<(IpAddr, u16), Desi
     for backend in &service.backends {
         let address = backend.address;
         let mode = if view.is_own_address(address) { Mode::Local } else { backend.mode };
-        let condition = view.condition(service, address, backend.port);
+        let condition = match view.condition(service, address, backend.port) {
+            Condition::Failed if backend.keep_connections => Condition::Spared,
+            condition => condition,
+        };
         let (next_hop, outer) = match mode {
             Mode::Local => (NextHop::UNRESOLVED, Outer::default()),
             Mode::Dr | Mode::Nat => (view.next_hop(address), Outer { source: None, ..view.outer(address) }),
@@ -269,6 +278,12 @@ fn backends(service: &Service, view: &impl View) -> BTreeMap<(IpAddr, u16), Desi
         };
         let weight = if condition == Condition::Up { backend.weight } else { 0 };
         backends.insert((address, backend.port), DesiredBackend { mode, weight, condition, next_hop, outer });
+    }
+    let backups_serve = backups_serve(service, &backends);
+    for backend in service.backends.iter().filter(|backend| backend.backup != backups_serve) {
+        if let Some(known) = backends.get_mut(&(backend.address, backend.port)) {
+            known.weight = 0;
+        }
     }
     if backends.values().all(|backend| backend.weight == 0) {
         // Better one that goes than none.
@@ -280,4 +295,15 @@ fn backends(service: &Service, view: &impl View) -> BTreeMap<(IpAddr, u16), Desi
         }
     }
     backends
+}
+
+/// Whether the ordinary backends miss the quorum, and there are others that can stand in. While one of the ordinary ones
+/// has yet to be asked, that is not known, and nobody stands in.
+fn backups_serve(service: &Service, backends: &BTreeMap<(IpAddr, u16), DesiredBackend>) -> bool {
+    let known = |backend: &Backend| backends.get(&(backend.address, backend.port));
+    let of = |backup| service.backends.iter().filter(move |one| one.backup == backup).filter_map(known);
+    let weight = |backup| of(backup).map(|one| u64::from(one.weight)).sum::<u64>();
+    weight(true) > 0
+        && weight(false) < u64::from(service.quorum)
+        && of(false).all(|one| one.condition != Condition::Checking)
 }

@@ -49,6 +49,7 @@ fn orders(config: &Config) -> Vec<RouterOrders> {
             vips: router.all_vips().map(|vip| (router.interface_of(vip.addr()).to_owned(), vip)).collect(),
             virtual_mac: router.placement.virtual_mac.clone(),
             routes: router.placement.routes.iter().map(numbered_later).collect(),
+            rules: router.placement.rules.clone(),
             patience: patience(router),
         })
         .collect()

@@ -163,6 +163,37 @@ impl Health {
         }
     }
 
+    /// Whether a backend is healthy; `None` while that is not known.
+    pub(super) fn is_up(&self, service: &Service, backend: &Backend) -> Option<bool> {
+        match self
+            .checked
+            .get(&(service_id(service), backend.address, backend.port))
+            .map(|c| c.machine.state())
+        {
+            None | Some(State::Up) => Some(true),
+            Some(State::Checking) => None,
+            Some(State::Down { .. }) => Some(false),
+        }
+    }
+
+    /// Whether the healthy backends of a service have the weight it asks for; `None` while that depends on backends not
+    /// yet known.
+    pub(super) fn has_quorum(&self, service: &Service) -> Option<bool> {
+        let weight = |wanted: Option<bool>| {
+            let ordinary = service.backends.iter().filter(|backend| !backend.backup);
+            ordinary
+                .filter(|backend| self.is_up(service, backend) == wanted)
+                .map(|backend| u64::from(backend.weight))
+                .sum::<u64>()
+        };
+        let quorum = u64::from(service.quorum);
+        match (weight(Some(true)), weight(None)) {
+            (up, _) if up >= quorum => Some(true),
+            (up, unknown) if up + unknown >= quorum => None,
+            _ => Some(false),
+        }
+    }
+
     /// The state and its reason, for `lb status`.
     pub(super) fn describe(&self, service: &Service, backend: &Backend) -> (&'static str, String) {
         let checked = self.checked.get(&(service_id(service), backend.address, backend.port));

@@ -26,6 +26,7 @@ mod reload;
 mod rings;
 mod router;
 mod routes;
+mod rules;
 #[cfg(feature = "bench")]
 pub(crate) mod scale;
 mod start;

@@ -1,8 +1,10 @@
 //! Who is told of which changes of state.
 
+use std::{collections::BTreeSet, net::SocketAddr};
+
 use super::{controller::Controller, router::Router};
 use crate::{
-    config::SyncGroup,
+    config::{Backend, HealthNotify, Service, SyncGroup},
     notify::{State as Told, Subject},
     vrrp::State,
 };
@@ -31,9 +33,43 @@ impl Controller {
         }
     }
 
+    /// Tells of the health of services and backends that have somebody to be told, as far as it is known and other than
+    /// was told last.
+    pub(super) fn notify_of_health(&mut self) {
+        for service in &self.config.services {
+            for backend in service.backends.iter().filter(|backend| backend.notify != HealthNotify::default())
+            {
+                let subject = backend_subject(service, backend);
+                if let Some(is_up) = self.health.is_up(service, backend) {
+                    self.edges.notifier.tell_health(&subject, is_up, &backend.notify);
+                }
+            }
+            if service.notify != HealthNotify::default()
+                && let Some(is_up) = self.health.has_quorum(service)
+            {
+                let subject = Subject::Service(service.name.clone());
+                self.edges.notifier.tell_health(&subject, is_up, &service.notify);
+            }
+        }
+    }
+
+    /// Forgets the health of what is not configured any more.
+    pub(super) fn forget_health(&mut self) {
+        let mut known = BTreeSet::new();
+        for service in &self.config.services {
+            known.insert(Subject::Service(service.name.clone()));
+            known.extend(service.backends.iter().map(|backend| backend_subject(service, backend)));
+        }
+        self.edges.notifier.retain_health(|subject| known.contains(subject));
+    }
+
     fn members(&self, group: &SyncGroup) -> impl Iterator<Item = &Router> {
         self.routers.iter().filter(|router| group.routers.contains(&router.config.name))
     }
+}
+
+fn backend_subject(service: &Service, backend: &Backend) -> Subject {
+    Subject::Backend(service.name.clone(), SocketAddr::new(backend.address, backend.port))
 }
 
 /// What is told of a virtual router; nothing before it has started.

@@ -42,6 +42,8 @@ impl Controller {
         self.replace(config, opened);
         self.find_new_routes().await;
         self.reconcile().await;
+        self.forget_health();
+        self.notify_of_health();
         Ok("the new configuration is in force".to_owned())
     }
 

@@ -20,7 +20,10 @@ use crate::{
     dataplane::{Dataplane as _, DataplaneError, LoadOptions, Program, XdpDataplane, spawn_packet_log},
     guardian,
     health::Checker,
-    net::{AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, follow},
+    net::{
+        AnnounceError, Announcer, NeighbourKeeper, NetEvent, Netlink, NetlinkError, OwnRoutes, OwnRules,
+        follow,
+    },
     node_lock::{NodeLock, NodeLockError},
     notify::Notifier,
     protocol::{self, Grant, Scheduling},
@@ -158,7 +161,8 @@ fn build(
         dataplane: Box::new(dataplane),
         neighbours: NeighbourKeeper::new(netlink.clone()),
         announcer: Announcer::open()?,
-        checker: Checker::new(health_sender),
+        checker: Checker::new(health_sender)
+            .map_err(|source| RunError::Process { what: "starting the thread of check commands", source })?,
         runner: Runner::new(track_sender)
             .map_err(|source| RunError::Process { what: "starting the thread of track scripts", source })?,
         watcher: Watcher::new(watch_sender).map_err(|source| RunError::Process {
@@ -170,6 +174,7 @@ fn build(
             .map_err(|source| RunError::Process { what: "starting the thread of notify commands", source })?,
         netlink: netlink.clone(),
         own_routes: OwnRoutes::open()?,
+        own_rules: OwnRules::new(netlink.clone()),
         guardian: None,
         protocol: protocol::start(leases, parsed.config.daemon.realtime)
             .map_err(|source| RunError::Process { what: "starting the protocol thread", source })?,

@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     api::{
-        BackendStatus, InterfaceStatus, RouteStatus, RouterStatus, ServiceStatus, Status, ThreadStatus,
-        TrackerStatus, VirtualMacStatus, WatchedStatus, WitnessStatus,
+        BackendStatus, InterfaceStatus, RouteStatus, RouterStatus, RuleStatus, ServiceStatus, Status,
+        ThreadStatus, TrackerStatus, VirtualMacStatus, WatchedStatus, WitnessStatus,
     },
-    config::{Backend, Mode, Route, Service, VirtualRouter},
+    config::{Backend, Mode, Route, Rule, Service, VirtualRouter},
     protocol::{Grant, PRIORITY, Scheduling},
     time::Timestamp,
 };
@@ -58,6 +58,7 @@ impl Controller {
                 .collect(),
             services: self.config.services.iter().map(|service| self.service_status(service)).collect(),
             routes: self.routes_status(&self.config.routes),
+            rules: self.rules_status(&self.config.rules),
             verdicts,
             problems,
         }
@@ -93,6 +94,7 @@ impl Controller {
             vips: router.config.all_vips().map(|vip| vip.to_string()).collect(),
             virtual_mac: self.virtual_mac_status(&router.config),
             routes: self.routes_status(&router.config.placement.routes),
+            rules: self.rules_status(&router.config.placement.rules),
             lease_ms: router.lease_ms(now),
             transitions: router.transitions(),
             witness: router.config.witness.map(|address| WitnessStatus { address, answers: router.witness }),
@@ -126,6 +128,14 @@ impl Controller {
             .collect()
     }
 
+    fn rules_status(&self, rules: &[Rule]) -> Vec<RuleStatus> {
+        let state = |rule| if self.own_rules.has(rule) { "present" } else { "absent" };
+        rules
+            .iter()
+            .map(|rule| RuleStatus { rule: rule.to_string(), state: state(rule).to_owned() })
+            .collect()
+    }
+
     fn service_status(&self, service: &Service) -> ServiceStatus {
         let dataplane = self.edges.dataplane.as_ref();
         let id = service_id(service);
@@ -145,7 +155,10 @@ impl Controller {
     }
 
     fn backend_status(&self, service: &Service, backend: &Backend) -> BackendStatus {
-        let (state, reason) = self.health.describe(service, backend);
+        let (state, mut reason) = self.health.describe(service, backend);
+        if backend.backup {
+            reason.insert_str(0, "backup, ");
+        }
         let (mut mode, mut next_hop) = (backend.mode, None);
         if self.world.is_own(backend.address) {
             mode = Mode::Local;

@@ -12,6 +12,7 @@ use lb_common::{
     Service as ServiceValue, ServiceKey6, Tag, limits, slot_backend,
 };
 
+mod backups;
 mod explain;
 mod flows;
 mod kernel;
@@ -46,6 +47,7 @@ struct NodeA {
     owner: bool,
     was_owner: bool,
     unhealthy: BTreeSet<IpAddr>,
+    unknown: BTreeSet<IpAddr>,
     mac_b: Option<Mac>,
     left: Vec<Left>,
     device: Device,
@@ -57,6 +59,7 @@ impl Default for NodeA {
             owner: false,
             was_owner: false,
             unhealthy: BTreeSet::new(),
+            unknown: BTreeSet::new(),
             mac_b: Some(MAC_B),
             left: Vec::new(),
             device: DEVICE,
@@ -74,7 +77,11 @@ impl View for NodeA {
     }
 
     fn condition(&self, _: &Service, address: IpAddr, _: u16) -> Condition {
-        if self.unhealthy.contains(&address) { Condition::Failed } else { Condition::Up }
+        match () {
+            () if self.unhealthy.contains(&address) => Condition::Failed,
+            () if self.unknown.contains(&address) => Condition::Checking,
+            () => Condition::Up,
+        }
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {

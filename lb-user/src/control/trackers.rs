@@ -230,7 +230,7 @@ fn service(name: &str, minimum: u32, local: bool, around: Surroundings<'_>) -> (
         return Default::default();
     };
     let (mut up, mut checking) = (0, 0);
-    for backend in service.backends.iter().filter(|backend| backend.weight > 0) {
+    for backend in service.backends.iter().filter(|backend| backend.weight > 0 && !backend.backup) {
         let is_local = backend.mode == Mode::Local || around.world.is_own(backend.address);
         if local && !is_local {
             continue;
@@ -238,7 +238,7 @@ fn service(name: &str, minimum: u32, local: bool, around: Surroundings<'_>) -> (
         match around.health.condition(service, backend.address, backend.port) {
             Condition::Up => up += 1,
             Condition::Checking => checking += 1,
-            Condition::Leaving | Condition::Failed => {}
+            Condition::Leaving | Condition::Spared | Condition::Failed => {}
         }
     }
     let level = match minimum {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     dataplane::Leases,
-    net::{Listen, Netlink, OwnRoute, OwnRoutes, VrrpSocket},
+    net::{Listen, Netlink, OwnRoute, OwnRoutes, OwnRules, VrrpSocket},
     time::{Timestamp, UnixTime},
     vrrp::{Datagram, Endpoint, packet},
 };
@@ -90,7 +90,11 @@ async fn remove_vips(routers: &[Router]) -> (Vec<String>, Vec<String>) {
         Ok(sockets) => sockets,
         Err(error) => return (removed, vec![error.to_string()]),
     };
-    for RouterOrders { vips, virtual_mac, routes, .. } in routers.iter().map(|router| &router.orders) {
+    let own_rules = OwnRules::new(netlink.clone());
+    for RouterOrders { vips, virtual_mac, routes, rules, .. } in routers.iter().map(|router| &router.orders) {
+        for rule in rules {
+            failed.extend(own_rules.delete(rule).await.err().map(|error| error.to_string()));
+        }
         for (interface, route) in routes {
             let index = interface.as_ref().and_then(index_of).or(route.index);
             let deleted = own_routes.delete(&OwnRoute { index, ..*route }).await;

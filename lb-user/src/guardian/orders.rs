@@ -10,7 +10,7 @@ use tokio::{
     net::UnixStream,
 };
 
-use crate::{net::OwnRoute, vrrp::Acceptance};
+use crate::{config::Rule, net::OwnRoute, vrrp::Acceptance};
 
 /// What is to be done about a virtual router once the daemon is dead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct RouterOrders {
     pub virtual_mac: Option<String>,
     /// The routes of the owner, by the names of their interfaces, whose numbers are not known before they are needed.
     pub routes: Vec<(Option<String>, OwnRoute)>,
+    /// The policy rules of the owner.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
     /// How long to wait for another owner.
     pub patience: Duration,
 }
@@ -103,6 +106,16 @@ mod tests {
                 .into(),
             virtual_mac: Some("vrrp.33".to_owned()),
             routes: vec![(Some("eth0".to_owned()), route)],
+            rules: vec![Rule {
+                is_ipv6: false,
+                from: Some("172.20.128.4/32".parse().unwrap()),
+                to: None,
+                iif: None,
+                oif: None,
+                mark: None,
+                priority: 100,
+                table: 77,
+            }],
             patience: Duration::from_millis(1_200),
         }
     }

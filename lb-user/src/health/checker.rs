@@ -2,14 +2,20 @@
 
 use std::{
     collections::HashMap,
+    io,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     time::Duration,
 };
 
 use tokio::{sync::mpsc, task::AbortHandle};
 
-use super::{ProbeError, RiseFall, Schedule, VipPath, first_delay, probe_target};
-use crate::{config::Check, time::Timestamp};
+use super::{ProbeError, RiseFall, Schedule, VipPath, first_delay, probe::Prober};
+use crate::{
+    config::Check,
+    time::Timestamp,
+    track::{Leftover, Spawner},
+};
 
 /// Whose result it is; chosen by the control task.
 ///
@@ -53,6 +59,7 @@ pub struct HealthEvent {
 #[derive(Debug)]
 pub struct Checker {
     events: mpsc::Sender<HealthEvent>,
+    spawner: Spawner,
     running: HashMap<CheckId, Running>,
 }
 
@@ -70,9 +77,9 @@ impl Drop for Running {
 
 impl Checker {
     /// Events go to `events`; when nobody receives them any more the probing ends by itself. A full channel
-    /// delays the next probe, it loses nothing.
-    pub fn new(events: mpsc::Sender<HealthEvent>) -> Self {
-        Self { events, running: HashMap::new() }
+    /// delays the next probe, it loses nothing. Fails when the thread that starts commands cannot be made.
+    pub fn new(events: mpsc::Sender<HealthEvent>) -> io::Result<Self> {
+        Ok(Self { events, spawner: Spawner::new()?, running: HashMap::new() })
     }
 
     /// Makes `targets` the ones that are probed. Targets that ask the same as before are not disturbed; the
@@ -85,7 +92,8 @@ impl Checker {
         let new: Vec<&Target> =
             wanted.into_values().filter(|target| !self.running.contains_key(&target.id)).collect();
         for target in &new {
-            let task = tokio::spawn(run((*target).clone(), new.len(), self.events.clone()));
+            let spawner = self.spawner.clone();
+            let task = tokio::spawn(run((*target).clone(), new.len(), spawner, self.events.clone()));
             let running = Running { target: (*target).clone(), task: task.abort_handle() };
             self.running.insert(target.id, running);
         }
@@ -113,28 +121,56 @@ fn times(check: &Check) -> (Duration, Duration, Duration, u32, u32) {
 }
 
 /// Probes for ever; `started_together` targets are started at once.
-async fn run(target: Target, started_together: usize, events: mpsc::Sender<HealthEvent>) {
+async fn run(target: Target, started_together: usize, spawner: Spawner, events: mpsc::Sender<HealthEvent>) {
     let endpoint = target.endpoint();
     let place = crate::balance::stable_hash(endpoint.ip(), endpoint.port(), 0);
     let first = Timestamp::now() + first_delay(place, started_together, target.check.interval);
     let mut schedule = Schedule::new(first, target.check.interval);
     let mut verdict = RiseFall::new(target.check.rise, target.check.fall);
+    let (id, fast_interval) = (target.id, target.check.fast_interval);
+    let mut prober = Prober::new(target, spawner);
     loop {
         tokio::time::sleep(schedule.next().since(Timestamp::now())).await;
         let started = Timestamp::now();
-        let result = probe_target(&target).await;
+        let result = prober.probe().await;
         let at = Timestamp::now();
         if result.as_ref().err().is_none_or(|error| !error.is_inconclusive()) {
             verdict.record(result.is_ok());
         }
         let result = result.map(|()| at.since(started));
-        if events.send(HealthEvent { id: target.id, at, result }).await.is_err() {
+        if events.send(HealthEvent { id, at, result }).await.is_err() {
             return;
         }
         schedule.advance(at);
         // One more result or a few may change the backend's state: they are not waited for.
         if verdict.contrary() > 0 {
-            schedule.hurry(at + target.check.fast_interval);
+            schedule.hurry(at + fast_interval);
+        }
+        if let Some(leftover) = prober.leftover() {
+            outlast(leftover, id, &mut schedule, &events).await;
+        }
+    }
+}
+
+/// Waits until a command that was killed is gone, and reports a failure whenever a probe would have been due: a process
+/// that the kernel does not let go must not leave a backend looking healthy.
+async fn outlast(
+    leftover: Leftover,
+    id: CheckId,
+    schedule: &mut Schedule,
+    events: &mpsc::Sender<HealthEvent>,
+) {
+    let mut gone = pin!(leftover.gone());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut gone => return,
+            () = tokio::time::sleep(schedule.next().since(Timestamp::now())) => {
+                let at = Timestamp::now();
+                // If nobody receives it, the caller finds out.
+                let _ = events.send(HealthEvent { id, at, result: Err(ProbeError::CommandStuck) }).await;
+                schedule.advance(at);
+            }
         }
     }
 }

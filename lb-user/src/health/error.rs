@@ -28,7 +28,7 @@ pub enum ProbeError {
         /// What was being done.
         stage: ProbeStage,
     },
-    /// The connection was closed before a whole response header came.
+    /// The connection was closed before a whole response header came, or a whole body that was wanted.
     #[error("connection closed before the HTTP response was complete")]
     Closed,
     /// What came is not an HTTP response.
@@ -42,6 +42,26 @@ pub enum ProbeError {
         /// The accepted ranges, readable.
         expected: String,
     },
+    /// Another body than asked for.
+    #[error("the MD5 digest of the page is {found}, expected {expected}")]
+    Body {
+        /// Of what came, in hexadecimal digits.
+        found: String,
+        /// The configured one.
+        expected: String,
+    },
+    /// The body is too long to be compared.
+    #[error("the page has more than {} MB", .0 / 1_000_000)]
+    LongBody(usize),
+    /// No TLS session could be made.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The command ended with another exit status than asked for, was killed or could not be started.
+    #[error("check command: {0}")]
+    Command(String),
+    /// A run of the command that was killed is still there.
+    #[error("check command: the run before was killed and has not ended; look for a process in state D")]
+    CommandStuck,
     /// The configured path or host cannot be sent.
     #[error("cannot ask for it: {0}; correct the check's `http` path or `host`")]
     Request(String),
@@ -90,6 +110,8 @@ pub enum ProbeError {
 pub enum ProbeStage {
     /// Waiting for the TCP connection.
     Connecting,
+    /// Agreeing on TLS.
+    Handshaking,
     /// The request is out, or on its way.
     AwaitingResponse,
 }
@@ -98,6 +120,7 @@ impl std::fmt::Display for ProbeStage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Connecting => "connecting",
+            Self::Handshaking => "making a TLS session",
             Self::AwaitingResponse => "waiting for the HTTP response",
         })
     }

@@ -14,6 +14,7 @@ pub(super) struct Document {
 }
 
 /// A table or an element of an array of tables.
+#[derive(Clone)]
 pub(super) struct Table {
     /// As it is written, brackets included.
     header: Cow<'static, str>,
@@ -23,6 +24,7 @@ pub(super) struct Table {
     children: Vec<Table>,
 }
 
+#[derive(Clone)]
 struct Entry {
     key: &'static str,
     value: Value,
@@ -30,12 +32,14 @@ struct Entry {
     comment: Option<&'static str>,
 }
 
+#[derive(Clone)]
 struct Element {
     value: String,
     id: String,
     at: Range<usize>,
 }
 
+#[derive(Clone)]
 enum Value {
     /// As TOML has it.
     One(String),
@@ -114,6 +118,10 @@ impl Table {
 
     pub(super) fn add(&mut self, table: Table) {
         self.children.push(table);
+    }
+
+    pub(super) fn children(&mut self, tables: impl IntoIterator<Item = Table>) {
+        self.children.extend(tables);
     }
 
     /// The table with that header below this one, made if it is not there.

@@ -10,7 +10,8 @@ use super::{
     Imported,
     document::Document,
     report::{Directive, Findings},
-    service::{Backend, Endpoint, Services},
+    service::{Backend, Endpoint, Extras, SPREADING, Services, is_spreading, is_weighted},
+    without_mark,
 };
 use crate::config::{Language, Problem, Text};
 
@@ -38,12 +39,15 @@ impl Directive for Line<'_> {
 /// A service with the lines of its real servers.
 struct Server<'s> {
     endpoint: Option<Endpoint>,
+    /// Whether weights count, beside 0.
+    is_weighted: bool,
     line: Line<'s>,
     backends: Vec<(Backend, Line<'s>)>,
 }
 
 /// Translates `source`; clients' packets come in by `interface`.
 pub(super) fn translate(name: &str, source: &str, interface: &str, text: &mut Text) -> Imported {
+    let source = without_mark(source);
     let base = text.add(name, source, Language::Other);
     let mut reader = Reader { findings: Findings::default(), servers: Vec::new(), places: BTreeMap::new() };
     let mut start = base;
@@ -79,6 +83,15 @@ impl<'s> Reader<'s> {
             content.split_whitespace().map(|word| (word, offset(word)..offset(word) + word.len())).collect();
         let line = Line { words, span: offset(content)..offset(content) + content.len() };
         let line = Line { words: line.words[usize::from(line.words[0].0 == "ipvsadm")..].to_vec(), ..line };
+        if !is_whole {
+            // What is left of it may well be understood: port 8 of port 80.
+            self.findings.problem(
+                Problem::at(line.span.clone(), "the last line has no end, so some of it may be missing")
+                    .expected("a line feed behind it")
+                    .help("write `ipvsadm -Sn` to a file again; if it is whole, end the line"),
+            );
+            return;
+        }
         let done = match line.words.first().map(|(word, _)| *word) {
             Some("-A" | "--add-service") => self.service(&line),
             Some("-a" | "--add-server") => self.server(&line),
@@ -96,11 +109,7 @@ impl<'s> Reader<'s> {
         if done.is_none() {
             let problem = Problem::at(line.span.clone(), "the line is not understood")
                 .expected("-A -t ADDRESS:PORT …, or -a -t ADDRESS:PORT -r ADDRESS:PORT …");
-            self.findings.problem(if is_whole {
-                problem.help("write what `ipvsadm -Sn` prints to a file")
-            } else {
-                problem.help("the file ends in the middle of it: write `ipvsadm -Sn` to a file again")
-            });
+            self.findings.problem(problem.help("write what `ipvsadm -Sn` prints to a file"));
         }
     }
 
@@ -141,13 +150,13 @@ impl<'s> Reader<'s> {
         }
         match scheduler {
             "mh" => {}
+            name if is_spreading(name) => {
+                self.findings.differs(line.span.clone(), format!("{name} becomes the ring"), SPREADING);
+            }
             "sh" | "dh" | "lblc" | "lblcr" => left_out.push(
                 "the scheduler (the ring goes by addresses and ports, so connections of one client may go to different backends)",
             ),
-            _ => left_out.push(
-                "the scheduler (a ring spreads connections by a hash of addresses and ports, in shares by weight; not in \
-                 turn, nor by how many a backend has)",
-            ),
+            _ => left_out.push("the scheduler (a ring has no preference but weights)"),
         }
         match (&endpoint, left_out.is_empty()) {
             (None, _) => self.findings.unsupported(
@@ -161,7 +170,8 @@ impl<'s> Reader<'s> {
             }
         }
         self.places.insert((kind.0.to_owned(), service.0.to_owned()), self.servers.len());
-        self.servers.push(Server { endpoint, line: line.clone(), backends: Vec::new() });
+        let is_weighted = is_weighted(scheduler);
+        self.servers.push(Server { endpoint, is_weighted, line: line.clone(), backends: Vec::new() });
         Some(())
     }
 
@@ -241,7 +251,18 @@ impl<'s> Reader<'s> {
             self.findings.differs(line.span.clone(), message, "connections are not counted by backend");
         }
         let port = Some(port).filter(|port| *port > 0);
-        let backend = Backend { address, port, mode, weight, check: None, at: line.span.clone() };
+        let weight = weight.filter(|(weight, _)| self.servers[place].is_weighted || *weight == 0);
+        let backend = Backend {
+            address,
+            port,
+            mode,
+            weight,
+            check: None,
+            backup: false,
+            keep_connections: None,
+            notify: None,
+            at: line.span.clone(),
+        };
         self.servers[place].backends.push((backend, line.clone()));
         Some(())
     }
@@ -249,7 +270,7 @@ impl<'s> Reader<'s> {
     fn finish(mut self, name: &str, interface: &str) -> (Document, Findings) {
         let mut services = Services::default();
         let vips = BTreeSet::new();
-        for Server { endpoint, line, backends } in self.servers {
+        for Server { endpoint, line, backends, .. } in self.servers {
             let Some(endpoint) = endpoint else { continue };
             if backends.is_empty() {
                 self.findings.differs(
@@ -261,7 +282,7 @@ impl<'s> Reader<'s> {
             }
             let (backends, lines): (Vec<Backend>, Vec<Line<'_>>) = backends.into_iter().unzip();
             let left_out: BTreeMap<usize, &str> =
-                services.add(&endpoint, &backends, &vips).into_iter().collect();
+                services.add(&endpoint, &backends, &Extras::default(), &vips).into_iter().collect();
             for (place, line) in lines.iter().enumerate() {
                 match left_out.get(&place) {
                     Some(why) => self.findings.unsupported(line, *why),

@@ -71,6 +71,7 @@ pub fn is_keepalived(path: &Path, text: &str) -> bool {
     if extension == Some("toml") {
         return false;
     }
+    let text = without_mark(text);
     let line =
         text.lines().map(str::trim_start).find(|line| !line.is_empty() && !line.starts_with(['#', '!']));
     let Some(line) = line else { return text.lines().any(|line| line.trim_start().starts_with('!')) };
@@ -83,6 +84,11 @@ pub fn is_keepalived(path: &Path, text: &str) -> bool {
             key.trim().chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
         });
     extension == Some("conf") && !is_toml
+}
+
+/// The text without the byte order mark that editors of Windows put before it.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// Translates keepalived's configuration, of which `source` is the file `path`; others that it includes are read.

@@ -28,8 +28,37 @@ pub(super) struct Backend {
     pub(super) weight: Option<(u64, Range<usize>)>,
     /// An inline table.
     pub(super) check: Option<(String, Range<usize>)>,
+    /// Serves only while the others miss the quorum.
+    pub(super) backup: bool,
+    /// Keeps its connections while it is down: where that is said.
+    pub(super) keep_connections: Option<Range<usize>>,
+    /// `[service.backend.notify]`.
+    pub(super) notify: Option<Table>,
     pub(super) at: Range<usize>,
 }
+
+/// What a service has beside its backends.
+#[derive(Default)]
+pub(super) struct Extras {
+    /// A number.
+    pub(super) quorum: Option<(String, Range<usize>)>,
+    /// `[service.notify]`.
+    pub(super) notify: Option<Table>,
+}
+
+/// Schedulers that spread connections, each in its way. A ring does so, too.
+pub(super) fn is_spreading(scheduler: &str) -> bool {
+    ["rr", "wrr", "lc", "wlc", "sed", "nq", "twos"].contains(&scheduler)
+}
+
+/// Whether weights count with a scheduler, beside 0.
+pub(super) fn is_weighted(scheduler: &str) -> bool {
+    !["rr", "lc"].contains(&scheduler)
+}
+
+/// What is different.
+pub(super) const SPREADING: &str = "it spreads connections by a hash of addresses and ports, in shares by weight: evenly \
+     over many, but not in turn, nor by how many a backend has";
 
 /// Why a backend is left out.
 pub(super) const NAT_ANY_PORT: &str = "with `nat` a service has one port: replies of several could not be told apart without state for every flow";
@@ -52,6 +81,7 @@ impl Services {
         &mut self,
         endpoint: &Endpoint,
         backends: &[Backend],
+        extras: &Extras,
         vips: &BTreeSet<IpAddr>,
     ) -> Vec<(usize, &'static str)> {
         let mut table = Table::new("[[service]]", endpoint.at.clone());
@@ -72,6 +102,10 @@ impl Services {
             let comment = "no virtual router owns the VIP, so this node always answers for it";
             table.explain("standalone", "true", endpoint.at.clone(), comment);
         }
+        if let Some((quorum, at)) = &extras.quorum {
+            table.set("quorum", quorum.clone(), at.clone());
+        }
+        table.children(extras.notify.clone());
         let one = endpoint.ports.filter(|(first, last)| first == last).map(|(port, _)| port);
         let mut left_out = Vec::new();
         for (place, backend) in backends.iter().enumerate() {
@@ -110,9 +144,16 @@ impl Services {
         if let Some((weight, at)) = &backend.weight {
             table.set("weight", weight.to_string(), at.clone());
         }
+        if backend.backup {
+            table.set("backup", "true", backend.at.clone());
+        }
+        if let Some(at) = &backend.keep_connections {
+            table.set("keep_connections", "true", at.clone());
+        }
         if let Some((check, at)) = &backend.check {
             table.set("check", check.clone(), at.clone());
         }
+        table.children(backend.notify.clone());
         Ok(table)
     }
 

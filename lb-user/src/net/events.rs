@@ -17,6 +17,7 @@ use super::{
     neighbour::Neighbour,
     netlink::{InterfaceAddress, Link, Netlink, NetlinkError},
     own_routes::ROUTE_PROTOCOL,
+    own_rules,
 };
 
 /// How many events may wait for the control task. When it falls further behind, the kernel's buffer fills, and
@@ -100,6 +101,8 @@ fn subscribe() -> io::Result<TokioSocket> {
         MulticastGroup::Ipv6Ifaddr,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv4Rule,
+        MulticastGroup::Ipv6Rule,
         MulticastGroup::Neigh,
     ];
     let mask = groups.into_iter().fold(0, |mask, group| mask | 1 << (group as u32 - 1));
@@ -191,6 +194,9 @@ fn event(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<NetEvent> {
         RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message) => {
             leads_away(&message).then_some(NetEvent::RoutesChanged)
         }
+        RouteNetlinkMessage::DelRule(message) if own_rules::is_own(&message) => Some(NetEvent::OwnRouteGone),
+        // Whatever it is about, another way may be taken now.
+        RouteNetlinkMessage::NewRule(_) | RouteNetlinkMessage::DelRule(_) => Some(NetEvent::RoutesChanged),
         RouteNetlinkMessage::NewNeighbour(message) => Neighbour::parse(&message).map(NetEvent::Neighbour),
         RouteNetlinkMessage::DelNeighbour(message) => Neighbour::parse(&message)
             .map(|neighbour| NetEvent::Neighbour(Neighbour { mac: None, ..neighbour })),

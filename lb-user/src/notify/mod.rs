@@ -10,6 +10,7 @@ mod queue;
 use std::{
     collections::BTreeMap,
     fmt, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,7 +21,10 @@ use self::{
     fifo::Fifo,
     queue::{Job, Queue},
 };
-use crate::{config::Notify, track::Spawner};
+use crate::{
+    config::{HealthNotify, Notify},
+    track::Spawner,
+};
 
 /// Whose state changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +33,10 @@ pub enum Subject {
     Router(String),
     /// The group of that name.
     Group(String),
+    /// The service of that name.
+    Service(String),
+    /// A backend of the service of that name.
+    Backend(String, SocketAddr),
 }
 
 impl Subject {
@@ -37,6 +45,16 @@ impl Subject {
         match self {
             Self::Router(name) => ("INSTANCE", name),
             Self::Group(name) => ("GROUP", name),
+            Self::Service(name) => ("VS", name),
+            Self::Backend(name, _) => ("RS", name),
+        }
+    }
+
+    /// As logs name it.
+    fn title(&self) -> String {
+        match self {
+            Self::Router(name) | Self::Group(name) | Self::Service(name) => name.clone(),
+            Self::Backend(name, endpoint) => format!("{name} {endpoint}"),
         }
     }
 }
@@ -52,6 +70,10 @@ pub enum State {
     Fault,
     /// Takes part no more.
     Stop,
+    /// Healthy.
+    Up,
+    /// Not healthy.
+    Down,
 }
 
 impl fmt::Display for State {
@@ -61,6 +83,8 @@ impl fmt::Display for State {
             Self::Backup => "BACKUP",
             Self::Fault => "FAULT",
             Self::Stop => "STOP",
+            Self::Up => "UP",
+            Self::Down => "DOWN",
         })
     }
 }
@@ -100,6 +124,8 @@ impl Notifier {
             State::Backup => &notify.backup,
             State::Fault => &notify.fault,
             State::Stop => &notify.stop,
+            // Of those `tell_health` tells.
+            State::Up | State::Down => return,
         };
         let mut commands = vec![own.clone()];
         if !notify.any.is_empty() {
@@ -107,10 +133,33 @@ impl Notifier {
             commands.push(notify.any.iter().cloned().chain(more).collect());
         }
         for command in commands.into_iter().filter(|command| !command.is_empty()) {
-            let job = Job { command, user: notify.user.clone(), timeout: notify.timeout };
-            let new = || Queue::start(subject.words().1.to_owned(), self.spawner.clone());
-            self.queues.entry(subject.clone()).or_insert_with(new).push(job);
+            self.run(subject, Job { command, user: notify.user.clone(), timeout: notify.timeout });
         }
+    }
+
+    /// Tells of a service's or a backend's health, unless that was the last that was told of it. The FIFO, which virtual
+    /// routers share, gets nothing. Call it inside a tokio runtime.
+    pub fn tell_health(&mut self, subject: &Subject, is_up: bool, notify: &HealthNotify) {
+        let state = if is_up { State::Up } else { State::Down };
+        if self.told.insert(subject.clone(), state) == Some(state) {
+            return;
+        }
+        let command = if is_up { &notify.up } else { &notify.down };
+        if !command.is_empty() {
+            let (command, user) = (command.clone(), notify.user.clone());
+            self.run(subject, Job { command, user, timeout: notify.timeout });
+        }
+    }
+
+    /// Forgets the health of all for which `keep` says no.
+    pub fn retain_health(&mut self, keep: impl Fn(&Subject) -> bool) {
+        let is_health = |state: &State| matches!(state, State::Up | State::Down);
+        self.told.retain(|subject, state| !is_health(state) || keep(subject));
+    }
+
+    fn run(&mut self, subject: &Subject, job: Job) {
+        let new = || Queue::start(subject.title(), self.spawner.clone());
+        self.queues.entry(subject.clone()).or_insert_with(new).push(job);
     }
 
     /// Forgets a subject that is no more; the commands that wait are still run.

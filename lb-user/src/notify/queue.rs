@@ -75,8 +75,8 @@ impl Drop for Queue {
 async fn run(name: &str, job: &Job, spawner: &Spawner) {
     let command = shlex::try_join(job.command.iter().map(String::as_str)).unwrap_or_default();
     match run_once(spawner, &job.command, job.user.as_deref(), job.timeout).await {
-        Outcome::Ended { ok: true, detail } => debug!(%name, %command, %detail, "notify command"),
-        Outcome::Ended { ok: false, detail } => warn!(%name, %command, %detail, "notify command fails"),
+        Outcome::Ended { ok: true, detail, .. } => debug!(%name, %command, %detail, "notify command"),
+        Outcome::Ended { ok: false, detail, .. } => warn!(%name, %command, %detail, "notify command fails"),
         Outcome::TimedOut { detail, leftover } => {
             warn!(%name, %command, %detail, "notify command killed");
             leftover.gone().await;

@@ -24,8 +24,8 @@ const MAX_REST: usize = 64 * 1024;
 /// How a run went.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// It ended by itself, or could not be started.
-    Ended { ok: bool, detail: String },
+    /// It ended by itself, or could not be started. `code` is its exit status, if it has one.
+    Ended { ok: bool, code: Option<i32>, detail: String },
     /// It was killed for taking too long; it is not over until [`Leftover::gone`].
     TimedOut { detail: String, leftover: Leftover },
     /// It was killed for taking too long, but it was this node that stood still meanwhile: nothing was
@@ -56,7 +56,7 @@ pub(crate) async fn run_once(
     user: Option<&str>,
     timeout: Duration,
 ) -> Outcome {
-    let failed = |detail: String| Outcome::Ended { ok: false, detail };
+    let failed = |detail: String| Outcome::Ended { ok: false, code: None, detail };
     let start = spawner.start(command, user);
     let mut process = match tokio::time::timeout(timeout, start).await {
         Ok(Ok(process)) => process,
@@ -76,7 +76,10 @@ pub(crate) async fn run_once(
     let started = Instant::now();
     match tokio::time::timeout(timeout, watch(&mut ends, &mut tail)).await {
         Ok(Ok(())) => match process.collect(&ends).await {
-            Ok(status) => Outcome::Ended { ok: status.success(), detail: tail.after(&describe(status)) },
+            Ok(status) => {
+                let detail = tail.after(&describe(status));
+                Outcome::Ended { ok: status.success(), code: status.code(), detail }
+            }
             Err(error) => failed(format!("cannot wait for the process: {error}")),
         },
         Ok(Err(error)) => failed(format!("cannot watch the process: {error}")),

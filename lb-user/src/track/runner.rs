@@ -87,7 +87,7 @@ async fn run(script: TrackScript, spawner: Spawner, events: mpsc::Sender<TrackEv
             command::run_once(&spawner, &script.command, script.user.as_deref(), script.timeout).await;
         let at = Timestamp::now();
         let (ok, detail, leftover) = match outcome {
-            Outcome::Ended { ok, detail } => (ok, detail, None),
+            Outcome::Ended { ok, detail, .. } => (ok, detail, None),
             Outcome::TimedOut { detail, leftover } => (false, detail, Some(leftover)),
             // Once in a row: a node that cannot keep up at all must not look healthy for ever.
             Outcome::Stalled { leftover, .. } if !stalled => {

@@ -4,6 +4,7 @@ mod authentication;
 mod group;
 mod placement;
 mod router;
+mod rule;
 mod service;
 mod track;
 
@@ -15,7 +16,11 @@ pub use authentication::{Authentication, AuthenticationMode, Key, Password, Secr
 pub use group::{Notify, SyncGroup};
 pub use placement::{NodeAddress, Place, Placement, Route, Scope};
 pub use router::{Bfd, ChecksumForm, Transport, VirtualRouter, VrrpVersion};
-pub use service::{Backend, Check, CheckKind, Mode, Protocol, Service};
+pub use rule::Rule;
+pub use service::{
+    Authorities, Backend, Check, CheckKind, CommandCheck, HealthNotify, HttpCheck, Mode, Protocol, Service,
+    Tls,
+};
 pub use track::{ProcessMatch, TrackFile, TrackProcess, TrackScript, Tracked, Tracker, Weight};
 
 /// Everything a node is told to do.
@@ -41,6 +46,8 @@ pub struct Config {
     pub addresses: Vec<NodeAddress>,
     /// Routes that the node has while the daemon runs.
     pub routes: Vec<Route>,
+    /// Policy rules that the node has while the daemon runs.
+    pub rules: Vec<Rule>,
 }
 
 /// Settings of the process itself.

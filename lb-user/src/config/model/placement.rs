@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use ipnet::IpNet;
 use lb_common::{Mac, VirtualMac};
 
-use super::VirtualRouter;
+use super::{Rule, VirtualRouter};
 
 /// How the VIPs of a virtual router are on the node that owns them, and what follows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +19,19 @@ pub struct Placement {
     pub places: BTreeMap<IpAddr, Place>,
     /// Routes that the owner has.
     pub routes: Vec<Route>,
+    /// Policy rules that the owner has.
+    pub rules: Vec<Rule>,
 }
 
 impl Default for Placement {
     fn default() -> Self {
-        Self { virtual_mac: None, accept: true, places: BTreeMap::new(), routes: Vec::new() }
+        Self {
+            virtual_mac: None,
+            accept: true,
+            places: BTreeMap::new(),
+            routes: Vec::new(),
+            rules: Vec::new(),
+        }
     }
 }
 

@@ -1,6 +1,11 @@
 //! Services, their backends and checks.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +75,10 @@ pub struct Service {
     pub flow_timeout: Duration,
     /// The check every backend gets unless it has its own; `None`: always up.
     pub check: Option<Check>,
+    /// The sum of weights that healthy backends must have; while it is missed, those marked `backup` serve. Default 1.
+    pub quorum: u32,
+    /// Whom to tell when it reaches its quorum and when it misses it.
+    pub notify: HealthNotify,
     /// Never empty; (address, port) pairs are unique.
     pub backends: Vec<Backend>,
 }
@@ -88,6 +97,31 @@ pub struct Backend {
     pub weight: u32,
     /// How its health is known; `None`: always up.
     pub check: Option<Check>,
+    /// It serves only while the others miss the quorum.
+    pub backup: bool,
+    /// While it is down it keeps the connections that it has.
+    pub keep_connections: bool,
+    /// Whom to tell when it goes up and down.
+    pub notify: HealthNotify,
+}
+
+/// Commands that are told of health. Each is a program and its arguments; empty: none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthNotify {
+    /// Run when it goes up, and when it is known to be up for the first time.
+    pub up: Vec<String>,
+    /// Run when it goes down, and when it is known to be down for the first time.
+    pub down: Vec<String>,
+    /// Whom to run them as; `None`: as track scripts.
+    pub user: Option<String>,
+    /// When to kill one. Default 30 s.
+    pub timeout: Duration,
+}
+
+impl Default for HealthNotify {
+    fn default() -> Self {
+        Self { up: Vec::new(), down: Vec::new(), user: None, timeout: Duration::from_secs(30) }
+    }
 }
 
 /// Forwarding modes.
@@ -139,7 +173,8 @@ pub struct Check {
     pub rise: u32,
     /// Failures in a row until down. Default 3.
     pub fall: u32,
-    /// Port to connect to, when it is not the backend's. Always there where the service has [`Ports::Any`].
+    /// Port to connect to, when it is not the backend's. Always there where the service has [`Ports::Any`], except for
+    /// commands that do not name it.
     pub port: Option<u16>,
 }
 
@@ -148,13 +183,73 @@ pub struct Check {
 pub enum CheckKind {
     /// A TCP connection is accepted.
     Tcp,
-    /// An HTTP/1.1 GET is answered with an expected status.
-    Http {
-        /// Absolute path, with query if any. Default `/`.
-        path: String,
-        /// The Host header; `None`: the VIP.
-        host: Option<String>,
-        /// Accepted status codes, inclusive ranges. Default 200–399.
-        statuses: Vec<(u16, u16)>,
-    },
+    /// An HTTP/1.1 GET is answered as expected.
+    Http(HttpCheck),
+    /// A command ends with an expected status.
+    Command(CommandCheck),
+}
+
+/// An HTTP/1.1 GET and what it should bring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// Absolute path, with query if any. Default `/`.
+    pub path: String,
+    /// The Host header; `None`: the VIP.
+    pub host: Option<String>,
+    /// Accepted status codes, inclusive ranges. Default 200–399.
+    pub statuses: Vec<(u16, u16)>,
+    /// The MD5 digest of the body; `None`: the body is not read.
+    pub md5: Option<[u8; 16]>,
+    /// Inside TLS 1.2 or 1.3; `None`: in clear.
+    pub tls: Option<Tls>,
+}
+
+/// How a check speaks TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The name asked for (SNI), and the one that the certificate must have. `None`: `host`, where that is a name; the
+    /// certificate is then compared with `host`, or the backend's address.
+    pub name: Option<String>,
+    /// Who may have signed the certificate; `None`: any certificate will do.
+    pub authorities: Option<Authorities>,
+}
+
+/// Certificate authorities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authorities {
+    /// The file they stand in, which [`load`](crate::config::load) reads.
+    File(PathBuf),
+    /// The certificates in DER; never empty.
+    Known(Vec<Vec<u8>>),
+}
+
+/// A program that tells a backend's health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandCheck {
+    /// The program and its arguments; `{address}`, `{port}` and `{vip}` in them stand for those of the backend.
+    pub command: Vec<String>,
+    /// Whom to run it as; `None`: `lb_script` if it exists, else `nobody`.
+    pub user: Option<String>,
+    /// Exit statuses that are a success, inclusive ranges. Default 0.
+    pub exits: Vec<(u16, u16)>,
+}
+
+impl CommandCheck {
+    /// What stands for a backend in the words of the command.
+    pub(crate) const PLACEHOLDERS: [&str; 3] = ["{address}", "{port}", "{vip}"];
+
+    /// Whether the command names the backend's port.
+    pub(crate) fn names_port(&self) -> bool {
+        self.command.iter().any(|word| word.contains("{port}"))
+    }
+
+    /// The command for a backend at `endpoint`, behind `vip`.
+    pub(crate) fn words(&self, endpoint: SocketAddr, vip: IpAddr) -> Vec<String> {
+        let values = [endpoint.ip().to_string(), endpoint.port().to_string(), vip.to_string()];
+        let fill = |word: &String| {
+            let parts = Self::PLACEHOLDERS.iter().zip(&values);
+            parts.fold(word.clone(), |word, (placeholder, value)| word.replace(placeholder, value))
+        };
+        self.command.iter().map(fill).collect()
+    }
 }

@@ -6,6 +6,7 @@ mod bfd;
 mod group;
 mod placement;
 mod router;
+mod rule;
 mod service;
 mod track;
 
@@ -18,7 +19,8 @@ pub(super) use bfd::RawBfd;
 pub(super) use group::{RawNotify, RawSyncGroup};
 pub(super) use placement::{RawNodeAddress, RawPlace, RawRoute, RawVirtualMac};
 pub(super) use router::{RawAuthentication, RawMulticast, RawRouter, RawUnicast};
-pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawService};
+pub(super) use rule::RawRule;
+pub(super) use service::{RawBackend, RawCheck, RawCheckChoice, RawHealthNotify, RawService};
 pub(super) use track::{
     RawEffect, RawTiming, RawTrackFile, RawTrackProcess, RawTrackScript, RawTracking, RawUse,
 };
@@ -43,6 +45,7 @@ pub(super) struct RawConfig {
     pub(super) services: Vec<Spanned<RawService>>,
     pub(super) addresses: Vec<Spanned<RawNodeAddress>>,
     pub(super) routes: Vec<Spanned<RawRoute>>,
+    pub(super) rules: Vec<Spanned<RawRule>>,
 }
 
 #[derive(Default)]
@@ -71,6 +74,7 @@ pub(super) fn read(document: &Spanned<DeTable<'_>>, problems: &mut Vec<Problem>)
         services: top.tables("service", "[[service]]", service::service),
         addresses: top.tables("address", "[[address]]", placement::node_address),
         routes: top.tables("route", "[[route]]", placement::route),
+        rules: top.tables("rule", "[[rule]]", rule::rule),
     })
 }
 

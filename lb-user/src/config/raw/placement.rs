@@ -96,7 +96,7 @@ pub(super) fn route(table: &mut Reader<'_, '_>) -> RawRoute {
 }
 
 /// A network, one host, or `"default"`.
-fn destination(key: &str, value: &Spanned<DeValue<'_>>) -> Parsed<Option<IpNet>> {
+pub(super) fn destination(key: &str, value: &Spanned<DeValue<'_>>) -> Parsed<Option<IpNet>> {
     let text = value::string(key, value)?;
     if text == "default" {
         return Ok(None);

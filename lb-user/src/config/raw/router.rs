@@ -9,6 +9,7 @@ use super::bfd::{self, RawBfd};
 use super::{
     group::{RawNotify, notify},
     placement::{self, RawPlace, RawRoute, RawVirtualMac},
+    rule::{self, RawRule},
     track::{RawTracking, tracking},
 };
 use crate::config::{
@@ -47,6 +48,7 @@ pub(in crate::config) struct RawRouter {
     pub(in crate::config) virtual_mac: Option<Spanned<RawVirtualMac>>,
     pub(in crate::config) accept: Option<Spanned<bool>>,
     pub(in crate::config) routes: Vec<Spanned<RawRoute>>,
+    pub(in crate::config) rules: Vec<Spanned<RawRule>>,
     pub(in crate::config) bfd: Option<Spanned<RawBfd>>,
     pub(in crate::config) witness: Option<Spanned<IpAddr>>,
     pub(in crate::config) tracking: RawTracking,
@@ -134,6 +136,7 @@ pub(super) fn router(table: &mut Reader<'_, '_>) -> RawRouter {
         virtual_mac: table.optional("virtual_mac", placement::virtual_mac),
         accept: table.optional("accept", value::boolean),
         routes: table.tables("route", "[[virtual_router.route]]", placement::route),
+        rules: table.tables("rule", "[[virtual_router.rule]]", rule::rule),
         bfd: bfd::bfd(table),
         tracking: tracking(table),
         notify: notify(table, "[virtual_router.notify]"),

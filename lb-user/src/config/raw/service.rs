@@ -1,6 +1,6 @@
 //! Services, their backends and checks.
 
-use std::{net::IpAddr, ops::Range, time::Duration};
+use std::{net::IpAddr, ops::Range, path::PathBuf, time::Duration};
 
 use toml::{Spanned, de::DeValue};
 
@@ -29,6 +29,8 @@ pub(in crate::config) struct RawService {
     pub(in crate::config) standalone: Option<Spanned<bool>>,
     pub(in crate::config) backend_only: Option<Spanned<bool>>,
     pub(in crate::config) check: Option<RawCheckChoice>,
+    pub(in crate::config) quorum: Option<Spanned<u32>>,
+    pub(in crate::config) notify: Option<Spanned<RawHealthNotify>>,
     pub(in crate::config) backends: Vec<Spanned<RawBackend>>,
 }
 
@@ -38,8 +40,18 @@ pub(in crate::config) struct RawBackend {
     pub(in crate::config) mode: Option<Spanned<Mode>>,
     pub(in crate::config) weight: Option<Spanned<u32>>,
     pub(in crate::config) check: Option<RawCheckChoice>,
+    pub(in crate::config) backup: Option<Spanned<bool>>,
+    pub(in crate::config) keep_connections: Option<Spanned<bool>>,
+    pub(in crate::config) notify: Option<Spanned<RawHealthNotify>>,
     /// No mistake in it, so what is missing has its default.
     pub(in crate::config) sound: bool,
+}
+
+pub(in crate::config) struct RawHealthNotify {
+    pub(in crate::config) up: Option<Spanned<Vec<String>>>,
+    pub(in crate::config) down: Option<Spanned<Vec<String>>>,
+    pub(in crate::config) user: Option<Spanned<String>>,
+    pub(in crate::config) timeout: Option<Spanned<Duration>>,
 }
 
 pub(in crate::config) enum RawCheckChoice {
@@ -54,8 +66,22 @@ pub(in crate::config) struct RawCheck {
     pub(in crate::config) span: Range<usize>,
     pub(in crate::config) tcp: Option<Spanned<bool>>,
     pub(in crate::config) http: Option<Spanned<String>>,
+    pub(in crate::config) https: Option<Spanned<String>>,
+    pub(in crate::config) command: Option<Spanned<Vec<String>>>,
+    /// Of `http` and `https`.
     pub(in crate::config) host: Option<Spanned<String>>,
+    /// Of `http` and `https`.
     pub(in crate::config) status: Option<Spanned<Vec<(u16, u16)>>>,
+    /// Of `http` and `https`.
+    pub(in crate::config) md5: Option<Spanned<[u8; 16]>>,
+    /// Of `https`.
+    pub(in crate::config) sni: Option<Spanned<String>>,
+    /// Of `https`.
+    pub(in crate::config) ca: Option<Spanned<PathBuf>>,
+    /// Of `command`.
+    pub(in crate::config) user: Option<Spanned<String>>,
+    /// Of `command`.
+    pub(in crate::config) exit: Option<Spanned<Vec<(u16, u16)>>>,
     pub(in crate::config) port: Option<Spanned<u16>>,
     pub(in crate::config) timing: RawTiming,
     pub(in crate::config) fast_interval: Option<Spanned<Duration>>,
@@ -79,6 +105,8 @@ pub(super) fn service(table: &mut Reader<'_, '_>) -> RawService {
         standalone: table.optional("standalone", value::boolean),
         backend_only: table.optional("backend_only", value::boolean),
         check: check(table),
+        quorum: table.optional("quorum", value::number(1..=u32::MAX.into())),
+        notify: notify(table, "[service.notify]"),
         backends: table.tables("backend", "[[service.backend]]", backend),
     }
 }
@@ -102,8 +130,20 @@ fn backend(table: &mut Reader<'_, '_>) -> RawBackend {
         ),
         weight: table.optional("weight", value::number(0..=65_535)),
         check: check(table),
+        backup: table.optional("backup", value::boolean),
+        keep_connections: table.optional("keep_connections", value::boolean),
+        notify: notify(table, "[service.backend.notify]"),
         sound: mistakes == table.mistakes(),
     }
+}
+
+fn notify<'t>(table: &mut Reader<'t, '_>, what: &'t str) -> Option<Spanned<RawHealthNotify>> {
+    table.table("notify", what, |notify| RawHealthNotify {
+        up: notify.optional("up", value::command),
+        down: notify.optional("down", value::command),
+        user: notify.optional("user", value::name),
+        timeout: notify.optional("timeout", value::duration(Duration::from_millis(1)..=DAY)),
+    })
 }
 
 fn check(table: &mut Reader<'_, '_>) -> Option<RawCheckChoice> {
@@ -116,8 +156,15 @@ fn check(table: &mut Reader<'_, '_>) -> Option<RawCheckChoice> {
                 span,
                 tcp: check.optional("tcp", value::boolean),
                 http: check.optional("http", value::http_path),
+                https: check.optional("https", value::http_path),
+                command: check.optional("command", value::command),
                 host: check.optional("host", value::host),
                 status: check.optional("status", value::statuses),
+                md5: check.optional("md5", value::md5),
+                sni: check.optional("sni", value::server_name),
+                ca: check.optional("ca", value::file),
+                user: check.optional("user", value::name),
+                exit: check.optional("exit", value::exits),
                 port: check.optional("port", value::number(1..=65_535)),
                 timing: timing(check),
                 fast_interval: check.optional("fast_interval", value::duration(SHORTEST_INTERVAL..=DAY)),

@@ -5,6 +5,7 @@ mod check;
 mod group;
 mod placement;
 mod router;
+mod rule;
 mod service;
 mod track;
 mod transport;
@@ -70,8 +71,10 @@ pub(super) fn validate(raw: &RawConfig, findings: &mut Findings<'_>) -> (Config,
         services,
         addresses: placement::addresses(raw, findings),
         routes: placement::routes(&raw.routes, findings),
+        rules: rule::rules(&raw.rules, findings),
     };
-    (config, Spans { interfaces: interface_spans, routers, tracked, backends })
+    let authorities = check::authorities(raw);
+    (config, Spans { interfaces: interface_spans, routers, tracked, backends, authorities })
 }
 
 fn something_to_do(raw: &RawConfig, findings: &mut Findings<'_>) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::Spanned;
 
-use super::{Findings, copied, unique};
+use super::{Findings, copied, rule::rules, unique};
 use crate::config::{
     model::{NodeAddress, Place, Placement, Route},
     raw::{RawConfig, RawNodeAddress, RawPlace, RawRoute, RawRouter, RawVirtualMac},
@@ -24,6 +24,7 @@ pub(super) fn placement(raw: &RawRouter, findings: &mut Findings<'_>) -> Placeme
         virtual_mac: virtual_mac(raw),
         accept: copied(raw.accept.as_ref()).unwrap_or(true),
         routes: routes(&raw.routes, findings),
+        rules: rules(&raw.rules, findings),
     }
 }
 

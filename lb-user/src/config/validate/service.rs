@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, net::IpAddr, ops::Range, time::Duration};
 use lb_common::DEFAULT_RING_SIZE;
 use toml::Spanned;
 
-use super::{Context, Findings, check, copied, unique, unique_names};
+use super::{Context, Findings, check, copied, track::warn_of_shell, unique, unique_names};
 use crate::config::{
-    model::{Backend, Check, Mode, Protocol, Service},
+    model::{Backend, Check, HealthNotify, Mode, Protocol, Service},
     ports::Ports,
-    raw::{RawBackend, RawCheckChoice, RawConfig, RawService},
+    raw::{RawBackend, RawCheckChoice, RawConfig, RawHealthNotify, RawService},
     report::Problem,
 };
 
@@ -63,6 +63,7 @@ fn service(
     check_backends(spanned, context, findings);
     check_nat_backends(raw, nat_backends, findings);
     check_probed_port(raw, findings);
+    check_quorum(raw, findings);
 
     let service_check = check_model(raw.check.as_ref(), findings);
     let backends: Vec<(Backend, Range<usize>)> = raw
@@ -81,6 +82,8 @@ fn service(
         learning_window,
         flow_timeout,
         check: service_check,
+        quorum: copied(raw.quorum.as_ref()).unwrap_or(1),
+        notify: notify(raw.notify.as_ref(), findings),
         backends,
     };
     Some((service, spans))
@@ -102,9 +105,27 @@ fn backend(
         port: port(raw, service)?,
         mode: copied(raw.mode.as_ref())?,
         weight: copied(raw.weight.as_ref()).unwrap_or(1),
+        backup: copied(raw.backup.as_ref()).unwrap_or(false),
+        keep_connections: copied(raw.keep_connections.as_ref()).unwrap_or(false),
+        notify: notify(raw.notify.as_ref(), findings),
         check,
     };
     Some((backend, address.span()))
+}
+
+fn notify(raw: Option<&Spanned<RawHealthNotify>>, findings: &mut Findings<'_>) -> HealthNotify {
+    let Some(raw) = raw.map(Spanned::get_ref) else { return HealthNotify::default() };
+    let mut command = |raw: &Option<Spanned<Vec<String>>>| {
+        let Some(command) = raw else { return Vec::new() };
+        warn_of_shell(command, findings);
+        command.get_ref().clone()
+    };
+    HealthNotify {
+        up: command(&raw.up),
+        down: command(&raw.down),
+        user: raw.user.as_ref().map(|user| user.get_ref().clone()),
+        timeout: copied(raw.timeout.as_ref()).unwrap_or(HealthNotify::default().timeout),
+    }
 }
 
 fn check_model(choice: Option<&RawCheckChoice>, findings: &mut Findings<'_>) -> Option<Check> {
@@ -168,6 +189,10 @@ fn check_probed_port(raw: &RawService, findings: &mut Findings<'_>) {
         if let RawCheckChoice::Check(check) = check
             && check.sound
             && check.port.is_none()
+            && check
+                .command
+                .as_ref()
+                .is_none_or(|command| command.get_ref().iter().any(|word| word.contains("{port}")))
         {
             findings.problems.push(
                 Problem::at(check.span.clone(), "the check has no `port`, and the service has every port")
@@ -298,11 +323,46 @@ fn check_backends(spanned: &Spanned<RawService>, context: &Context<'_>, findings
             .help("for a larger share of the traffic raise its `weight`")
     });
 
-    let weights: Option<Vec<_>> = raw.backends.iter().map(|backend| zero_weight(backend.get_ref())).collect();
+    let mut ordinary =
+        raw.backends.iter().map(Spanned::get_ref).filter(|backend| !is_backup(backend)).peekable();
+    let first_backup = raw.backends.iter().find_map(|backend| backend.get_ref().backup.as_ref());
+    if let (None, Some(backup)) = (ordinary.peek(), first_backup) {
+        findings.problems.push(
+            Problem::at(backup.span(), "every backend of the service is a `backup`")
+                .expected("at least one that serves while all is well"),
+        );
+        return;
+    }
+    let weights: Option<Vec<_>> = ordinary.map(zero_weight).collect();
     if let Some(first) = weights.as_ref().and_then(|weights| weights.first()) {
         findings.problems.push(
             Problem::at(first.clone(), "every backend of the service has weight 0: nobody would be served")
                 .expected("a weight above 0 for at least one of them"),
+        );
+    }
+}
+
+fn is_backup(backend: &RawBackend) -> bool {
+    copied(backend.backup.as_ref()).unwrap_or(false)
+}
+
+/// A quorum decides between ordinary backends and those that stand in for them.
+fn check_quorum(raw: &RawService, findings: &mut Findings<'_>) {
+    let Some(quorum) = &raw.quorum else { return };
+    let backends = || raw.backends.iter().map(Spanned::get_ref);
+    if !backends().any(is_backup) && raw.notify.is_none() {
+        findings.warnings.push(
+            Problem::at(quorum.span(), "`quorum` means nothing without a `backup` backend and `notify`")
+                .help("below the quorum those take over and are told; without them the service goes on with what it has"),
+        );
+    }
+    let weight = |backend: &RawBackend| u64::from(copied(backend.weight.as_ref()).unwrap_or(1));
+    let all: u64 = backends().filter(|backend| !is_backup(backend)).map(weight).sum();
+    if u64::from(*quorum.get_ref()) > all && backends().all(|backend| backend.sound) {
+        findings.problems.push(
+            Problem::at(quorum.span(), format!("`quorum` is more than all weights together, {all}"))
+                .expected(format!("at most {all}"))
+                .help("it could never be reached, even with all of them up"),
         );
     }
 }

@@ -4,7 +4,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::config::CheckKind;
+use crate::config::{CheckKind, CommandCheck, HttpCheck};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -49,7 +49,7 @@ async fn results_come_again_and_again_for_each_target() {
     let (closed, closed_address) = listener().await;
     drop(closed);
     let (sender, mut events) = mpsc::channel(16);
-    let mut checker = Checker::new(sender);
+    let mut checker = Checker::new(sender).unwrap();
     let interval = Duration::from_millis(20);
     checker.set(&[target(1, good_address, interval), target(2, closed_address, interval)]);
     let mut seen = HashMap::<CheckId, u32>::new();
@@ -71,7 +71,7 @@ async fn the_checks_own_port_takes_precedence() {
     let mut target = target(1, address, LIMIT);
     target.port = 1;
     target.check.port = Some(address.port());
-    let mut checker = Checker::new(sender);
+    let mut checker = Checker::new(sender).unwrap();
     checker.set(&[target]);
     accept(&listener).await;
     assert!(next(&mut events).await.result.is_ok());
@@ -84,7 +84,7 @@ async fn a_backend_in_doubt_is_asked_at_the_fast_interval() {
     let (interval, fast) = (Duration::from_secs(1), Duration::from_millis(10));
     let mut target = target(1, address, interval);
     target.check.fast_interval = fast;
-    let mut checker = Checker::new(sender);
+    let mut checker = Checker::new(sender).unwrap();
     checker.set(&[target]);
     assert!(next(&mut events).await.result.is_ok());
     drop(listener);
@@ -104,7 +104,7 @@ async fn a_backend_in_doubt_is_asked_at_the_fast_interval() {
 async fn unchanged_targets_are_not_disturbed_and_changed_ones_restart() {
     let (listener, address) = listener().await;
     let (sender, mut events) = mpsc::channel(16);
-    let mut checker = Checker::new(sender);
+    let mut checker = Checker::new(sender).unwrap();
     // One probe, then none for a long time: a second one means a restart.
     let mut same = target(1, address, Duration::from_hours(1));
     checker.set(std::slice::from_ref(&same));
@@ -128,10 +128,16 @@ async fn unchanged_targets_are_not_disturbed_and_changed_ones_restart() {
 async fn a_removed_target_closes_its_probe_and_a_dropped_checker_ends() {
     let (listener, address) = listener().await;
     let (sender, mut events) = mpsc::channel(16);
-    let mut checker = Checker::new(sender);
+    let mut checker = Checker::new(sender).unwrap();
     // HTTP probes that nobody answers: they are in flight until they are cancelled.
     let mut hanging = target(1, address, Duration::from_hours(1));
-    hanging.check.kind = CheckKind::Http { path: "/".into(), host: None, statuses: vec![(200, 299)] };
+    hanging.check.kind = CheckKind::Http(HttpCheck {
+        path: "/".into(),
+        host: None,
+        statuses: vec![(200, 299)],
+        md5: None,
+        tls: None,
+    });
     let mut second = hanging.clone();
     second.id = CheckId(2);
     checker.set(&[hanging, second.clone()]);
@@ -151,7 +157,7 @@ fn is_closed(stream: &TcpStream) -> bool {
         match stream.try_read(&mut buffer) {
             Ok(0) => return true,
             Ok(_) => {}
-            Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
+            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
         }
     }
 }
@@ -163,4 +169,38 @@ async fn wait_until(condition: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(LIMIT, waiting).await.expect("the condition in time");
+}
+
+/// Processes whose arguments hold `mark`.
+fn running(mark: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(mark)).count()
+}
+
+#[tokio::test]
+async fn a_command_is_run_again_and_again_and_killed_with_its_target() {
+    let (sender, mut events) = mpsc::channel(16);
+    let mark = format!("lb-checker-test-{}", std::process::id());
+    let mut checked = target(1, "192.0.2.9:80".parse().unwrap(), Duration::from_millis(20));
+    // It fails until the file is there, and then hangs.
+    let folder = tempfile::tempdir().unwrap();
+    let script = "[ -e \"$0/there\" ] || exit 1; sleep 3600 # $1";
+    let words = ["sh", "-c", script, folder.path().to_str().unwrap(), &mark];
+    checked.check.kind = CheckKind::Command(CommandCheck {
+        command: words.map(str::to_owned).to_vec(),
+        user: Some(nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name),
+        exits: vec![(0, 0)],
+    });
+    checked.check.timeout = LIMIT;
+    let mut checker = Checker::new(sender).unwrap();
+    checker.set(&[checked]);
+    for _ in 0..3 {
+        let result = next(&mut events).await.result;
+        assert_eq!(result, Err(ProbeError::Command("exit status 1".to_owned())));
+    }
+    std::fs::write(folder.path().join("there"), "").unwrap();
+    wait_until(|| running(&mark) > 0).await;
+    checker.set(&[]);
+    wait_until(|| running(&mark) == 0).await;
 }

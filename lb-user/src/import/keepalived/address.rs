@@ -220,6 +220,89 @@ impl Translator<'_> {
     }
 }
 
+impl Translator<'_> {
+    /// `virtual_rules`.
+    pub(super) fn rules(&mut self, table: &mut Table, node: &Node) {
+        self.findings.translated(node, "[[virtual_router.rule]]");
+        for child in node.children() {
+            if let Some(rule) = self.rule(child, "[[virtual_router.rule]]") {
+                table.add(rule);
+            }
+        }
+    }
+
+    pub(super) fn static_rules(&mut self, node: &Node) {
+        self.findings.translated(node, "[[rule]]");
+        for child in node.children() {
+            let rule = self.rule(child, "[[rule]]");
+            self.node.extend(rule);
+        }
+    }
+
+    /// A policy rule in the words of `ip rule`. One that cannot be made as it is meant is left out whole.
+    fn rule(&mut self, node: &Node, header: &'static str) -> Option<Table> {
+        let mut table = Table::new(header, node.span());
+        let mut words = node.words.iter();
+        while let Some(word) = words.next() {
+            let (key, given) = match word.text.as_str() {
+                "from" => ("from", words.next()),
+                "to" | "dst" => ("to", words.next()),
+                "iif" | "dev" => ("iif", words.next()),
+                "oif" => ("oif", words.next()),
+                "fwmark" => ("mark", words.next()),
+                "table" | "lookup" => ("table", words.next()),
+                "priority" | "preference" | "pref" | "order" => ("priority", words.next()),
+                "no_track" | "inet" | "inet6" => continue,
+                "proto" | "protocol" | "track_group" => {
+                    words.next();
+                    self.part_left_out(node, &word.text);
+                    continue;
+                }
+                other => {
+                    let why = format!(
+                        "lb's policy rules have no `{}`, so it is left out; `ip rule` can add it",
+                        other.escape_debug()
+                    );
+                    self.findings.unsupported(node, why);
+                    return None;
+                }
+            };
+            let Some(given) = given else {
+                self.findings.problem(
+                    Problem::at(word.span.clone(), format!("`{}` has no value", word.text))
+                        .expected("a value behind it"),
+                );
+                return None;
+            };
+            let value = match (key, given.text.as_str()) {
+                ("from" | "to", "all" | "any" | "default") => continue,
+                ("from" | "to", value) => destination(value),
+                ("table", "main") => Some("254".to_owned()),
+                ("table", "default") => Some("253".to_owned()),
+                ("table", "local") => Some("255".to_owned()),
+                ("table" | "priority", value) => value.parse::<u32>().ok().map(|number| number.to_string()),
+                (_, value) => Some(quoted(value)),
+            };
+            let Some(value) = value else {
+                let why =
+                    format!("`{}` is not understood, so the rule is left out", given.text.escape_debug());
+                self.findings.unsupported(node, why);
+                return None;
+            };
+            table.set(key, value, given.span.clone());
+        }
+        if !table.has("table") {
+            self.findings.unsupported(node, "the rule names no table, so it is left out");
+            return None;
+        }
+        if !table.has("priority") {
+            table.explain("priority", "32765", node.span(), "the kernel would choose the next one free");
+        }
+        self.findings.translated(node, header);
+        Some(table)
+    }
+}
+
 fn is_net(text: &str) -> bool {
     text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok()
 }

@@ -7,7 +7,13 @@ use super::{
     tree::{Node, Word},
     words,
 };
-use crate::import::report::{Directive as _, Outcome};
+use crate::{
+    config::Problem,
+    import::{
+        document::{Table, command},
+        report::{Directive as _, Outcome},
+    },
+};
 
 /// keepalived's defaults.
 const INTERVAL: Duration = Duration::from_mins(1);
@@ -27,8 +33,23 @@ pub(super) struct Timing {
 /// What a check asks.
 enum Kind<'n> {
     Tcp,
-    Http { url: Option<&'n Node>, host: Option<&'n Word> },
+    Http { url: Option<&'n Node>, host: Option<&'n Word>, is_tls: bool, sni: Option<&'n Word> },
+    Command(Command<'n>),
 }
+
+/// A `MISC_CHECK`.
+#[derive(Default)]
+struct Command<'n> {
+    path: Option<&'n Node>,
+    words: Vec<String>,
+    user: Option<&'n Word>,
+    /// Every exit status but 1 is a success.
+    is_dynamic: bool,
+    timeout: Option<Duration>,
+}
+
+/// Checks that say more of a server come first.
+const KINDS: [&str; 4] = ["HTTP_GET", "SSL_GET", "MISC_CHECK", "TCP_CHECK"];
 
 impl Translator<'_> {
     /// Whether the directive is about the timing of checks, which is then noted.
@@ -38,7 +59,7 @@ impl Translator<'_> {
                 timing.interval = self.seconds(node).map(|(interval, _)| interval).or(timing.interval);
                 self.findings.translated(node, "interval of checks");
             }
-            "connect_timeout" | "misc_timeout" => {
+            "connect_timeout" => {
                 timing.timeout = self.seconds(node).map(|(timeout, _)| timeout).or(timing.timeout);
                 self.findings.translated(node, "timeout of checks");
             }
@@ -66,9 +87,8 @@ impl Translator<'_> {
         backend: IpAddr,
         protocol: &str,
     ) -> Option<(String, Range<usize>)> {
-        let is_known = |node: &&&Node| ["TCP_CHECK", "HTTP_GET"].contains(&node.key());
-        let best = nodes.iter().find(|node| node.key() == "HTTP_GET").or(nodes.iter().find(is_known));
-        let chosen = *best.or(nodes.first())?;
+        let of = |kind: &&str| nodes.iter().find(|node| node.key() == *kind);
+        let chosen = *KINDS.iter().find_map(of).or(nodes.first())?;
         let mut result = None;
         for node in nodes {
             let node = *node;
@@ -99,85 +119,150 @@ impl Translator<'_> {
             "DNS_CHECK" => (3, Duration::from_secs(1)),
             _ => (1, Duration::from_secs(1)),
         };
-        let is_kind = matches!(node.key(), "TCP_CHECK" | "HTTP_GET");
+        let is_kind = KINDS.contains(&node.key());
         let mut kind = match node.key() {
-            "TCP_CHECK" => {
-                self.findings.translated(node, "check");
-                Kind::Tcp
+            "HTTP_GET" | "SSL_GET" => {
+                Kind::Http { url: None, host, is_tls: node.key() == "SSL_GET", sni: None }
             }
-            "HTTP_GET" => {
-                self.findings.translated(node, "check");
-                Kind::Http { url: None, host }
-            }
-            _ if protocol == "tcp" => {
-                self.findings.unsupported(
-                    node,
-                    "there is no such check; whether it accepts a TCP connection is checked instead",
-                );
-                Kind::Tcp
-            }
+            "MISC_CHECK" => Kind::Command(Command::default()),
+            _ if is_kind || protocol == "tcp" => Kind::Tcp,
             _ => {
                 self.findings.unsupported(node, "there is no such check, so the backend always counts as up");
                 self.inside(node, false);
                 return None;
             }
         };
+        if is_kind {
+            self.findings.translated(node, "check");
+        } else {
+            self.findings.unsupported(
+                node,
+                "there is no such check; whether it accepts a TCP connection is checked instead",
+            );
+        }
         let mut port = None;
         for child in node.children() {
             if self.timing(child, &mut timing) {
                 continue;
             }
-            match (child.key(), &mut kind) {
-                ("connect_port", _) => {
+            match child.key() {
+                "connect_port" if !matches!(kind, Kind::Command(_)) => {
                     port = self.number(child).map(|(port, _)| port);
                     self.findings.translated(child, "port of the check");
-                }
-                ("url", Kind::Http { url: url @ None, .. }) => *url = Some(child),
-                ("url", Kind::Http { .. }) => {
-                    self.findings.unsupported(child, "a check asks for one path, the first");
-                    self.inside(child, false);
-                }
-                ("virtualhost", Kind::Http { host, .. }) => {
-                    *host = self.argument(child).or(*host);
-                    self.findings.translated(child, "host of the check");
-                }
-                ("http_protocol", Kind::Http { .. }) => {
-                    self.findings.by_default(child, "checks speak HTTP/1.1");
                 }
                 _ if !is_kind => {
                     self.findings.part(child, Outcome::Unsupported, node.key());
                     self.inside(child, false);
                 }
-                _ => self.other(child, words::CHECK_OTHERS, words::CHECK),
+                _ => self.of_kind(child, &mut kind),
             }
         }
+        let interval = timing.interval.unwrap_or(INTERVAL);
+        let mut timeout = timing.timeout.unwrap_or(TIMEOUT);
         let mut keys = match kind {
             Kind::Tcp => vec!["tcp = true".to_owned()],
-            Kind::Http { url, host } => self.http(url, host, backend),
+            Kind::Http { url, host, is_tls, sni } => self.http(url, host, is_tls, sni, backend),
+            Kind::Command(misc) => {
+                // keepalived gives a script as long as the interval.
+                timeout = misc.timeout.unwrap_or(interval);
+                self.misc(node, &misc)?
+            }
         };
         if let Some(port) = port {
             keys.push(format!("port = {port}"));
         }
-        let interval = timing.interval.unwrap_or(INTERVAL);
         let fast = timing
             .before_retry
             .unwrap_or(before_retry)
             .clamp(SHORTEST_INTERVAL, interval.max(SHORTEST_INTERVAL));
         keys.push(format!("interval = {}", duration(interval)));
         keys.push(format!("fast_interval = {}", duration(fast)));
-        keys.push(format!("timeout = {}", duration(timing.timeout.unwrap_or(TIMEOUT))));
+        keys.push(format!("timeout = {}", duration(timeout)));
         keys.push("rise = 1".to_owned());
         keys.push(format!("fall = {}", timing.retry.unwrap_or(retries).saturating_add(1)));
         Some(format!("{{ {} }}", keys.join(", ")))
+    }
+
+    /// What only some kinds of checks have.
+    fn of_kind<'n>(&mut self, node: &'n Node, kind: &mut Kind<'n>) {
+        match (node.key(), kind) {
+            ("url", Kind::Http { url: url @ None, .. }) => *url = Some(node),
+            ("url", Kind::Http { .. }) => {
+                self.findings.unsupported(node, "a check asks for one path, the first");
+                self.inside(node, false);
+            }
+            ("virtualhost", Kind::Http { host, .. }) => {
+                *host = self.argument(node).or(*host);
+                self.findings.translated(node, "host of the check");
+            }
+            ("http_protocol", Kind::Http { .. }) => {
+                self.findings.by_default(node, "checks speak HTTP/1.1");
+            }
+            ("enable_sni", Kind::Http { is_tls: true, .. }) => {
+                self.findings.by_default(node, "the host is asked for by SNI, where it is a name");
+            }
+            ("sni_name", Kind::Http { is_tls: true, sni, .. }) => {
+                *sni = self.argument(node);
+                self.findings.translated(node, "sni of the check");
+            }
+            ("tls_compliant", Kind::Http { is_tls: true, .. }) => {
+                self.findings.by_default(node, "TLS goes by its RFC");
+            }
+            ("misc_path", Kind::Command(misc)) => {
+                if let Some(words) = self.command(node, node.arguments()) {
+                    (misc.path, misc.words) = (Some(node), words);
+                    self.findings.translated(node, "command of the check");
+                }
+            }
+            ("misc_timeout", Kind::Command(misc)) => {
+                misc.timeout =
+                    self.seconds(node).map(|(timeout, _)| timeout).filter(|timeout| !timeout.is_zero());
+                self.findings.translated(node, "timeout of the check");
+            }
+            ("misc_dynamic", Kind::Command(misc)) => {
+                misc.is_dynamic = true;
+                self.findings.differs(
+                    node.span(),
+                    "the weight that the script asks for by its exit status is left out",
+                    "2 to 255 are successes, as with keepalived; the weight stays the configured one",
+                );
+                self.findings.translated(node, "exit of the check");
+            }
+            ("user", Kind::Command(misc)) => {
+                misc.user = self.argument(node);
+                self.findings.translated(node, "user of the check");
+            }
+            _ => self.other(node, words::CHECK_OTHERS, words::CHECK),
+        }
+    }
+
+    /// A script as the check; `None` if none is named.
+    fn misc(&mut self, node: &Node, misc: &Command<'_>) -> Option<Vec<String>> {
+        let Some(path) = misc.path else {
+            self.findings.problem(
+                Problem::at(node.span(), "MISC_CHECK names no script").expected("misc_path and its path"),
+            );
+            return None;
+        };
+        let mut table = Table::new("", node.span());
+        self.user(&mut table, misc.user, &misc.words, path);
+        let mut keys = vec![format!("command = {}", command(&misc.words))];
+        keys.extend(table.value("user").map(|(user, _)| format!("user = {user}")));
+        if misc.is_dynamic {
+            keys.push("exit = [0, \"2-255\"]".to_owned());
+        }
+        Some(keys)
     }
 
     fn http<'n>(
         &mut self,
         url: Option<&'n Node>,
         mut host: Option<&'n Word>,
+        is_tls: bool,
+        sni: Option<&Word>,
         backend: IpAddr,
     ) -> Vec<String> {
-        let (mut path, mut statuses) = ("/".to_owned(), Vec::new());
+        let (mut path, mut statuses, mut digest) = ("/".to_owned(), Vec::new(), None);
         if let Some(url) = url {
             self.findings.translated(url, "http");
         }
@@ -201,13 +286,14 @@ impl Translator<'_> {
                     self.findings.translated(child, "host of the check");
                 }
                 "digest" => {
-                    self.findings.unsupported(child, "the page itself is not compared, the status is");
+                    digest = self.argument(child);
+                    self.findings.translated(child, "md5 of the check");
                 }
                 "regex" | "regex_no_match" | "regex_options" | "regex_stack" | "regex_min_offset"
                 | "regex_max_offset" => {
                     self.findings.unsupported(child, "the page itself is not searched, the status counts");
                 }
-                "tls_compliant" => self.findings.unsupported(child, "checks speak no TLS"),
+                "tls_compliant" if is_tls => self.findings.by_default(child, "TLS goes by its RFC"),
                 _ => self.other(child, &[], &["path", "status_code", "virtualhost", "digest", "regex"]),
             }
         }
@@ -216,11 +302,14 @@ impl Translator<'_> {
         if statuses.is_empty() {
             statuses.push(quoted("200-299"));
         }
-        vec![
-            format!("http = {}", quoted(&path)),
+        let mut keys = vec![
+            format!("{} = {}", if is_tls { "https" } else { "http" }, quoted(&path)),
             format!("host = {}", quoted(&host)),
             format!("status = [{}]", statuses.join(", ")),
-        ]
+        ];
+        keys.extend(digest.map(|digest| format!("md5 = {}", quoted(&digest.text))));
+        keys.extend(sni.map(|name| format!("sni = {}", quoted(&name.text))));
+        keys
     }
 }
 

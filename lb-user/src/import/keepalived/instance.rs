@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use sha2::{Digest as _, Sha256};
+
 use super::{
     Translator, duration, quoted,
     tree::{Node, Word},
@@ -18,6 +20,7 @@ use crate::{
 /// VRRPv2 has room for so many bytes of a password.
 const PASSWORD_BYTES: usize = 8;
 const NOTIFY: &str = "[virtual_router.notify]";
+const AUTHENTICATION: &str = "[virtual_router.authentication]";
 const UNICAST: &str = "[virtual_router.unicast]";
 const MULTICAST: &str = "[virtual_router.multicast]";
 
@@ -34,6 +37,8 @@ pub(super) struct Router {
 struct Parts<'n> {
     version: Option<&'n Node>,
     password: Option<&'n Node>,
+    /// A password that is a key.
+    key: Option<&'n Node>,
     source: Option<&'n Word>,
     multicast_source: Option<&'n Node>,
     group: Option<&'n Node>,
@@ -107,6 +112,7 @@ impl Translator<'_> {
                 router.vips.extend(vips);
             }
             "virtual_routes" => self.routes(table, node),
+            "virtual_rules" => self.rules(table, node),
             "track_interface" | "track_script" | "track_process" | "track_file" => self.tracked(table, node),
             "track_bfd" => parts.bfd.push(node),
             "nopreempt" => parts.nopreempt = Some(node),
@@ -157,8 +163,12 @@ impl Translator<'_> {
     fn authentication<'n>(&mut self, node: &'n Node, parts: &mut Parts<'n>) {
         let of = |key: &str| node.children().iter().rfind(|child| child.key() == key);
         let kind = of("auth_type").and_then(Node::argument).map_or("PASS", |kind| kind.text.as_str());
-        let is_password = kind == "PASS" || kind == "pass";
-        if is_password {
+        let is_header = kind.eq_ignore_ascii_case("AH") && of("auth_pass").is_some();
+        let is_password = kind.eq_ignore_ascii_case("PASS") || is_header;
+        if is_header {
+            parts.key = of("auth_pass");
+            self.findings.translated(node, "[virtual_router.authentication], with which lb signs adverts");
+        } else if is_password {
             parts.password = of("auth_pass");
             self.findings.translated(node, "password");
         } else {
@@ -173,6 +183,7 @@ impl Translator<'_> {
         }
         for child in node.children() {
             match child.key() {
+                "auth_type" if is_header => self.findings.translated(child, "authentication"),
                 "auth_type" if is_password => self.findings.translated(child, "password"),
                 "auth_pass" if is_password => {
                     self.argument(child);
@@ -230,6 +241,9 @@ impl Translator<'_> {
         let is_v3 = self.version(router, parts, is_ipv4);
         if let Some(password) = parts.password {
             self.password(router, password, is_v3);
+        }
+        if let Some(key) = parts.key {
+            self.header(router, key, is_v3);
         }
         if let Some(nopreempt) = parts.nopreempt {
             if parts.is_master {
@@ -378,6 +392,27 @@ impl Translator<'_> {
         }
         router.table.set("password", quoted(text), word.span.clone());
         self.findings.translated(node, "password");
+    }
+
+    /// `auth_type AH` signs adverts with a password as the key. So does lb, in its own format.
+    fn header(&mut self, router: &mut Router, node: &Node, is_v3: bool) {
+        let Some(word) = node.argument() else { return };
+        if is_v3 {
+            self.findings.by_default(node, "version 3 has no authentication, with keepalived neither");
+            return;
+        }
+        // As long as a key must be, and the same on every node.
+        let digest = Sha256::digest(word.text.as_bytes());
+        let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = format!("{{ id = 1, secret = \"hex:{digits}\" }}");
+        router.table.child(AUTHENTICATION, node.span()).push("keys", "1", key, word.span.clone());
+        self.findings.differs(
+            word.span.clone(),
+            "the signature of `auth_type AH` becomes lb's own, with a key made of the password",
+            "keepalived and lb do not understand each other then, as little as without: move all nodes at once, and better \
+             make a key that cannot be guessed (openssl rand -hex 32)",
+        );
+        self.findings.translated(node, "authentication");
     }
 
     fn refresh(&mut self, router: &mut Router, parts: &Parts<'_>) {

@@ -106,6 +106,7 @@ impl<'f> Translator<'f> {
             "bfd_instance" => self.bfd_instance(node),
             "static_ipaddress" => self.static_addresses(node),
             "static_routes" => self.static_routes(node),
+            "static_rules" => self.static_rules(node),
             _ => self.other(node, words::TOP_OTHERS, words::TOP),
         }
     }

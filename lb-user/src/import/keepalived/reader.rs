@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     config::{Language, MAX_FILE_BYTES, Problem, Text, read_text},
-    import::report::{Directive as _, Findings},
+    import::{
+        report::{Directive as _, Findings},
+        without_mark,
+    },
 };
 
 /// A line may have so many bytes, those it is joined with included.
@@ -68,6 +71,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn file(&mut self, path: &Path, source: &str) {
+        let source = without_mark(source);
         let base = self.text.add(&path.display().to_string(), source, Language::Keepalived);
         self.bytes_left = self.bytes_left.saturating_sub(source.len());
         self.open.push(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));

@@ -15,8 +15,9 @@ use super::{
 use crate::{
     config::Problem,
     import::{
+        document::{Table, command},
         report::Directive as _,
-        service::{Backend, Endpoint},
+        service::{Backend, Endpoint, Extras, SPREADING, is_spreading, is_weighted},
     },
 };
 
@@ -48,14 +49,33 @@ struct Server<'n> {
     protocol: &'static str,
     timing: Timing,
     host: Option<&'n Word>,
+    keep_connections: Option<Range<usize>>,
+    sorry: Option<&'n Node>,
+    sorry_method: Option<&'n Node>,
+    sorry_inhibit: Option<&'n Node>,
+    quorum: Option<&'n Node>,
+    hysteresis: Option<&'n Node>,
+    notify: Option<Table>,
 }
 
 impl Translator<'_> {
     pub(super) fn virtual_server(&mut self, node: &Node) {
         let Some(protocol) = self.protocol(node) else { return };
         let Some(endpoints) = self.endpoints(node, protocol) else { return };
-        let mut server =
-            Server { mode: Some("nat"), is_weighted: true, protocol, timing: Timing::default(), host: None };
+        let mut server = Server {
+            mode: Some("nat"),
+            is_weighted: true,
+            protocol,
+            timing: Timing::default(),
+            host: None,
+            keep_connections: None,
+            sorry: None,
+            sorry_method: None,
+            sorry_inhibit: None,
+            quorum: None,
+            hysteresis: None,
+            notify: None,
+        };
         self.findings.translated(node, "[[service]]");
         for child in node.children().iter().filter(|child| child.key() != "real_server") {
             self.of_server(child, &mut server);
@@ -65,18 +85,30 @@ impl Translator<'_> {
         let mut nodes = Vec::new();
         for real in reals {
             if let Some(backend) = self.real_server(real, &server) {
+                self.compare_port(&backend, &endpoints, real);
                 backends.push(backend);
                 nodes.push(real);
             }
         }
+        let quorum = self.quorum(&server, &backends);
+        if let Some(sorry) = server.sorry
+            && let Some(backend) = self.sorry_server(sorry, &server)
+        {
+            backends.push(backend);
+            nodes.push(sorry);
+        }
+        let extras = Extras { quorum, notify: server.notify.take() };
         let vips = vips(&self.routers);
         let mut left_out = BTreeMap::new();
         for endpoint in &endpoints {
-            left_out.extend(self.services.add(endpoint, &backends, &vips));
+            left_out.extend(self.services.add(endpoint, &backends, &extras, &vips));
         }
         for (place, real) in nodes.into_iter().enumerate() {
             match left_out.get(&place) {
                 Some(why) => self.findings.unsupported(real, *why),
+                None if real.key() == "sorry_server" => {
+                    self.findings.translated(real, "[[service.backend]] that is a `backup`");
+                }
                 None => self.findings.translated(real, "[[service.backend]]"),
             }
         }
@@ -180,25 +212,130 @@ impl Translator<'_> {
                 server.host = self.argument(node);
                 self.findings.translated(node, "host of HTTP checks");
             }
-            "quorum" => match node.argument().map(|word| word.text.as_str()) {
-                Some("1") => self.findings.by_default(node, "a service is served while it has a backend"),
-                _ => self.findings.unsupported(
-                    node,
-                    "a service is served while it has a backend; `track_services` of a virtual router has a `minimum`",
-                ),
-            },
-            "sorry_server" => self.findings.unsupported(
-                node,
-                "without a healthy backend new connections are dropped; another node may take the VIP (`track_services`)",
-            ),
-            "inhibit_on_failure" => self.inhibit(node),
+            "quorum" => server.quorum = Some(node),
+            "hysteresis" => server.hysteresis = Some(node),
+            "quorum_up" | "quorum_down" => {
+                self.told(server.notify.get_or_insert_with(|| Table::new("[service.notify]", node.span())), node);
+            }
+            "sorry_server" => server.sorry = Some(node),
+            "sorry_server_lvs_method" => server.sorry_method = Some(node),
+            "sorry_server_inhibit" => server.sorry_inhibit = Some(node),
+            "inhibit_on_failure" => {
+                server.keep_connections = Some(node.span());
+                self.findings.translated(node, "keep_connections of each backend");
+            }
             "alpha" => self.findings.by_default(node, "a backend gets connections once its first checks have passed"),
             _ => self.other(node, words::SERVER_OTHERS, words::SERVER),
         }
     }
 
-    fn inhibit(&mut self, node: &Node) {
-        self.findings.unsupported(node, "the connections of a backend that fails go to others at once");
+    /// Who is told of health: `quorum_up`, `notify_down` and their like.
+    fn told(&mut self, table: &mut Table, node: &Node) {
+        let key = if node.key().ends_with("_up") { "up" } else { "down" };
+        let (words, user) = match node.arguments() {
+            [command, user @ ..] if command.is_quoted || user.len() <= 2 => {
+                (std::slice::from_ref(command), user.first())
+            }
+            words => (words, None),
+        };
+        let Some(words) = self.command(node, words) else { return };
+        table.set(key, command(&words), node.span());
+        let before = table.value("user").map(|(user, _)| user.to_owned());
+        let mut of_user = Table::new("", node.span());
+        self.user(&mut of_user, user, &words, node);
+        match (of_user.value("user"), before) {
+            (Some((user, at)), None) => table.set("user", user, at),
+            (Some((user, _)), Some(before)) if user != before => {
+                let message = format!("runs as {before}, not as {user}");
+                self.findings.differs(node.span(), message, "both commands have one `user`, the first's");
+            }
+            _ => {}
+        }
+        self.findings.translated(node, format!("notify.{key}"));
+    }
+
+    /// The quorum, as far as it decides anything here.
+    fn quorum(&mut self, server: &Server<'_>, backends: &[Backend]) -> Option<(String, Range<usize>)> {
+        let matters = server.sorry.is_some() || server.notify.is_some();
+        if let Some(node) = server.hysteresis {
+            match node.argument().map(|word| word.text.as_str()) {
+                Some("0") => self.findings.by_default(node, "the quorum itself decides"),
+                _ if !matters => self.findings.by_default(node, NO_QUORUM),
+                _ => self.findings.unsupported(node, "the quorum itself decides, upwards and downwards"),
+            }
+        }
+        let node = server.quorum?;
+        let (number, span) = self.number(node)?;
+        if !matters {
+            self.findings.by_default(node, NO_QUORUM);
+            return None;
+        }
+        self.findings.translated(node, "quorum");
+        let weight = |backend: &Backend| backend.weight.as_ref().map_or(1, |(weight, _)| *weight);
+        let all: u64 = backends.iter().map(weight).sum();
+        if number.parse::<u64>().is_ok_and(|number| number > all.max(1)) {
+            let message =
+                format!("the quorum {number} is more than all weights together, {all}, so it is {all}");
+            self.findings.differs(span.clone(), message, "keepalived lowers it as well");
+            return Some((all.max(1).to_string(), span));
+        }
+        Some((number, span))
+    }
+
+    fn sorry_server(&mut self, node: &Node, server: &Server<'_>) -> Option<Backend> {
+        let [address, rest @ ..] = node.arguments() else {
+            self.argument(node);
+            return None;
+        };
+        let address = self.address(address, "sorry_server")?;
+        let port = match rest.first() {
+            Some(port) => Some(self.port(port)?).filter(|port| *port > 0),
+            None => None,
+        };
+        let mut mode = server.mode;
+        if let Some(method) = server.sorry_method {
+            mode = Self::method(method);
+            match mode {
+                Some(_) => self.findings.translated(method, "mode of the backup"),
+                None => self.findings.unsupported(method, NO_METHOD),
+            }
+        }
+        if let Some(inhibit) = server.sorry_inhibit {
+            self.findings.by_default(inhibit, "a backup is not checked, so it is never down");
+        }
+        let Some(mode) = mode else {
+            self.findings.unsupported(node, NO_METHOD);
+            return None;
+        };
+        // IPVS delivers what goes to loopback itself, whatever the method.
+        let mode = if address.is_loopback() { "local" } else { mode };
+        Some(Backend {
+            address,
+            port,
+            mode,
+            weight: None,
+            check: None,
+            backup: true,
+            keep_connections: None,
+            notify: None,
+            at: node.span(),
+        })
+    }
+
+    /// Only NAT changes a port.
+    fn compare_port(&mut self, backend: &Backend, endpoints: &[Endpoint], node: &Node) {
+        let Some(port) = backend.port.filter(|_| backend.mode != "nat") else { return };
+        let differs = |endpoint: &&Endpoint| {
+            endpoint.ports.is_some_and(|(first, last)| !(first..=last).contains(&port))
+        };
+        if let Some(endpoint) = endpoints.iter().find(differs) {
+            let (first, _) = endpoint.ports.unwrap_or_default();
+            self.findings.differs(
+                node.span(),
+                format!("port {port} of the real server is left out"),
+                format!("packets keep the port that the client chose, {first}; with keepalived too, for only NAT changes it"),
+            );
+        }
     }
 
     fn method(node: &Node) -> Option<&'static str> {
@@ -214,18 +351,18 @@ impl Translator<'_> {
 
     fn scheduler(&mut self, node: &Node, server: &mut Server<'_>) {
         let Some(word) = self.argument(node) else { return };
-        server.is_weighted = !matches!(word.text.as_str(), "rr" | "lc");
+        server.is_weighted = is_weighted(&word.text);
         match word.text.as_str() {
             "mh" => self.findings.translated(node, "the ring, which is one of Maglev's"),
+            name if is_spreading(name) => {
+                self.findings.differs(node.span(), format!("{} becomes the ring", word.text), SPREADING);
+                self.findings.translated(node, "the ring");
+            }
             "sh" | "dh" | "lblc" | "lblcr" => self.findings.unsupported(
                 node,
                 "the ring goes by addresses and ports, so connections of one client may go to different backends",
             ),
-            _ => self.findings.unsupported(
-                node,
-                "a ring spreads connections by a hash of addresses and ports, in shares by `weight`: evenly over many, \
-                 but not in turn, nor by how many a backend has",
-            ),
+            _ => self.findings.unsupported(node, "a ring has no preference but weights"),
         }
     }
 
@@ -243,6 +380,8 @@ impl Translator<'_> {
         };
         let (mut mode, mut timing, mut host) = (server.mode, server.timing.clone(), server.host);
         let mut weight: Option<(u64, Range<usize>)> = None;
+        let mut keep_connections = server.keep_connections.clone();
+        let mut notify: Option<Table> = None;
         let mut checks = Vec::new();
         for child in node.children() {
             if self.timing(child, &mut timing) {
@@ -267,7 +406,14 @@ impl Translator<'_> {
                     host = self.argument(child);
                     self.findings.translated(child, "host of HTTP checks");
                 }
-                "inhibit_on_failure" => self.inhibit(child),
+                "inhibit_on_failure" => {
+                    keep_connections = Some(child.span());
+                    self.findings.translated(child, "keep_connections");
+                }
+                "notify_up" | "notify_down" => {
+                    let new = || Table::new("[service.backend.notify]", child.span());
+                    self.told(notify.get_or_insert_with(new), child);
+                }
                 "alpha" => self
                     .findings
                     .by_default(child, "a backend gets connections once its first checks have passed"),
@@ -282,7 +428,10 @@ impl Translator<'_> {
         };
         // With equal shares only 0, which means no new connections, counts.
         let weight = weight.filter(|(weight, _)| server.is_weighted || *weight == 0);
-        Some(Backend { address, port, mode, weight, check, at: node.span() })
+        // What is not checked is never down.
+        let keep_connections = keep_connections.filter(|_| check.is_some());
+        let at = node.span();
+        Some(Backend { address, port, mode, weight, check, backup: false, keep_connections, notify, at })
     }
 
     fn weight_note(&mut self, node: &Node, server: &Server<'_>) {
@@ -319,6 +468,7 @@ impl Translator<'_> {
     }
 }
 
+const NO_QUORUM: &str = "without a sorry server, quorum_up and quorum_down it decides nothing";
 const NO_METHOD: &str = "packets travel by nat, dr, ipip or gue to port 6080; it is left out";
 
 /// `ADDRESS[-LAST] [PORT[-LAST]]`, as endpoints.

@@ -47,10 +47,6 @@ pub(super) const TOP: &[&str] = &[
 
 pub(super) const TOP_OTHERS: &[Other] = &[
     unsupported(
-        &["static_rules"],
-        "lb makes no policy rules; add them where the node's network is configured (ip rule add …)",
-    ),
-    unsupported(
         &["net_namespace", "net_namespace_ipvs", "namespace_with_ipsets"],
         "lb works in the network namespace it is started in: ip netns exec NAME lb run, or NetworkNamespacePath= of systemd",
     ),
@@ -69,7 +65,10 @@ pub(super) const TOP_OTHERS: &[Other] = &[
         &["linkbeat_interfaces"],
         "the kernel tells of links; drivers that need polling are not supported",
     ),
-    unsupported(&["SSL"], "checks speak no TLS, so there are no certificates"),
+    unsupported(
+        &["SSL"],
+        "checks by TLS show no certificate of their own; `ca` of a check says whose certificates it takes",
+    ),
     default(&["include_check"], "a file that cannot be read is always an error"),
 ];
 
@@ -279,6 +278,7 @@ pub(super) const INSTANCE: &[&str] = &[
     "virtual_ipaddress",
     "virtual_ipaddress_excluded",
     "virtual_routes",
+    "virtual_rules",
     "track_interface",
     "track_script",
     "track_process",
@@ -301,10 +301,6 @@ pub(super) const INSTANCE: &[&str] = &[
 ];
 
 pub(super) const INSTANCE_OTHERS: &[Other] = &[
-    unsupported(
-        &["virtual_rules"],
-        "lb makes no policy rules; `notify` commands can (ip rule add … as `owner`, ip rule del … as `backup` and `fault`)",
-    ),
     default(
         &[
             "garp_master_delay",
@@ -411,6 +407,11 @@ pub(super) const SERVER: &[&str] = &[
     "virtualhost",
     "real_server",
     "sorry_server",
+    "sorry_server_lvs_method",
+    "sorry_server_inhibit",
+    "quorum_up",
+    "quorum_down",
+    "hysteresis",
     "retry",
     "delay_before_retry",
     "connect_timeout",
@@ -422,21 +423,13 @@ pub(super) const SERVER: &[&str] = &[
 
 pub(super) const SERVER_OTHERS: &[Other] = &[
     unsupported(&["persistence_granularity", "persistence_engine"], "there is no persistence"),
-    unsupported(
-        &["hysteresis", "quorum_up", "quorum_down"],
-        "there is no quorum; `track_services` of a virtual router has a `minimum`",
-    ),
     default(&["omega"], "lb tells nobody of backends when it stops"),
     default(
         &["hashed", "ops", "flag-1", "flag-2", "flag-3", "sh-port", "sh-fallback", "mh-port", "mh-fallback"],
         "the ring hashes addresses and ports, and leaves out backends that are down",
     ),
     default(&["ha_suspend"], "every node checks backends, to be ready"),
-    unsupported(&["sorry_server_inhibit", "sorry_server_lvs_method"], "there is no sorry server"),
-    unsupported(
-        &["notify_up", "notify_down", "smtp_alert"],
-        "changes of backends are in the log and in `lb status`",
-    ),
+    unsupported(&["smtp_alert"], "lb sends no mail: a `notify` command can"),
     unsupported(&["uthreshold", "lthreshold"], "connections are not counted by backend"),
     default(&["snmp_name", "service_type", "mh-name", "rs_init_notifies"], "only a name"),
 ];
@@ -444,6 +437,8 @@ pub(super) const SERVER_OTHERS: &[Other] = &[
 pub(super) const REAL_SERVER: &[&str] = &[
     "weight",
     "inhibit_on_failure",
+    "notify_up",
+    "notify_down",
     "lvs_method",
     "TCP_CHECK",
     "HTTP_GET",
@@ -477,6 +472,13 @@ pub(super) const CHECK: &[&str] = &[
     "url",
     "virtualhost",
     "http_protocol",
+    "enable_sni",
+    "sni_name",
+    "tls_compliant",
+    "misc_path",
+    "misc_timeout",
+    "misc_dynamic",
+    "user",
 ];
 
 pub(super) const CHECK_OTHERS: &[Other] = &[
@@ -488,5 +490,4 @@ pub(super) const CHECK_OTHERS: &[Other] = &[
         &["log_all_failures", "alpha", "fast_recovery"],
         "`lb status` has every backend's latest failure",
     ),
-    unsupported(&["enable_sni", "sni_name", "tls_compliant"], "checks speak no TLS"),
 ];
