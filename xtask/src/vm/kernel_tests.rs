@@ -37,7 +37,14 @@ pub(crate) fn run_kernel_tests(
     let host = Host::provide(&progress)?;
     let kernel = Kernel::provide(series, &host.folder.join("kernels"), &progress)?;
     let script = script(&build(arguments)?, filters, lb);
-    let job = Job { script: &script, interactive: false, timeout: TIMEOUT, memory: 2_048, processors: 2 };
+    let job = Job {
+        script: &script,
+        interactive: false,
+        timeout: TIMEOUT,
+        memory: 2_048,
+        processors: 2,
+        instruction_counting: false,
+    };
     Ok(machine::run(&host, series, &kernel, &job, Some(line))? == 0)
 }
 

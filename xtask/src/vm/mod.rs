@@ -39,6 +39,9 @@ pub struct Options {
     /// Processors
     #[arg(long, default_value_t = 2)]
     processors: u32,
+    /// Count instructions: one processor, whose clock advances by a nanosecond with each
+    #[arg(long)]
+    count_instructions: bool,
     /// What runs in there, as root, in this folder; a shell if nothing is given
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -85,6 +88,7 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
             },
             memory: options.memory,
             processors: options.processors,
+            instruction_counting: options.count_instructions,
         };
         eprintln!("── Linux {} ──", kernel.release);
         let started = Instant::now();
