@@ -74,7 +74,7 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
     }
     let privilege = Privilege::detect();
     let obstacle = if options.host { Some("--host was given".to_owned()) } else { obstacle(privilege) };
-    setup::ensure(if obstacle.is_none() { Level::Lab } else { Level::Build })?;
+    setup::ensure(if obstacle.is_none() { Level::Bench } else { Level::Build })?;
 
     let host = run_tier("tier 1: host", cargo_test(&["--workspace"], &[], &options.filters))?;
     let mut tiers = vec![("tier 1 host", host)];
@@ -89,10 +89,11 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
             (None, None) => Outcome::Skipped { reason: "the workspace has no such tests".to_owned() },
             (None, Some(arguments)) => {
                 let lb = workspace::build_lb(Profile::Debug)?;
+                let bench = workspace::build_bench(Profile::Debug)?;
                 let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
                 let command = |test_arguments: &[&str], filters: &[String]| {
                     let mut command = cargo_test(&arguments, test_arguments, filters);
-                    command.env("LB_BINARY", &lb);
+                    command.env("LB_BINARY", &lb).env("LB_BENCH_BINARY", &bench);
                     as_root(&mut command, privilege)?;
                     Ok(command)
                 };

@@ -24,6 +24,16 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// Where one of several reports goes: `all.json` becomes `all-PART.json`.
+    pub(super) fn for_part(&self, part: &str) -> Self {
+        let with = |path: &PathBuf| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let end = path.extension().map_or_else(String::new, |end| format!(".{}", end.to_string_lossy()));
+            path.with_file_name(format!("{stem}-{part}{end}"))
+        };
+        Self { json: self.json.as_ref().map(with), html: self.html.as_ref().map(with) }
+    }
+
     /// Shows a report, and writes the files that were asked for.
     pub(super) fn publish(&self, report: &Report) -> Result<(), Error> {
         self.write(report, &Value::Null)?;
