@@ -51,7 +51,8 @@ fn lb_has_one_owner_when_the_daemon_is_frozen() {
 /// The rows of a report's groups whose titles begin with `title`.
 fn rows<'a>(report: &'a Value, title: &str) -> Vec<&'a Value> {
     let groups = report["groups"].as_array().expect("a report has groups");
-    let groups = groups.iter().filter(|group| group["title"].as_str().is_some_and(|is| is.starts_with(title)));
+    let groups =
+        groups.iter().filter(|group| group["title"].as_str().is_some_and(|is| is.starts_with(title)));
     groups.flat_map(|group| group["rows"].as_array().expect("a group has rows")).collect()
 }
 

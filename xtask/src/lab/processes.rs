@@ -39,7 +39,8 @@ pub(crate) fn name(pid: Pid) -> Option<String> {
 /// Processor time of some processes' threads so far, by the scheduler's count: to the nanosecond, and with the softirq work that
 /// the kernel did in their place unless it keeps apart what interrupts take.
 pub(crate) fn processor_time(processes: &[Pid]) -> Duration {
-    let threads = processes.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten());
+    let threads =
+        processes.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten());
     let time = |thread: fs::DirEntry| {
         let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
         text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)

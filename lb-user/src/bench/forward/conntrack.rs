@@ -4,7 +4,10 @@ use std::os::fd::AsRawFd as _;
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
-use super::{super::{BenchError, failed}, live};
+use super::{
+    super::{BenchError, failed},
+    live,
+};
 
 /// `nfnetlink`'s number of connection tracking's message to delete, and of the subsystem (see `linux/netfilter/nfnetlink.h`
 /// and `nfnetlink_conntrack.h`).
@@ -15,12 +18,7 @@ const ERROR: u16 = 2;
 /// Deletes all entries of the network namespace of a process.
 pub(super) fn forget(process: i32) -> Result<(), BenchError> {
     let socket = live::within(process, || {
-        socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkNetFilter,
-        )
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)
     })?
     .map_err(failed("open a netlink socket"))?;
     let mut message = Vec::with_capacity(20);

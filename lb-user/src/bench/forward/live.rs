@@ -25,8 +25,7 @@ use xtask_report::plan::{Port, Route, Sink};
 
 use super::{
     super::{
-        BenchError, failed,
-        frames,
+        BenchError, failed, frames,
         program::{Stimulus, absent, object, program},
     },
     counters::{self, Daemon},

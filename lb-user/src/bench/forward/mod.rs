@@ -142,8 +142,7 @@ impl Measured<'_> {
         let (Ok(route), None) = (&self.way.route, &self.failed) else { return Ok(()) };
         let (generator, new) = KINDS[kind];
         let packets = if new { plan.new_flows } else { plan.packets };
-        let traffic =
-            |used| if new { Traffic { flows: 0, from: used, syn: true } } else { ESTABLISHED };
+        let traffic = |used| if new { Traffic { flows: 0, from: used, syn: true } } else { ESTABLISHED };
         let mut why = String::new();
         for _ in 0..TRIES {
             let sent = match generator {
@@ -184,7 +183,9 @@ impl Measured<'_> {
         match (&self.way.route, &self.failed) {
             (Err(why), _) => Row::skipped(name, format!("SKIPPED: {why}")),
             (_, Some(why)) => Row::skipped(name, format!("ERROR: {why}")),
-            (Ok(_), None) => Row { goal: self.way.goal.clone(), ..Row::new(name, self.samples[kind].clone()) },
+            (Ok(_), None) => {
+                Row { goal: self.way.goal.clone(), ..Row::new(name, self.samples[kind].clone()) }
+            }
         }
     }
 }

@@ -16,7 +16,8 @@ const MASK: u32 = 0x3f_ffff;
 /// Sends UDP packets of as many clients as there are flows; nanoseconds for each.
 pub(super) fn send(route: &Route, traffic: Traffic, packets: u32, cpu: usize) -> Result<f64, BenchError> {
     let folder = format!("/proc/{}/net/pktgen", route.generator.process);
-    let (thread, device) = (format!("{folder}/kpktgend_{cpu}"), format!("{}@{cpu}", route.generator.interface));
+    let (thread, device) =
+        (format!("{folder}/kpktgend_{cpu}"), format!("{}@{cpu}", route.generator.interface));
     let write = |path: &str, command: &str| {
         fs::write(path, format!("{command}\n"))
             .map_err(|source| io::Error::new(source.kind(), format!("{path}: {command}: {source}")))

@@ -20,11 +20,7 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_hours(1);
 
 /// Measures in one machine after the other.
-pub(super) fn execute(
-    options: &Options,
-    programs: &Programs,
-    series: &[Series],
-) -> Result<ExitCode, Error> {
+pub(super) fn execute(options: &Options, programs: &Programs, series: &[Series]) -> Result<ExitCode, Error> {
     let counting = options.machine.count_instructions;
     let mut exit = ExitCode::SUCCESS;
     for &series in series {
@@ -72,11 +68,9 @@ fn words(options: &Options, programs: &Programs, counting: bool) -> Result<Vec<S
         words.extend(["--only".to_owned(), name]);
     }
     words.extend(["--lb".to_owned(), text(&programs.lb), "--lb-bench".to_owned(), text(&programs.bench)]);
-    for (option, value) in [
-        ("--rounds", options.rounds),
-        ("--packets", options.packets),
-        ("--new-flows", options.new_flows),
-    ] {
+    for (option, value) in
+        [("--rounds", options.rounds), ("--packets", options.packets), ("--new-flows", options.new_flows)]
+    {
         words.extend(value.into_iter().flat_map(|value| [option.to_owned(), value.to_string()]));
     }
     words.extend(counting.then(|| "--instructions".to_owned()));

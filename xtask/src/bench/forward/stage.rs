@@ -35,15 +35,8 @@ enum System {
 }
 
 impl System {
-    const ALL: [Self; 7] = [
-        Self::Nothing,
-        Self::Redirect,
-        Self::Lb,
-        Self::Own,
-        Self::Forwarding,
-        Self::Nftables,
-        Self::Ipvs,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Nothing, Self::Redirect, Self::Lb, Self::Own, Self::Forwarding, Self::Nftables, Self::Ipvs];
 
     const fn name(self) -> &'static str {
         match self {
@@ -158,7 +151,8 @@ impl Stage {
     /// Cables from the generator to the system, and on to the sink.
     fn wire(&self, system: System) -> Result<(), LabError> {
         let name = system.name();
-        let (generator, sink, node) = (self.lab.node("generator")?, self.lab.node("sink")?, self.lab.node(name)?);
+        let (generator, sink, node) =
+            (self.lab.node("generator")?, self.lab.node("sink")?, self.lab.node(name)?);
         let end = |node, interface, address| End { node, interface, address, prefix: 24 };
         self.lab.join([end(&generator, name, system.front(9)), end(&node, "front", system.front(1))])?;
         let [first, second] = system.backends();
@@ -269,7 +263,8 @@ impl Stage {
         let node = self.lab.node(system.name())?;
         let (generator, sink) = (self.lab.node("generator")?, self.lab.node("sink")?);
         let at_sink = port_of(&sink, system.name());
-        let MacAddress(mac) = End { node: &node, interface: "front", address: system.front(1), prefix: 24 }.link().mac();
+        let MacAddress(mac) =
+            End { node: &node, interface: "front", address: system.front(1), prefix: 24 }.link().mac();
         Ok(Route {
             generator: port_of(&generator, system.name()),
             mac,
@@ -306,7 +301,9 @@ fn port_of(node: &Node, interface: &str) -> Port {
 
 /// A script that drops what is for a TCP port once the IP layer has counted it; answers would cost more than the rest.
 fn drop_in_stack(port: u16) -> String {
-    format!("nft 'table ip sink {{ chain in {{ type filter hook prerouting priority raw; tcp dport {port} drop; udp dport {port} drop; }}; }}'\n")
+    format!(
+        "nft 'table ip sink {{ chain in {{ type filter hook prerouting priority raw; tcp dport {port} drop; udp dport {port} drop; }}; }}'\n"
+    )
 }
 
 /// A script that sets two services up: NAT on port 80, direct routing on port 81.

@@ -1,9 +1,10 @@
-//! The lab of proxies: a client, two backends, and between them a node for each system, on cables of its own.
+//! The lab of proxies: a client, an nginx with two addresses for each system as backends, and between them a node for each
+//! system, on cables of its own. One nginx, so that the same processes serve whatever stands before it.
 
 use std::{
     fs,
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -17,6 +18,9 @@ use crate::{
 /// How long a system may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const EXCHANGE: Duration = Duration::from_secs(2);
+/// So many connections in a row have to be answered: each backend has had some of them.
+const IN_A_ROW: usize = 20;
+const PORTS: &str = "net.ipv4.ip_local_port_range=1024 65535";
 
 /// What stands between client and backends; the number is in all its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +71,8 @@ impl System {
     }
 
     /// An address on the cable to a backend, 1 or 2.
-    const fn back(self, web: u8, host: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 100 + self as u8, web, host)
+    const fn back(self, backend: u8, host: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 100 + self as u8, backend, host)
     }
 
     const fn backends(self) -> [Ipv4Addr; 2] {
@@ -88,6 +92,7 @@ impl System {
 /// The lab with everything running, for as long as it is held.
 pub(super) struct Network {
     lab: Lab,
+    lb: PathBuf,
     proxies: Vec<Child>,
 }
 
@@ -98,16 +103,16 @@ impl Network {
             forwarding: true,
             ..NodeSpec::on_lan(name, Ipv4Addr::UNSPECIFIED)
         };
-        let mut nodes = vec![node("client"), node("web-1").with_web("1", 80), node("web-2").with_web("2", 80)];
+        let mut nodes = vec![node("client"), node("web").with_web("web", 80)];
         nodes.extend(System::ALL.into_iter().skip(1).map(|system| node(system.name())));
         let xtask = std::env::current_exe().map_err(LabError::io("finding this program"))?;
         let lab = Lab::start(&LabSpec { name: name.to_owned(), nodes }, &xtask, |what| note(what))?;
-        let mut network = Self { lab, proxies: Vec::new() };
+        let mut network = Self { lab, lb: lb.to_owned(), proxies: Vec::new() };
         for system in System::ALL {
             network.wire(system)?;
         }
         for system in System::ALL.into_iter().skip(1) {
-            network.start(system, lb)?;
+            network.start(system)?;
         }
         note("waiting until all of them answer");
         for system in System::ALL {
@@ -116,64 +121,51 @@ impl Network {
         Ok(network)
     }
 
-    fn webs(&self) -> Result<[Node; 2], LabError> {
-        Ok([self.lab.node("web-1")?, self.lab.node("web-2")?])
-    }
-
     fn wire(&self, system: System) -> Result<(), LabError> {
-        let (client, name) = (self.lab.node("client")?, system.name());
-        let webs = self.webs()?;
+        let (client, web, name) = (self.lab.node("client")?, self.lab.node("web")?, system.name());
+        let loose = |interface: &str| format!("net.ipv4.conf.{interface}.rp_filter=0");
         if system == System::Direct {
-            for (number, web) in (1..).zip(&webs) {
-                let [near, far] = [system.back(number, 1), system.back(number, 2)];
-                self.lab.join([end(&client, web.name(), near), end(web, name, far)])?;
-            }
-            // Ports enough for connections that have ended to be forgotten; and replies that come another way than
-            // the requests went.
-            for node in [&client, &webs[0], &webs[1]] {
-                node.run(&["sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535"])?;
-                node.run(&["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0"])?;
+            let [near, far] = [system.back(1, 1), system.back(1, 2)];
+            self.lab.join([end(&client, name, near), end(&web, name, far)])?;
+            // Ports enough for connections that have ended to be forgotten; and replies that come another way than the
+            // requests went.
+            for node in [&client, &web] {
+                node.run(&["sysctl", "-qw", PORTS, &loose("all"), &loose(name)])?;
             }
             return Ok(());
         }
         let node = self.lab.node(name)?;
-        node.run(&["sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535"])?;
+        node.run(&["sysctl", "-qw", PORTS])?;
         self.lab.join([end(&client, name, system.front(9)), end(&node, "front", system.front(1))])?;
-        for (number, web) in (1..).zip(&webs) {
-            let interface = format!("back{number}");
+        for number in [1, 2] {
+            let (interface, port) = (format!("back{number}"), format!("{name}-{number}"));
             let [near, far] = [system.back(number, 1), system.back(number, 2)];
-            self.lab.join([end(&node, &interface, near), end(web, name, far)])?;
-            let client = format!("{}/32", system.front(9));
-            let way = match system {
-                // Straight to the client.
-                System::LbDr => {
-                    web.run(&["ip", "address", "add", &format!("{}/32", system.address()), "dev", "lo"])?;
-                    System::Direct.back(number, 1)
-                }
-                _ => near,
-            };
-            web.run(&["ip", "route", "add", &client, "via", &way.to_string()])?;
-            // Who checks their health.
-            let checker = format!("{}/32", system.front(1));
-            web.run(&["ip", "route", "add", &checker, "via", &near.to_string()])?;
-            web.run(&["sysctl", "-qw", &format!("net.ipv4.conf.{name}.rp_filter=0")])?;
+            self.lab.join([end(&node, &interface, near), end(&web, &port, far)])?;
+            web.run(&["sysctl", "-qw", &loose(&port)])?;
         }
-        if system == System::LbDr {
-            for web in ["web-1", "web-2"] {
-                client.run(&["sysctl", "-qw", &format!("net.ipv4.conf.{web}.rp_filter=0")])?;
+        let way = match system {
+            // Straight to the client.
+            System::LbDr => {
+                web.run(&["ip", "address", "add", &format!("{}/32", system.address()), "dev", "lo"])?;
+                System::Direct.back(1, 1)
             }
+            _ => system.back(1, 1),
+        };
+        // To the client, and to whoever checks the backends' health.
+        for (to, way) in [(system.front(9), way), (system.front(1), system.back(1, 1))] {
+            web.run(&["ip", "route", "add", &format!("{to}/32"), "via", &way.to_string()])?;
         }
         Ok(())
     }
 
-    fn start(&mut self, system: System, lb: &Path) -> Result<(), LabError> {
+    fn start(&mut self, system: System) -> Result<(), LabError> {
         let mut node = self.lab.node(system.name())?;
         let [first, second] = system.backends();
         let own = system.address();
         let (program, file, text, words): (_, _, _, &[&str]) = match system {
             System::Direct => return Ok(()),
             System::LbDr | System::LbNat => {
-                node.spec.daemon = Daemon::Lb { binary: lb.to_owned(), config: config(system) };
+                node.spec.daemon = Daemon::Lb { binary: self.lb.clone(), config: config(system) };
                 return node.start_daemon();
             }
             System::Nftables => {
@@ -213,18 +205,30 @@ impl Network {
         Ok(())
     }
 
-    /// Waits until both backends answer through a system.
+    /// Waits until a system has its backends and answers.
     fn wait_for(&self, system: System) -> Result<(), LabError> {
         let client = self.lab.node("client")?;
-        let wanted: &[&str] = if system == System::Direct { &["web-1"] } else { &["web-1", "web-2"] };
-        let mut seen: Vec<String> = Vec::new();
+        let has_backends = || {
+            !system.is_lb()
+                || self.lab.node(system.name()).is_ok_and(|mut node| {
+                    // Only its name is asked for.
+                    node.spec.daemon = Daemon::Lb { binary: self.lb.clone(), config: String::new() };
+                    node.status().is_ok_and(|status| status.is_owner() && status.all_backends_up())
+                })
+        };
+        let mut answers = 0;
         let mut last = String::new();
-        let answered = wait_until(&format!("{wanted:?} answer through {}", system.title()), READY_WITHIN, || {
-            match http::request(&client, system.address(), 80, "/", None, EXCHANGE) {
-                Ok(answer) => seen.extend(answer.node),
-                Err(error) => last = error.to_string(),
+        let what = format!("{} answers {IN_A_ROW} times in a row", system.title());
+        let answered = wait_until(&what, READY_WITHIN, || {
+            if answers == 0 && !has_backends() {
+                "it has not all its backends".clone_into(&mut last);
+                return None;
             }
-            wanted.iter().all(|name| seen.iter().any(|seen| seen == name)).then_some(())
+            match http::request(&client, system.address(), 80, "/", None, EXCHANGE) {
+                Ok(_) => answers += 1,
+                Err(error) => (answers, last) = (0, error.to_string()),
+            }
+            (answers >= IN_A_ROW).then_some(())
         });
         answered.map_err(|error| match error {
             LabError::Timeout { what, after } => {
