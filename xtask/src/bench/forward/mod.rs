@@ -31,7 +31,7 @@ use crate::{
 
 const TITLE: &str = "Whole forwarding";
 /// Rounds unless said otherwise.
-const ROUNDS: u32 = 11;
+const ROUNDS: u32 = 9;
 /// Frames of each row and round, of established flows and of new ones.
 const PACKETS: [u32; 2] = [200_000, 20_000];
 /// For how long wrk asks.
@@ -201,7 +201,7 @@ fn measure(options: &Options, programs: &Programs) -> Result<Report, Error> {
             groups: Vec::new(),
         }
     };
-    let mut versions = vec!["nft"];
+    let mut versions = vec!["nft", "ipvsadm"];
     if options.wants(Part::Proxies) {
         report.groups.extend(proxies::measure(&programs.lb, rounds, options.seconds, &progress)?);
         report.notes.extend(proxies::notes(options.seconds));

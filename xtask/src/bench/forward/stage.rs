@@ -227,36 +227,34 @@ impl Stage {
 
     /// All ways, in the order of the report.
     pub(super) fn ways(&self) -> Result<Vec<Way>, LabError> {
-        let compared = if self.no_ipvs.is_none() { IPVS_NAT } else { DNAT };
-        // The goal of the issue: by how much lb is cheaper than IPVS where there is one, than DNAT where there is none.
-        let bound = Bound::Cheaper(if self.no_ipvs.is_none() { 4.0 } else { 5.0 });
+        // By how much lb should be cheaper than IPVS where there is one, than nftables where there is none.
+        let goal = |mode| {
+            let (bound, compared) = match (mode, &self.no_ipvs) {
+                (Mode::Dr, None) => (4.0, IPVS_DR),
+                (Mode::Nat, None) => (4.0, IPVS_NAT),
+                (Mode::Dr | Mode::Nat, Some(_)) => (5.0, DNAT),
+                _ => return None,
+            };
+            Some(Goal::new(Bound::Cheaper(bound), Some(compared)))
+        };
         let mut ways = vec![
-            self.way("floor: generator", self.route(System::Nothing, 80)?),
-            self.way(REDIRECT, self.route(System::Redirect, 80)?),
+            way("floor: generator", self.route(System::Nothing, 80)?),
+            way(REDIRECT, self.route(System::Redirect, 80)?),
         ];
         for mode in Mode::ALL {
-            let mut way = self.way(mode.row(), self.lb_route(mode)?);
-            if matches!(mode, Mode::Dr | Mode::Nat) {
-                way.goal = Some(Goal::new(bound, Some(compared)));
-            }
-            ways.push(way);
+            ways.push(Way { goal: goal(mode), ..way(mode.row(), self.lb_route(mode)?) });
         }
-        ways.push(self.way("kernel: to its own stack", self.route(System::Own, 80)?));
-        ways.push(self.way("kernel: forwarding", self.route(System::Forwarding, 80)?));
-        ways.push(self.way(DNAT, self.route(System::Nftables, 80)?));
+        ways.push(way("kernel: to its own stack", self.route(System::Own, 80)?));
+        ways.push(way("kernel: forwarding", self.route(System::Forwarding, 80)?));
+        ways.push(way(DNAT, self.route(System::Nftables, 80)?));
         for (name, port) in [(IPVS_NAT, 80), (IPVS_DR, 81)] {
-            let mut way = self.way(name, self.route(System::Ipvs, port)?);
+            let mut way = way(name, self.route(System::Ipvs, port)?);
             if let Some(why) = &self.no_ipvs {
                 way.route = Err(why.clone());
             }
             ways.push(way);
         }
         Ok(ways)
-    }
-
-    #[expect(clippy::unused_self, reason = "reads like its neighbours")]
-    fn way(&self, name: &str, route: Route) -> Way {
-        Way { name: name.to_owned(), goal: None, route: Ok(route) }
     }
 
     fn route(&self, system: System, port: u16) -> Result<Route, LabError> {
@@ -293,6 +291,10 @@ impl Stage {
         }
         Ok(route)
     }
+}
+
+fn way(name: &str, route: Route) -> Way {
+    Way { name: name.to_owned(), goal: None, route: Ok(route) }
 }
 
 fn port_of(node: &Node, interface: &str) -> Port {
