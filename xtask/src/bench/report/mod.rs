@@ -70,3 +70,16 @@ pub(super) fn parse(printed: &str) -> Result<Report, Error> {
     serde_json::from_str(line)
         .map_err(|source| Error::File { path: "the output of lb-bench".into(), source: source.into() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_of_several_machines_go_to_files_of_their_own() {
+        let output = Output { json: Some("/a/all.json".into()), html: Some("page".into()) };
+        let part = output.for_part("6.1");
+        assert_eq!(part.json, Some("/a/all-6.1.json".into()));
+        assert_eq!(part.html, Some("page-6.1".into()));
+    }
+}
