@@ -1,7 +1,12 @@
 //! The kernel's own packet generator (`Documentation/networking/pktgen.rst`). It sends packets of the stack, so a node with an
 //! XDP program has to turn each into a frame first.
 
-use std::{fs, io, net::Ipv4Addr};
+use std::{
+    fs, io,
+    net::Ipv4Addr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use xtask_report::plan::Route;
 
@@ -9,6 +14,8 @@ use super::{super::BenchError, live::Traffic};
 
 /// Bytes of a packet without its checksum: as long as a live frame.
 const LENGTH: usize = 80;
+/// How long all packets of a run may take, a slow machine's included.
+const SEND_WITHIN: Duration = Duration::from_mins(1);
 /// The first client, 100.64.0.0, and how many there are.
 const CLIENTS: u32 = 0x6440_0000;
 const MASK: u32 = 0x3f_ffff;
@@ -28,11 +35,20 @@ pub(super) fn send(route: &Route, traffic: Traffic, packets: u32, cpu: usize) ->
     for command in commands(route, traffic, packets) {
         write(&path, &command)?;
     }
-    // Returns when all have been sent.
+    // Returns when all have been sent, or at once if the generator's thread has not begun within 125 ms.
     write(&format!("{folder}/pgctrl"), "start")?;
-    let text = fs::read_to_string(&path)?;
-    let took = nanoseconds(&text, packets)
-        .ok_or_else(|| io::Error::other(format!("{path} says: {}", text.trim().replace('\n', " / "))))?;
+    let deadline = Instant::now() + SEND_WITHIN;
+    let took = loop {
+        let text = fs::read_to_string(&path)?;
+        if let Some(took) = nanoseconds(&text, packets) {
+            break took;
+        }
+        if Instant::now() > deadline {
+            let text = text.trim().replace('\n', " / ");
+            return Err(io::Error::other(format!("{path} says: {text}")).into());
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
     write(&thread, "rem_device_all")?;
     Ok(took)
 }
