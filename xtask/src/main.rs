@@ -29,7 +29,7 @@ enum Command {
     Lab(lab::Options),
     /// Run the tests, tier by tier, and say what was skipped
     Test(test::Options),
-    /// Measure what a packet costs
+    /// Measure what packets, connections and failovers cost
     Bench(bench::Options),
     /// Build the images of the tutorial in containers (deploy/tutorial)
     Image(docker::Options),

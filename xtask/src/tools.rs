@@ -111,9 +111,13 @@ fn version_in(text: &str) -> Option<String> {
     let line = text.lines().next()?;
     let words = line.split([' ', ',', '/']).filter(|word| !word.is_empty());
     words
+        // `iproute2-6.1.0` names the version after a hyphen; that of `2.6.12-1+deb12u4` is before it.
+        .map(|word| match word.split_once('-') {
+            Some((name, version)) if name.starts_with(|first: char| first.is_ascii_alphabetic()) => version,
+            Some((version, _)) => version,
+            None => word,
+        })
         .map(|word| word.trim_start_matches(|first: char| !first.is_ascii_digit()))
-        // `iproute2-6.1.0` names the version after a hyphen.
-        .map(|word| word.rsplit('-').next().unwrap_or(word))
         .find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
         .map(str::to_owned)
 }
@@ -133,6 +137,9 @@ mod tests {
             ("curl 7.88.1 (x86_64-pc-linux-gnu) libcurl/7.88.1", "7.88.1"),
             ("nsenter from util-linux 2.38.1", "2.38.1"),
             ("sysctl from procps-ng 4.0.2", "4.0.2"),
+            ("HAProxy version 2.6.12-1+deb12u4 2026/04/01 - https://haproxy.org/", "2.6.12"),
+            ("nftables v1.0.6 (Lester Gooch #5)", "1.0.6"),
+            ("ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)", "1.31"),
         ] {
             assert_eq!(version_in(text).as_deref(), Some(expected), "{text}");
         }

@@ -1,8 +1,8 @@
-//! Tier 3: `cargo xtask bench failover` sees what is there to be seen.
+//! Tier 3: `cargo xtask bench failover` and `forward` see what is there to be seen.
 
 mod common;
 
-use common::failover_rounds;
+use common::{failover_rounds, forward_report};
 use serde_json::Value;
 
 /// The only round of `fault`, as the command writes it down.
@@ -88,5 +88,46 @@ fn downloads_go_on_when_the_vip_moves_and_their_backends_live() {
     );
     for node in ["node-a", "node-b"] {
         assert!(round["downloads"]["begun_by_node"][node].as_u64().is_some_and(|count| count > 0), "{round}");
+    }
+}
+
+/// The rows of a report's groups whose titles begin with `title`.
+fn rows<'a>(report: &'a Value, title: &str) -> Vec<&'a Value> {
+    let groups = report["groups"].as_array().expect("a report has groups");
+    let groups =
+        groups.iter().filter(|group| group["title"].as_str().is_some_and(|is| is.starts_with(title)));
+    groups.flat_map(|group| group["rows"].as_array().expect("a group has rows")).collect()
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn what_the_generator_sends_arrives_by_every_way_of_the_lab() {
+    // The benchmark itself counts at the sinks, and looks at the destination of what arrives.
+    let report = forward_report(&["--only", "frames", "--packets", "2000", "--new-flows", "2000"]);
+    let rows = rows(&report, "Live frames");
+    assert!(rows.len() >= 2 * 10, "{report}");
+    for row in rows {
+        let name = row["name"].as_str().expect("a row has a name");
+        let samples = row["samples"].as_array().expect("a row has samples");
+        if name.starts_with("IPVS") && samples.is_empty() {
+            let note = row["note"].as_str().unwrap_or_default();
+            assert!(note.starts_with("SKIPPED: "), "{row}");
+        } else {
+            assert!(samples.len() == 1 && samples[0].as_f64() > Some(0.0), "{row}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo xtask test"]
+fn connections_are_measured_through_every_balancer() {
+    let report = forward_report(&["--only", "proxies", "--seconds", "1"]);
+    for title in ["A new connection for each request", "Requests on connections that stay"] {
+        // How many, two latencies, two processor times.
+        let rows = rows(&report, title);
+        assert_eq!(rows.len(), 6 * 4 + 5, "{report}");
+        for row in rows {
+            assert_eq!(row["samples"].as_array().map(Vec::len), Some(1), "{row}");
+        }
     }
 }

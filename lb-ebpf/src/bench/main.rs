@@ -1,9 +1,11 @@
 //! Programs that measure the XDP program: wrappers that give every run of BPF_PROG_TEST_RUN a fresh packet, the least that
-//! a program could do (the floors). Not part of `lb`; `lb-user/src/bench` loads it.
+//! a program could do (the floors), and what sends and counts live frames. Not part of `lb`; `lb-user/src/bench` loads it.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
 mod floors;
+#[cfg(target_arch = "bpf")]
+mod live;
 #[cfg(target_arch = "bpf")]
 mod wrapper;
 
@@ -30,5 +32,5 @@ mod programs {
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {
-    eprintln!("these are XDP programs for measuring; `cargo xtask bench packet` loads them");
+    eprintln!("these are XDP programs for measuring; `cargo xtask bench` loads them");
 }

@@ -11,7 +11,7 @@ use aya_ebpf::{
 use crate::programs::packet;
 
 /// Bytes of the packet: TCP over IPv6 and some.
-const LENGTH: usize = 80;
+pub(crate) const LENGTH: usize = 80;
 /// Bytes of a long one: an ICMPv6 error that quotes TCP and some.
 const LONG: usize = 128;
 /// The EtherType of IPv6, as it stands in the packet.
@@ -19,13 +19,13 @@ const IPV6: u64 = 0xdd86;
 
 /// What the wrapper works by; `lb-user/src/bench/program.rs` has its twin.
 #[repr(C)]
-struct Stimulus {
+pub(crate) struct Stimulus {
     /// The packet as each run meets it, its source address and ports aside.
-    packet: [u64; LENGTH / 8],
+    pub(crate) packet: [u64; LENGTH / 8],
     /// One less than the number of flows, which is a power of two.
-    mask: u32,
+    pub(crate) mask: u32,
     /// How many runs there were.
-    runs: u32,
+    pub(crate) runs: u32,
     /// One less than the number of services, a power of two, whose ports follow the packet's.
     services: u32,
     /// How many bytes a run makes the packet longer, by which the next one shortens it.
@@ -49,7 +49,7 @@ struct Long {
 }
 
 #[map]
-static STIMULUS: Array<Stimulus> = Array::with_max_entries(1, 0);
+pub(crate) static STIMULUS: Array<Stimulus> = Array::with_max_entries(1, 0);
 #[map]
 static STIMULUS_LONG: Array<Long> = Array::with_max_entries(1, 0);
 /// Number 0 is what is measured.
@@ -150,13 +150,13 @@ fn shorten<const LENGTH: usize>(context: &XdpContext, grown: u32) -> bool {
 
 /// An odd factor visits all flows once before it repeats one, and neighbours don't follow each other.
 #[inline(always)]
-fn next_flow(run: u32, mask: u32) -> u32 {
+pub(crate) fn next_flow(run: u32, mask: u32) -> u32 {
     run.wrapping_mul(0x9e37_79b1) & mask
 }
 
 /// 22 bits of the flow are the client, the others its port, as it stands in the packet.
 #[inline(always)]
-fn client_and_port(flow: u32) -> (u32, u16) {
+pub(crate) fn client_and_port(flow: u32) -> (u32, u16) {
     (flow & 0x3f_ffff, (1_024 + (flow >> 22) as u16).to_be())
 }
 
@@ -168,7 +168,7 @@ fn plus(port: u16, more: u32) -> u16 {
 
 /// The four bytes that begin in the last two of a word.
 #[inline(always)]
-fn across(words: &[u64; LENGTH / 8], first: usize) -> u32 {
+pub(crate) fn across(words: &[u64; LENGTH / 8], first: usize) -> u32 {
     (words[first] >> 48 | words[first + 1] << 16) as u32
 }
 

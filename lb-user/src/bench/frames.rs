@@ -69,6 +69,20 @@ fn plain(to: IpAddr, services: u32, syn: Option<bool>) -> Frame {
     Frame::Plain { packet: bytes.try_into().expect("LENGTH bytes"), services }
 }
 
+/// A TCP segment over IPv4, with SYN or ACK, as the generator of live frames takes it: with the checksums of client 0 and
+/// port 0.
+pub(super) fn live(mac: [u8; 6], to: Ipv4Addr, port: u16, syn: bool) -> [u8; LENGTH] {
+    let builder = PacketBuilder::ethernet2(CLIENT_MAC.0, mac)
+        .ipv4(CLIENT.octets(), to.octets(), 64)
+        .tcp(0, port, 1, 512);
+    let builder = if syn { builder.syn() } else { builder.ack(1) };
+    let payload = vec![b'x'; LENGTH - builder.size(0)];
+    let mut bytes = Vec::with_capacity(LENGTH);
+    // Invariant: a Vec takes everything, and the payload is what the headers leave of LENGTH.
+    builder.write(&mut bytes, &payload).expect("a Vec takes everything");
+    bytes.try_into().expect("LENGTH bytes")
+}
+
 fn icmp_error(to: IpAddr) -> Frame {
     let mut icmp = match to {
         IpAddr::V4(_) => vec![3, 1, 0, 0, 0, 0, 0, 0],

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lb::bench::{BenchError, packet, scale};
+use lb::bench::{BenchError, forward, packet, scale};
 
 #[derive(Parser)]
 #[command(about = "Measures lb; prints a report as a line of JSON")]
@@ -17,6 +17,8 @@ struct Arguments {
 enum Command {
     /// The cost of one packet, by the kernel's test runs
     Packet(packet::Options),
+    /// The cost of whole forwarding, in a lab that is there
+    Forward(forward::Options),
     /// Time and memory of large configurations
     Scale(scale::Options),
 }
@@ -24,6 +26,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Packet(options) => packet::execute(&options),
+        Command::Forward(options) => forward::execute(&options),
         Command::Scale(options) => scale::execute(&options),
     };
     let printed = result.and_then(|report| {

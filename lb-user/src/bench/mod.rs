@@ -6,6 +6,7 @@ mod program;
 mod rows;
 mod world;
 
+pub mod forward;
 pub mod packet;
 pub mod scale;
 
@@ -34,6 +35,15 @@ pub enum BenchError {
         /// Why.
         #[source]
         source: nix::Error,
+    },
+    /// The plan is not one.
+    #[error("the plan {path}: {source}; `cargo xtask bench forward` writes one")]
+    Plan {
+        /// Its file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        #[source]
+        source: std::io::Error,
     },
     /// What was asked for alone is not measured.
     #[error("no row's name contains `{text}` as given by --only; names are like `{example}`")]

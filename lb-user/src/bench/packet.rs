@@ -138,7 +138,8 @@ fn notes(options: &Options) -> Vec<String> {
     ]
 }
 
-fn pin(cpu: usize) -> Result<(), BenchError> {
+/// Keeps this thread on a processor.
+pub(super) fn pin(cpu: usize) -> Result<(), BenchError> {
     let error = |source| BenchError::Processor { cpu, source };
     let mut set = CpuSet::new();
     set.set(cpu).map_err(error)?;

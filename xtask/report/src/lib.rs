@@ -2,6 +2,7 @@
 //! page with plots.
 
 mod machine;
+pub mod plan;
 mod summary;
 
 use serde::{Deserialize, Serialize};

@@ -2,6 +2,7 @@
 //! reports of all benchmarks are shown by `report`. What a failover costs is measured in a lab.
 
 mod failover;
+mod forward;
 mod report;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -19,15 +20,21 @@ use crate::{
 
 /// `cargo xtask bench`.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub struct Options {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    /// Whole forwarding in virtual machines with Linux 6.1 and 6.12, instructions counted: `forward --vm all --count-instructions`
+    #[arg(long, required = true)]
+    vm: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum What {
     /// The cost of one packet beside what the least program costs; docs/performance.md says how
     Packet(Packet),
+    /// What a packet costs from a generator through a node to a sink: lb beside kernel forwarding, nftables and IPVS
+    Forward(forward::Options),
     /// Building rings, how many slots a change moves, and time and memory that 1,000 services of 100 backends take
     Scale(Scale),
     /// How long clients go unanswered when something happens to the VIP's owner, with lb and with keepalived
@@ -63,7 +70,8 @@ struct Scale {
 /// # Errors
 /// The program does not build, there is no way to root's rights, or it fails to start.
 pub fn execute(options: &Options) -> Result<ExitCode, Error> {
-    match &options.what {
+    let Some(what) = &options.what else { return forward::execute(&forward::Options::in_machines()) };
+    match what {
         What::Packet(Packet { all, pinned, output, more }) => {
             let mut words: Vec<OsString> = vec!["packet".into()];
             words.extend(all.then(|| "--all".into()));
@@ -76,6 +84,7 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
             let words: Vec<OsString> = std::iter::once("scale".into()).chain(more.iter().cloned()).collect();
             measure(&words, Profile::Release, output)
         }
+        What::Forward(options) => forward::execute(options),
         What::Failover(options) => failover::execute(options),
     }
 }

@@ -38,7 +38,7 @@ pub(crate) use self::args::become_root;
 use self::supervisor::{DETACH, Report};
 pub use self::{
     args::{Options, execute},
-    cable::Cable,
+    cable::{Cable, End},
     error::LabError,
     node::Node,
     spec::{
@@ -176,6 +176,14 @@ impl Lab {
             node: name.to_owned(),
             known: self.state.spec.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(", "),
         })
+    }
+
+    /// Processor time that everything on its nodes has taken so far, the softirq daemons' included; what has ended is not in it.
+    pub fn processor_time(&self) -> Duration {
+        let inits = self.state.inits.values().map(|init| Pid::from_raw(*init));
+        let mut processes: Vec<Pid> = inits.flat_map(processes::in_namespace_of).collect();
+        processes.extend(processes::softirq_daemons());
+        processes::processor_time(&processes)
     }
 
     /// The nodes whose first interface carries `vip`. A frozen node keeps the address, so that this may be two; who *answers* for it

@@ -36,6 +36,28 @@ pub(crate) fn name(pid: Pid) -> Option<String> {
     Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
 }
 
+/// Processor time of some processes' threads so far, by the scheduler's count: to the nanosecond, and with the softirq work that
+/// the kernel did in their place unless it keeps apart what interrupts take.
+pub(crate) fn processor_time(processes: &[Pid]) -> Duration {
+    let threads =
+        processes.iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten());
+    let time = |thread: fs::DirEntry| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+    };
+    threads.flatten().filter_map(time).sum()
+}
+
+/// The kernel's softirq daemons, one for each processor.
+pub(crate) fn softirq_daemons() -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw))
+        .filter(|pid| name(*pid).is_some_and(|name| name.starts_with("ksoftirqd/")))
+        .collect()
+}
+
 /// Stops every process of the namespace, as `docker pause` does: on return none of them runs.
 ///
 /// By SIGSTOP and not by a cgroup freezer: it works the same on every machine and leaves nothing to remove.

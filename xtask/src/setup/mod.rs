@@ -32,10 +32,10 @@ pub enum Level {
     Build,
     /// And what the lab starts.
     Lab,
+    /// And what benchmarks compare lb with.
+    Bench,
     /// And what the network tests judge packets by.
     Tests,
-    /// As `lab`, and what benchmarks compare lb with.
-    Bench,
 }
 
 /// Carries the command out.
@@ -60,11 +60,11 @@ fn install(level: Level, force_linker: bool) -> Result<Toolchain, Error> {
     if level >= Level::Lab {
         setup.tools("tools", &tools::LAB)?;
     }
-    if level == Level::Tests {
-        setup.tools("judges", &tools::TESTS)?;
-    }
-    if level == Level::Bench {
+    if level >= Level::Bench {
         setup.tools("compared", &tools::BENCH)?;
+    }
+    if level >= Level::Tests {
+        setup.tools("judges", &tools::TESTS)?;
     }
     let verdict = if setup.installed == 0 { "everything was there" } else { "ready" };
     eprintln!("  {verdict}, after {:.1} s", setup.progress.elapsed().as_secs_f32());

@@ -89,10 +89,11 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
             (None, None) => Outcome::Skipped { reason: "the workspace has no such tests".to_owned() },
             (None, Some(arguments)) => {
                 let lb = workspace::build_lb(Profile::Debug)?;
+                let bench = workspace::build_bench(Profile::Debug)?;
                 let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
                 let command = |test_arguments: &[&str], filters: &[String]| {
                     let mut command = cargo_test(&arguments, test_arguments, filters);
-                    command.env("LB_BINARY", &lb);
+                    command.env("LB_BINARY", &lb).env("LB_BENCH_BINARY", &bench);
                     as_root(&mut command, privilege)?;
                     Ok(command)
                 };

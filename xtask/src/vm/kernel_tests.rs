@@ -52,7 +52,14 @@ impl TestMachine {
         let mut programs = build(arguments)?;
         programs.retain(|program| has_tests(program, filters));
         let script = script(&programs, filters, lb);
-        let job = Job { script: &script, interactive: false, timeout: TIMEOUT, memory: 2_048, processors: 2 };
+        let job = Job {
+            script: &script,
+            interactive: false,
+            timeout: TIMEOUT,
+            memory: 2_048,
+            processors: 2,
+            instruction_counting: false,
+        };
         Ok(machine::run(&self.host, self.series, &self.kernel, &job, Some(line))? == 0)
     }
 }

@@ -43,8 +43,11 @@ pub(super) struct Job<'a> {
     pub(super) timeout: Duration,
     /// Memory in MiB; what the host's files are overlaid with lives there too.
     pub(super) memory: u32,
-    /// Processors.
+    /// Processors; one when instructions are counted.
     pub(super) processors: u32,
+    /// Whether the machine's clock is its count of instructions: each takes a nanosecond, however long the host needs
+    /// for it, so what is timed in there comes out the same every time (to 0.2 %).
+    pub(super) instruction_counting: bool,
 }
 
 /// Is shown what a console prints, line by line.
@@ -213,11 +216,16 @@ fn qemu(
     let mut command = Command::new(&host.qemu);
     let memory = format!("{}M", job.memory);
     // Emulated, instructions that copy a string go byte by byte or word by word, and the verifier copies a lot: without them
-    // kernel and C library copy by ordinary loops. A fifth level of page tables is one more look-up for each address.
+    // kernel and C library copy by ordinary loops; an instruction would be counted for each round, too. A fifth level of page
+    // tables is one more look-up for each address.
     command.args(["-accel", "tcg", "-cpu", "max,erms=off,fsrm=off,la57=off"]);
     command.args(["-machine", "q35", "-no-user-config", "-nodefaults"]);
     command.args(["-display", "none", "-no-reboot", "-nic", "none", "-m", &memory]);
-    command.args(["-smp", &job.processors.to_string()]);
+    if job.instruction_counting {
+        command.args(["-icount", "shift=0", "-smp", "1"]);
+    } else {
+        command.args(["-smp", &job.processors.to_string()]);
+    }
     // virtiofsd reaches the machine's memory by a file.
     command.args(["-object", &format!("memory-backend-memfd,id=memory,size={memory},share=on")]);
     command.args(["-numa", "node,memdev=memory"]);

@@ -39,6 +39,9 @@ pub struct Options {
     /// Processors
     #[arg(long, default_value_t = 2)]
     processors: u32,
+    /// Count instructions: one processor, whose clock advances by a nanosecond with each
+    #[arg(long)]
+    count_instructions: bool,
     /// What runs in there, as root, in this folder; a shell if nothing is given
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -58,7 +61,8 @@ pub enum Choice {
 }
 
 impl Choice {
-    fn series(self) -> &'static [Series] {
+    /// The series, one after the other.
+    pub(crate) fn series(self) -> &'static [Series] {
         match self {
             Self::V6_1 => &[Series::V6_1],
             Self::V6_12 => &[Series::V6_12],
@@ -85,6 +89,7 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
             },
             memory: options.memory,
             processors: options.processors,
+            instruction_counting: options.count_instructions,
         };
         eprintln!("── Linux {} ──", kernel.release);
         let started = Instant::now();
@@ -95,6 +100,39 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::from(exit))
+}
+
+/// What runs in a machine without anybody at its console.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Errand<'a> {
+    /// The command, as root, in this folder.
+    pub(crate) command: &'a [String],
+    /// When the machine is switched off at the latest.
+    pub(crate) timeout: Duration,
+    /// Whether its clock is its count of instructions.
+    pub(crate) instruction_counting: bool,
+}
+
+/// Runs a command on a kernel, whose release is returned with the exit status; each line it prints goes to `line`.
+pub(crate) fn run_errand(
+    series: Series,
+    errand: Errand<'_>,
+    line: &mut machine::Listener<'_>,
+) -> Result<(String, u8), Error> {
+    let progress = Progress::detect();
+    let host = Host::provide(&progress)?;
+    let kernel = Kernel::provide(series, &host.folder.join("kernels"), &progress)?;
+    let script = script(errand.command);
+    let job = Job {
+        script: &script,
+        interactive: false,
+        timeout: errand.timeout,
+        memory: 2_048,
+        processors: 2,
+        instruction_counting: errand.instruction_counting,
+    };
+    let status = machine::run(&host, series, &kernel, &job, Some(line))?;
+    Ok((kernel.release, status))
 }
 
 /// What a machine needs of the host.

@@ -41,6 +41,12 @@ pub(crate) fn lb() -> PathBuf {
     }
 }
 
+/// The program that measures.
+fn lb_bench() -> PathBuf {
+    let path = std::env::var_os("LB_BENCH_BINARY").map(PathBuf::from).filter(|path| path.is_file());
+    path.expect("LB_BENCH_BINARY does not name the lb-bench executable: run `cargo xtask test`, which builds it and does")
+}
+
 /// A lab's name that no other run of the tests uses meanwhile.
 pub(crate) fn named(test: &str) -> String {
     format!("t{}-{test}", std::process::id())
@@ -199,4 +205,16 @@ pub(crate) fn failover_rounds(system: &str, fault: &str, count: usize) -> Vec<Va
     let rounds = row["rounds"].as_array().cloned().unwrap_or_default();
     assert_eq!(rounds.len(), count, "{all}");
     rounds
+}
+
+/// What `bench forward` saw in one round.
+pub(crate) fn forward_report(words: &[&str]) -> Value {
+    let mut command = Command::new(xtask());
+    command.args(["bench", "forward", "--print-json", "--rounds", "1"]).args(words);
+    command.arg("--lb").arg(lb()).arg("--lb-bench").arg(lb_bench());
+    let output = command.stdin(Stdio::null()).output().expect("it starts");
+    let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{error}{text}");
+    let line = text.lines().find(|line| line.starts_with('{'));
+    serde_json::from_str(line.expect("it prints a report")).expect("it is JSON")
 }

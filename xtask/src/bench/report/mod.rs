@@ -24,6 +24,16 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// Where one of several reports goes: `all.json` becomes `all-PART.json`.
+    pub(super) fn for_part(&self, part: &str) -> Self {
+        let with = |path: &PathBuf| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let end = path.extension().map_or_else(String::new, |end| format!(".{}", end.to_string_lossy()));
+            path.with_file_name(format!("{stem}-{part}{end}"))
+        };
+        Self { json: self.json.as_ref().map(with), html: self.html.as_ref().map(with) }
+    }
+
     /// Shows a report, and writes the files that were asked for.
     pub(super) fn publish(&self, report: &Report) -> Result<(), Error> {
         self.write(report, &Value::Null)?;
@@ -59,4 +69,17 @@ pub(super) fn parse(printed: &str) -> Result<Report, Error> {
     let line = printed.lines().rev().find(|line| line.starts_with('{')).unwrap_or_default();
     serde_json::from_str(line)
         .map_err(|source| Error::File { path: "the output of lb-bench".into(), source: source.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_of_several_machines_go_to_files_of_their_own() {
+        let output = Output { json: Some("/a/all.json".into()), html: Some("page".into()) };
+        let part = output.for_part("6.1");
+        assert_eq!(part.json, Some("/a/all-6.1.json".into()));
+        assert_eq!(part.html, Some("page-6.1".into()));
+    }
 }

@@ -78,9 +78,11 @@ fn plot(group: &Group) -> Result<String, String> {
             // The first row is at the top; its name stands beside the middle of its bar.
             let middle = f64::from(count - at) - 0.5;
             let color = if group.reference.as_deref() == Some(&row.name) { REFERENCE } else { BAR };
-            let bar = Rectangle::new([(0.0, middle - 0.32), (summary.median, middle + 0.32)], color.filled());
-            let spread =
-                PathElement::new([(summary.least, middle), (summary.most, middle)], BLACK.stroke_width(2));
+            // A difference may be less than nothing, which would be drawn over the names.
+            let [least, median, most] =
+                [summary.least, summary.median, summary.most].map(|value| value.max(0.0));
+            let bar = Rectangle::new([(0.0, middle - 0.32), (median, middle + 0.32)], color.filled());
+            let spread = PathElement::new([(least, middle), (most, middle)], BLACK.stroke_width(2));
             chart.draw_series([bar]).map_err(|error| failed(&error))?;
             chart.draw_series([spread]).map_err(|error| failed(&error))?;
             let place = chart.backend_coord(&(0.0, middle));
