@@ -168,13 +168,13 @@ impl Stage {
             let (vip, client) = (system.vip(), system.front(9));
             // A veth without a program takes frames only if it merges packets. Neighbours are known: who forwards for the
             // first time asks, and a sink that is somebody else costs the least.
-            let mut script = format!(
+            let common = format!(
                 "ethtool -K front gro on\n\
                  ip neighbour replace {first} lladdr {ELSEWHERE} dev back\n\
                  ip neighbour replace {second} lladdr {ELSEWHERE} dev back\n\
                  ip route add 100.64.0.0/10 via {client}\n"
             );
-            script += &match system {
+            let own = match system {
                 System::Forwarding => format!("ip route add {vip}/32 via {first}\n"),
                 System::Own => format!("ip address add {vip}/24 dev front\n{}", drop_in_stack(80)),
                 System::Nftables => format!(
@@ -189,7 +189,7 @@ impl Stage {
                 }
                 _ => String::new(),
             };
-            self.lab.node(system.name())?.run(&["sh", "-e", "-c", &script])?;
+            self.lab.node(system.name())?.run(&["sh", "-e", "-c", &(common + &own)])?;
         }
         Ok(())
     }
@@ -324,28 +324,24 @@ fn ipvs(vip: Ipv4Addr, backends: [Ipv4Addr; 2]) -> String {
 
 /// The configuration of `lb`: a virtual router with its lease, and a service for each mode.
 fn config() -> String {
-    let (own, vip) = (System::Lb.front(1), System::Lb.vip());
-    let mut text = format!(
+    let (own, vip, peer) = (System::Lb.front(1), System::Lb.vip(), System::Lb.front(2));
+    let head = format!(
         "[interface.front]\nxdp = \"native\"\n\n[interface.back]\nxdp = \"native\"\n\n\
          [[virtual_router]]\nname = \"front\"\ninterface = \"front\"\nrouter_id = 1\npriority = 200\nversion = 3\n\
          vips = [\"{vip}/24\"]\n\n\
-         [virtual_router.unicast]\nsource = \"{own}\"\npeers = [\"{peer}\"] # never there: the node elects itself\n",
-        peer = System::Lb.front(2)
+         [virtual_router.unicast]\nsource = \"{own}\"\npeers = [\"{peer}\"] # never there: the node elects itself\n"
     );
-    let all = Mode::ALL.into_iter().flat_map(|mode| ["tcp", "udp"].map(|protocol| (mode, protocol)));
-    for (mode, protocol) in all {
-        let port = mode as u16;
-        text += &format!(
-            "\n[[service]]\nname = \"{name}-{port}-{protocol}\"\nvip = \"{vip}\"\nport = {port}\nprotocol = \"{protocol}\"\n",
-            name = mode.name(),
-        );
-        for address in mode.backends() {
-            let rewrites = if mode == Mode::Nat { format!("port = {BACKEND_PORT}\n") } else { String::new() };
-            text += &format!(
-                "[[service.backend]]\naddress = \"{address}\"\nmode = \"{}\"\n{rewrites}",
-                mode.name()
-            );
-        }
-    }
-    text
+    let services =
+        Mode::ALL.into_iter().flat_map(|mode| ["tcp", "udp"].map(|protocol| service(mode, protocol)));
+    std::iter::once(head).chain(services).collect()
+}
+
+fn service(mode: Mode, protocol: &str) -> String {
+    let (name, port, vip) = (mode.name(), mode as u16, System::Lb.vip());
+    let head = format!(
+        "\n[[service]]\nname = \"{name}-{port}-{protocol}\"\nvip = \"{vip}\"\nport = {port}\nprotocol = \"{protocol}\"\n"
+    );
+    let to = if mode == Mode::Nat { format!("port = {BACKEND_PORT}\n") } else { String::new() };
+    let backend = |address| format!("[[service.backend]]\naddress = \"{address}\"\nmode = \"{name}\"\n{to}");
+    std::iter::once(head).chain(mode.backends().into_iter().map(backend)).collect()
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long a system may take until it answers.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 const EXCHANGE: Duration = Duration::from_secs(2);
 /// So many connections in a row have to be answered: each backend has had some of them.
 const IN_A_ROW: usize = 20;
@@ -273,7 +273,7 @@ fn end<'a>(node: &'a Node, interface: &'a str, address: Ipv4Addr) -> End<'a> {
 fn config(system: System) -> String {
     let (own, vip, peer) = (system.front(1), system.address(), system.front(2));
     let mode = if system == System::LbDr { "dr" } else { "nat" };
-    let mut text = format!(
+    let head = format!(
         "[interface.back1]\n[interface.back2]\n\n\
          [[virtual_router]]\nname = \"front\"\ninterface = \"front\"\nrouter_id = 1\npriority = 200\nversion = 3\n\
          vips = [\"{vip}/24\"]\n\n\
@@ -281,8 +281,8 @@ fn config(system: System) -> String {
          [[service]]\nname = \"web\"\nvip = \"{vip}\"\nport = 80\nprotocol = \"tcp\"\n\
          check = {{ tcp = true, interval = \"1s\", timeout = \"500ms\", rise = 1, fall = 3 }}\n"
     );
-    for backend in system.backends() {
-        text += &format!("\n[[service.backend]]\naddress = \"{backend}\"\nmode = \"{mode}\"\n");
-    }
-    text
+    let backends = system
+        .backends()
+        .map(|backend| format!("\n[[service.backend]]\naddress = \"{backend}\"\nmode = \"{mode}\"\n"));
+    head + &backends.concat()
 }

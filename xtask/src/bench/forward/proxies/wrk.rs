@@ -53,7 +53,7 @@ pub(super) fn run(
 fn of_children() -> Result<Duration, LabError> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(LabError::sys("asking for processor times"))?;
     let time = |value: nix::sys::time::TimeVal| {
-        Duration::new(value.tv_sec().unsigned_abs(), value.tv_usec() as u32 * 1_000)
+        Duration::new(value.tv_sec().unsigned_abs(), value.tv_usec().unsigned_abs() as u32 * 1_000)
     };
     Ok(time(usage.user_time()) + time(usage.system_time()))
 }
