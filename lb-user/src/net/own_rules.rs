@@ -44,7 +44,7 @@ impl OwnRules {
             while let Some(answer) = answers.next().await {
                 match answer.payload {
                     NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRule(message)) => {
-                        rules.extend(parse(&message))
+                        rules.extend(parse(&message));
                     }
                     // A kernel without IPv6, or without policy rules: there are none.
                     NetlinkPayload::Error(error)

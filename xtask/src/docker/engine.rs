@@ -57,6 +57,7 @@ impl Engine {
     }
 
     fn start(&mut self, progress: &Progress, folder: &Path) -> Result<(), Error> {
+        install_engine(self.privilege, progress)?;
         let step = progress.step("docker", "starting dockerd");
         let path = folder.join("dockerd.log");
         let log = File::create(&path).map_err(|source| Error::File { path: path.clone(), source })?;
@@ -123,6 +124,20 @@ pub(crate) fn compose_words() -> Option<Vec<&'static str>> {
         return Some(vec!["docker", "compose"]);
     }
     tools::find("docker-compose").map(|_| vec!["docker-compose"])
+}
+
+/// A client may be there without an engine: it may be meant for one elsewhere.
+fn install_engine(privilege: Privilege, progress: &Progress) -> Result<(), Error> {
+    if tools::find("dockerd").is_some() {
+        return Ok(());
+    }
+    match Apt::detect(privilege) {
+        Some(mut apt) => apt.install(progress, "docker", &PACKAGES[..1]),
+        None => Err(Error::Missing {
+            what: "no Docker engine answers, and there is no dockerd to start".to_owned(),
+            remedies: vec!["install Docker's engine, or start one: docker info must answer".to_owned()],
+        }),
+    }
 }
 
 fn install(privilege: Privilege, progress: &Progress) -> Result<(), Error> {

@@ -81,7 +81,7 @@ async fn the_checks_own_port_takes_precedence() {
 async fn a_backend_in_doubt_is_asked_at_the_fast_interval() {
     let (listener, address) = listener().await;
     let (sender, mut events) = mpsc::channel(16);
-    let (interval, fast) = (Duration::from_secs(1), Duration::from_millis(10));
+    let (interval, fast) = (Duration::from_secs(4), Duration::from_millis(10));
     let mut target = target(1, address, interval);
     target.check.fast_interval = fast;
     let mut checker = Checker::new(sender).unwrap();

@@ -1,6 +1,6 @@
 //! `vrrp_instance`.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt::Write as _, net::IpAddr, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 
@@ -403,8 +403,12 @@ impl Translator<'_> {
         }
         // As long as a key must be, and the same on every node.
         let digest = Sha256::digest(word.text.as_bytes());
-        let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let key = format!("{{ id = 1, secret = \"hex:{digits}\" }}");
+        let mut key = "{ id = 1, secret = \"hex:".to_owned();
+        for byte in digest {
+            // Invariant: a String takes everything.
+            let _ = write!(key, "{byte:02x}");
+        }
+        key.push_str("\" }");
         router.table.child(AUTHENTICATION, node.span()).push("keys", "1", key, word.span.clone());
         self.findings.differs(
             word.span.clone(),
