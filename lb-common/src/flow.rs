@@ -120,7 +120,8 @@ mod tests {
                 let mut used = [0_u32; 100];
                 for client in 0..256_u32 {
                     for port in 0..200_u16 {
-                        let flow = flow(0x0a00_0000 ^ client << shift, port.wrapping_mul(step).wrapping_add(1_024));
+                        let flow =
+                            flow(0x0a00_0000 ^ client << shift, port.wrapping_mul(step).wrapping_add(1_024));
                         used[slot(flow.hash(), 100) as usize] += 1;
                     }
                 }

@@ -119,7 +119,12 @@ impl Hop {
         } else {
             Egress::slot(u32::from(slot), interface.tag)
         };
-        Ok(Self { destination: next_hop.mac().into(), source: interface.mac.into(), egress, mtu: interface.mtu })
+        Ok(Self {
+            destination: next_hop.mac().into(),
+            source: interface.mac.into(),
+            egress,
+            mtu: interface.mtu,
+        })
     }
 
     /// The same for a packet that is going to make that hop.

@@ -62,11 +62,7 @@ pub(crate) fn keep6(key: &ServiceKey6, service: &Service, version: u32) {
 ///
 /// `entry` must be this CPU's element.
 #[inline(always)]
-unsafe fn read<'a, Key: KeptBy>(
-    entry: Option<*const Entry<Key>>,
-    key: &Key,
-    version: u32,
-) -> Kept<'a> {
+unsafe fn read<'a, Key: KeptBy>(entry: Option<*const Entry<Key>>, key: &Key, version: u32) -> Kept<'a> {
     let Some(entry) = entry else { return Kept::Nothing(version) };
     // SAFETY: nothing else on this CPU runs meanwhile.
     let entry = unsafe { &*entry };

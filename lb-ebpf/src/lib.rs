@@ -86,7 +86,9 @@ fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<
         ETHERTYPE_IPV4 => {
             let ip = Ipv4::new(packet).ok_or(Verdict::NotOurs)?;
             if let Some(segment) = ip.segment(packet) {
-                return Ok(steer::<K, Ipv4, GENERIC>(kernel, ethernet, &segment).unwrap_or_else(Decision::ended));
+                return Ok(
+                    steer::<K, Ipv4, GENERIC>(kernel, ethernet, &segment).unwrap_or_else(Decision::ended)
+                );
             }
             let packet = packet.anew();
             let ip = Ipv4::new(packet).ok_or(Verdict::NotOurs)?;
@@ -95,7 +97,9 @@ fn decide<K: Kernel, const GENERIC: bool>(kernel: &K, packet: Packet) -> Result<
         ETHERTYPE_IPV6 => {
             let ip = Ipv6::new(packet).ok_or(Verdict::NotOurs)?;
             if let Some(segment) = ip.segment(packet) {
-                return Ok(steer::<K, Ipv6, GENERIC>(kernel, ethernet, &segment).unwrap_or_else(Decision::ended));
+                return Ok(
+                    steer::<K, Ipv6, GENERIC>(kernel, ethernet, &segment).unwrap_or_else(Decision::ended)
+                );
             }
             let packet = packet.anew();
             let ip = Ipv6::new(packet).ok_or(Verdict::NotOurs)?;

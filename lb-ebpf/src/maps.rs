@@ -92,7 +92,8 @@ static STAGES: ProgramArray<{ Stage::SLOTS as usize }> = ProgramArray::new();
 /// no look-up.
 #[unsafe(link_section = ".data.settings")]
 #[unsafe(no_mangle)]
-static SETTINGS: Live = Live(UnsafeCell::new(Settings { nat_replies: 0, local_services: 0, services_version: 0 }));
+static SETTINGS: Live =
+    Live(UnsafeCell::new(Settings { nat_replies: 0, local_services: 0, services_version: 0 }));
 
 struct Live(UnsafeCell<Settings>);
 

@@ -97,8 +97,11 @@ pub struct MacWords {
 
 impl From<Mac> for MacWords {
     #[inline(always)]
-    fn from(Mac([a, b, c, d, e, f]): Mac) -> Self {
-        Self { start: u32::from_ne_bytes([a, b, c, d]), rest: u16::from_ne_bytes([e, f]) }
+    fn from(Mac(bytes): Mac) -> Self {
+        Self {
+            start: u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
+            rest: u16::from_ne_bytes([bytes[4], bytes[5]]),
+        }
     }
 }
 

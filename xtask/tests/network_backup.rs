@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
 use common::{Pair, lb_with, shipped, start};
 use xtask::lab::{LabSpec, Node};
@@ -34,8 +34,11 @@ mode = "dr"
 backup = true
 "#;
 
+/// The verifier takes seconds for the program.
+const STARTED: Duration = Duration::from_mins(1);
+
 /// Where files are that the commands, which run as nobody, read and write.
-fn folder(node: &Node) -> std::path::PathBuf {
+fn folder(node: &Node) -> PathBuf {
     let folder = node.path("/run/told");
     fs::create_dir_all(&folder).expect("the node's /run is there");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("it is ours");
@@ -53,7 +56,7 @@ fn a_backup_stands_in_while_a_command_says_that_the_backend_is_ill() {
     let spec = LabSpec::pair(&common::named("backup"), config("tutorial-a.toml"), config("tutorial-b.toml"));
     let pair = Pair::of(start(&spec));
     let well = [&pair.a, &pair.b].map(|node| folder(node).join("well"));
-    pair.wait_for_owner(&pair.a);
+    pair.wait_for("node-a owns the VIP", STARTED, || pair.a.status().is_ok_and(|status| status.is_owner()));
     let told = |file: &str| fs::read_to_string(folder(&pair.a).join(file)).unwrap_or_default();
     let serves = |node: &str| {
         pair.wait(&format!("{node} alone serves"), || {

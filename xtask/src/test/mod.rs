@@ -148,16 +148,18 @@ fn in_containers(options: &Options) -> Result<ExitCode, Error> {
     eprintln!("── image ──");
     let provided = docker::folder().and_then(|folder| {
         let engine = Engine::provide(&progress, &folder)?;
-        docker::provide(&engine, &lb, &options.base, &progress)
+        docker::provide(&engine, &lb, &options.base, &progress)?;
+        Ok(engine)
     });
-    match provided {
-        Ok(()) => {}
+    // One that was started here ends with this function, after the tests.
+    let _engine = match provided {
+        Ok(engine) => engine,
         // What a machine lacks is no failure of a test.
         Err(error @ Error::Missing { .. }) => {
             return Ok(close(&[("docker", Outcome::Skipped { reason: error.to_string() })]));
         }
         Err(error) => return Err(error),
-    }
+    };
     let targets = Targets::list(&workspace::root()).docker;
     let arguments: Vec<String> = targets.iter().map(|name| format!("--test={name}")).collect();
     let mut words = vec!["--package", "xtask"];
