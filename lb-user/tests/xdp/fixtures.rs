@@ -189,6 +189,7 @@ pub(crate) fn check(world: &mut World, program: Program, rows: impl IntoIterator
         let expected = Seen { action: row.action, verdicts: vec![(row.verdict, 1)], backends, frame };
         assert_eq!(seen, expected, "{} ({})", row.what, program.name());
     }
+    world.assert_nobody_else_counted();
 }
 
 /// Declares a test of both programs.
