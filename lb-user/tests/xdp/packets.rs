@@ -302,6 +302,18 @@ pub(crate) fn ones_complement_sum(words: impl IntoIterator<Item = u16>) -> u16 {
     })
 }
 
+/// The frame whose checksum at `field` is `wanted`, of those that `build` makes with any word that the checksum covers. One
+/// word's value makes any sum, and need not be searched for.
+pub(crate) fn with_checksum(build: impl Fn([u8; 2]) -> Vec<u8>, field: usize, wanted: u16) -> [u8; 2] {
+    let checksum = |word| {
+        let frame = build(word);
+        u16::from_be_bytes([frame[field], frame[field + 1]])
+    };
+    let word = ones_complement_sum([!wanted, checksum([0; 2])]).to_be_bytes();
+    assert_eq!(checksum(word), wanted);
+    word
+}
+
 /// A neighbour solicitation for an address, sent to its solicited-node group.
 pub(crate) fn solicitation(target: Ipv6Addr) -> Vec<u8> {
     let mut frame = vec![0x33, 0x33, 0xff, 0, 0, 4];

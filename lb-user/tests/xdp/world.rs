@@ -13,7 +13,7 @@ use lb_common::{
 };
 
 use crate::{
-    namespace::{index, ip},
+    namespace::{index, ip_batch},
     packets::OWN_MAC,
     pool::{self, Lent},
 };
@@ -130,6 +130,8 @@ const fn ipv6(last: u16) -> Ipv6Addr {
 /// A loaded program with the maps of the fixtures.
 pub(crate) struct World {
     pub(crate) dataplane: Lent,
+    /// The identifiers of its backends, the only ones whose counters move.
+    identifiers: Vec<u32>,
 }
 
 /// What a frame did.
@@ -155,22 +157,24 @@ pub(crate) fn backend_of6(port: u16) -> u32 {
 
 /// Makes the other interface, routes and neighbours in the thread's (fresh) network namespace.
 pub(crate) fn build_network() {
-    ip("link set lo up");
-    ip(&format!("link set lo mtu {INGRESS_MTU}"));
-    ip("link add far type veth peer name far-peer");
-    ip("link set far address 02:00:00:00:00:a2 up");
-    ip("link set far-peer up");
-    ip("address add 10.0.0.1/24 dev far");
-    ip("neighbour add 10.0.0.9 lladdr 02:00:00:00:00:09 dev far nud permanent");
-    ip("address add 2001:db8::1/64 dev far nodad");
-    ip("neighbour add 2001:db8::9 lladdr 02:00:00:00:00:09 dev far nud permanent");
-    // It plays a VLAN device on the interface packets come in by: this kernel may have none.
-    ip("link add vlan100 type veth peer name vlan100-peer");
-    ip("link set vlan100 address 02:00:00:00:00:a1 up");
-    ip("link set vlan100-peer up");
-    ip("address add 10.0.100.1/24 dev vlan100");
-    ip("neighbour add 10.0.100.9 lladdr 02:00:00:00:00:0c dev vlan100 nud permanent");
-    ip("route add unreachable 203.0.113.0/24");
+    ip_batch(&[
+        "link set lo up",
+        &format!("link set lo mtu {INGRESS_MTU}"),
+        "link add far type veth peer name far-peer",
+        "link set far address 02:00:00:00:00:a2 up",
+        "link set far-peer up",
+        "address add 10.0.0.1/24 dev far",
+        "neighbour add 10.0.0.9 lladdr 02:00:00:00:00:09 dev far nud permanent",
+        "address add 2001:db8::1/64 dev far nodad",
+        "neighbour add 2001:db8::9 lladdr 02:00:00:00:00:09 dev far nud permanent",
+        // It plays a VLAN device on the interface packets come in by: this kernel may have none.
+        "link add vlan100 type veth peer name vlan100-peer",
+        "link set vlan100 address 02:00:00:00:00:a1 up",
+        "link set vlan100-peer up",
+        "address add 10.0.100.1/24 dev vlan100",
+        "neighbour add 10.0.100.9 lladdr 02:00:00:00:00:0c dev vlan100 nud permanent",
+        "route add unreachable 203.0.113.0/24",
+    ]);
     forwarding(true);
 }
 
@@ -212,6 +216,7 @@ impl World {
         let (near_vlan, far_vlan) = (NextHop::new(NEAR, 3), NextHop::new(FAR, 4));
         let far = NextHop::new(FAR, 2);
         let nowhere = NextHop::new(NEAR, 9);
+        let mut identifiers = Vec::new();
         let unresolved = NextHop::UNRESOLVED;
         for (port, mode, next_hop) in [
             (DR, MODE_DR, near),
@@ -253,6 +258,7 @@ impl World {
                     _ => Backend { address: nat_backend, ..backend },
                 };
                 dataplane.put_backend(id, backend).expect("put_backend");
+                identifiers.push(id);
             }
         }
         let ports = [
@@ -292,7 +298,7 @@ impl World {
         let rings: Vec<(u32, &[u32])> = rings.iter().map(|(index, slots)| (*index, &slots[..])).collect();
         dataplane.put_rings(&rings).expect("put_rings");
         put_services(&mut dataplane, &ports);
-        let mut world = Self { dataplane };
+        let mut world = Self { dataplane, identifiers };
         world.put_ranges();
         world
     }
@@ -334,7 +340,7 @@ impl World {
     /// Runs the program on a frame.
     pub(crate) fn see(&mut self, program: Program, frame: &[u8]) -> Seen {
         let verdicts_before = self.dataplane.verdicts().expect("verdicts");
-        let backends_before = self.backends();
+        let backends_before = self.counted();
         let outcome = self.dataplane.test_run(program, frame).expect("the kernel runs the program");
         let verdicts = Verdict::ALL
             .iter()
@@ -342,12 +348,14 @@ impl World {
             .map(|(verdict, (after, before))| (*verdict, after - before))
             .filter(|(_, times)| *times > 0)
             .collect();
-        let backends = (0..)
-            .zip(self.backends().iter().zip(backends_before))
+        let backends = self
+            .identifiers
+            .iter()
+            .zip(self.counted().iter().zip(backends_before))
             .filter(|(_, (after, before))| *after != before)
             .map(|(id, (after, before))| {
                 (
-                    id,
+                    *id,
                     after.packets - before.packets,
                     after.bytes - before.bytes,
                     after.connections - before.connections,
@@ -357,8 +365,25 @@ impl World {
         Seen { action: outcome.action, verdicts, backends, frame: outcome.frame }
     }
 
+    /// The counters of every identifier there is.
     pub(crate) fn backends(&self) -> Vec<BackendCounters> {
-        (0..256).map(|id| self.dataplane.backend_counters(id).expect("backend_counters")).collect()
+        (0..256).map(|id| self.counters(id)).collect()
+    }
+
+    /// Nothing is counted for what is no backend. To be asked now and then: reading every counter for every packet takes
+    /// most of the time of a test.
+    pub(crate) fn assert_nobody_else_counted(&self) {
+        for id in (0..256).filter(|id| !self.identifiers.contains(id)) {
+            assert_eq!(self.counters(id), BackendCounters::default(), "identifier {id}");
+        }
+    }
+
+    fn counted(&self) -> Vec<BackendCounters> {
+        self.identifiers.iter().map(|id| self.counters(*id)).collect()
+    }
+
+    fn counters(&self, id: u32) -> BackendCounters {
+        self.dataplane.backend_counters(id).expect("backend_counters")
     }
 }
 

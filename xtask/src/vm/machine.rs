@@ -234,7 +234,10 @@ fn qemu(
     command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
     command.args(["-serial", &format!("file:{}", status.display())]);
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
-    let line = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic reboot=t mitigations=off init_on_alloc=0 clearcpuid=rep_good";
+    // On a busy host the interrupts of the emulated timer may come too late for the kernel, which then gives up on it
+    // (`no_timer_check`).
+    let line = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic reboot=t no_timer_check mitigations=off \
+                init_on_alloc=0 clearcpuid=rep_good";
     command.args(["-append", line]);
     command
 }
