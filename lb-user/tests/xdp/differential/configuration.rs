@@ -14,7 +14,7 @@ use lb_common::{
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{
-    model::{LeaseModel, Model, RangeModel, ServiceModel, SlotModel, VipModel},
+    model::{LeaseModel, Model, RangeModel, ServiceModel, SlotModel, VipModel, When},
     namespace::index,
     packets::OWN_MAC,
     world::{
@@ -80,6 +80,8 @@ pub(super) fn model() -> impl Strategy<Value = Model> {
             tunnel_sources,
             nat_replies: if replies { nat_replies() } else { BTreeMap::new() },
             flows: HashMap::new(),
+            when: When::default(),
+            doubted: None,
         },
     )
 }

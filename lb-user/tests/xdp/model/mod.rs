@@ -42,8 +42,28 @@ pub(crate) struct Model {
     pub(crate) tunnel_sources: Vec<IpNet>,
     /// Address, port, protocol → VIP and port.
     pub(crate) nat_replies: BTreeMap<(IpAddr, u16, u8), (IpAddr, u16)>,
-    /// The backend of each remembered flow.
-    pub(crate) flows: HashMap<FlowKey, u32>,
+    pub(crate) flows: HashMap<FlowKey, Remembered>,
+    /// The running packet's time.
+    pub(crate) when: When,
+    /// What was remembered of the packet's flow before, if the clock does not tell whether that is too long ago.
+    pub(crate) doubted: Option<(FlowKey, Remembered)>,
+}
+
+/// What is known of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    pub(crate) backend: u32,
+    /// When its latest packet came.
+    seen: When,
+}
+
+/// When the program ran: between these, in nanoseconds of the clock that it reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct When {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// What to believe where that does not tell whether something was too long ago.
+    pub(crate) doubtful_is_old: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -134,8 +154,9 @@ fn drop(verdict: Verdict, frame: &[u8]) -> Expected {
 }
 
 impl Model {
-    /// Decides about one frame, and remembers its flow if it must be.
-    pub(crate) fn decide(&mut self, generic: bool, frame: &[u8]) -> Expected {
+    /// Decides about one frame that the program has met, and remembers its flow if it must be.
+    pub(crate) fn decide(&mut self, generic: bool, frame: &[u8], when: When) -> Expected {
+        (self.when, self.doubted) = (when, None);
         if frame.get(12..14) == Some(&[8, 6]) {
             return match arp_target(frame).and_then(|target| self.vips.get(&target)) {
                 Some(vip) => self.asked_for(vip.lease, frame),
@@ -286,25 +307,46 @@ impl Model {
         if !slot.unsettled {
             return slot.current;
         }
-        let is_usable = |id: &u32| self.backends.get(id).is_some_and(|b| b.flags & Backend::FAILED == 0);
-        if let Some(id) = self.flows.get(&flow).copied().filter(is_usable) {
-            return id;
+        if let Some(known) = self.flows.get(&flow).copied()
+            && !(opens && self.is_old(flow, known))
+        {
+            self.flows.insert(flow, Remembered { seen: self.when, ..known });
+            if self.is_usable(known.backend) {
+                return known.backend;
+            }
         }
         let id = if opens { slot.current } else { self.belongs(flow, slot) };
         if id != 0 {
-            self.flows.insert(flow, id);
+            self.flows.insert(flow, Remembered { backend: id, seen: self.when });
         }
         id
     }
 
+    /// Whether a flow's latest packet came so long ago that what opens a connection is another one's.
+    fn is_old(&mut self, flow: FlowKey, known: Remembered) -> bool {
+        const OPENS_AGAIN: u64 = 1_200_000_000;
+        if self.when.from.saturating_sub(known.seen.to) > OPENS_AGAIN {
+            return true;
+        }
+        if self.when.to - known.seen.from <= OPENS_AGAIN {
+            return false;
+        }
+        self.doubted = Some((flow, known));
+        self.when.doubtful_is_old
+    }
+
+    fn is_usable(&self, id: u32) -> bool {
+        self.backends.get(&id).is_some_and(|backend| backend.flags & Backend::FAILED == 0)
+    }
+
     /// The backend a flow belongs to by what is known of it.
     fn belongs(&self, flow: FlowKey, slot: SlotModel) -> u32 {
-        let is_usable = |id: &u32| self.backends.get(id).is_some_and(|b| b.flags & Backend::FAILED == 0);
+        let remembered = self.flows.get(&flow).map(|known| known.backend);
         let is_local =
             |id| self.backends.get(&id).is_some_and(|backend: &Backend| backend.mode == MODE_LOCAL);
         if !slot.unsettled {
             slot.current
-        } else if let Some(id) = self.flows.get(&flow).copied().filter(is_usable) {
+        } else if let Some(id) = remembered.filter(|id| self.is_usable(*id)) {
             id
         } else if flow.protocol == 6 && slot.previous != slot.current && is_local(slot.previous) {
             // The previous backend is this node's own, which has no socket for the flow: the namespace has none at all.
