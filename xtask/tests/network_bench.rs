@@ -83,7 +83,7 @@ fn downloads_go_on_when_the_vip_moves_and_their_backends_live() {
     assert_eq!((&round["moves"], &round["known"]["lost"]), (&1.into(), &0.into()), "{round}");
     assert_eq!(
         (&round["downloads"]["begun"], &round["downloads"]["going"]),
-        (&8.into(), &8.into()),
+        (&16.into(), &16.into()),
         "{round}"
     );
     for node in ["node-a", "node-b"] {

@@ -45,7 +45,7 @@ const STANDING: usize = 200;
 const WEB: SocketAddrV4 = SocketAddrV4::new(VIP, 80);
 
 /// Downloads under way meanwhile.
-const DOWNLOADS: usize = 8;
+const DOWNLOADS: usize = 16;
 
 /// Time from one forged advert to the next.
 const FORGED_EVERY: Duration = Duration::from_millis(50);

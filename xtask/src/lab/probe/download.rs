@@ -21,12 +21,12 @@ use crate::lab::{
     web::{BIG_PAGE_PATH, NODE_HEADER, big_page},
 };
 
-/// How often each takes a piece, and how much: 1.6 MB a second. Slower ones would wait for the kernel to open the window
+/// How often each takes a piece, and how much: 0.8 MB a second. Slower ones would wait for the kernel to open the window
 /// again, which it does in large steps.
 const PERIOD: Duration = Duration::from_millis(20);
-const PIECE: usize = 32 << 10;
+const PIECE: usize = 16 << 10;
 /// What the sender may send beforehand, some 40 ms' worth: the network is needed all the time.
-const WINDOW: libc::c_int = 64 << 10;
+const WINDOW: libc::c_int = 32 << 10;
 /// Longer than this without a byte at the end, and a download does not go on.
 const LATE: Duration = Duration::from_secs(1);
 const OPENED_WITHIN: Duration = Duration::from_secs(1);
