@@ -155,8 +155,9 @@ mod entry {
     #[inline(always)]
     fn finish<const GENERIC: bool>(context: &XdpContext, decision: Decision) -> u32 {
         let action = match (decision.egress.way, action(decision.verdict)) {
-            (Way::None, Action::Pass) => xdp_action::XDP_PASS,
-            (Way::None, Action::Drop) => xdp_action::XDP_DROP,
+            // A stage that was not there is where the pipeline ends.
+            (Way::None | Way::Stage, Action::Pass) => xdp_action::XDP_PASS,
+            (Way::None | Way::Stage, Action::Drop) => xdp_action::XDP_DROP,
             _ => Maps::send(decision.egress),
         };
         log::decision(context, decision.verdict, action, variant::<GENERIC>());

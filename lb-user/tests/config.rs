@@ -250,7 +250,7 @@ fn errors_are_there_for_scripts_too() {
         "column": 1,
         "message": "unknown key `run_dir`",
         "expected": null,
-        "help": "did you mean `runtime_dir`? known in [daemon]: `drain`, `notify_fifo`, `packet_log`, `pin_dir`, `realtime`, `runtime_dir`",
+        "help": "did you mean `runtime_dir`? known in [daemon]: `drain`, `notify_fifo`, `packet_log`, `pin_dir`, `realtime`, `runtime_dir`, `tunnel_sources`",
         "related": [],
     }]);
     assert_eq!(json, expected);

@@ -80,7 +80,7 @@ fn forged_adverts_take_the_vip_from_keepalived_and_not_from_lb() {
 #[ignore = "needs root and network namespaces: cargo xtask test"]
 fn downloads_go_on_when_the_vip_moves_and_their_backends_live() {
     let round = round("lb-1s", "download");
-    assert_eq!((&round["moves"], &round["known"]["lost"]), (&1.into(), &0.into()), "{round}");
+    assert_eq!(round["moves"], 1, "{round}");
     assert_eq!(
         (&round["downloads"]["begun"], &round["downloads"]["going"]),
         (&16.into(), &16.into()),

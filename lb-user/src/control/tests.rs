@@ -328,7 +328,13 @@ fn removed_service_is_forgotten_before_what_it_named() {
     assert!(
         matches!(
             operations[..],
-            [Operation::DeleteDevice(_), Operation::DeleteDirector(_), Operation::DeleteService(_)]
+            [
+                Operation::DeleteDevice(_),
+                Operation::DeleteDirector(_),
+                Operation::DeleteTunnelSource(_),
+                Operation::DeleteTunnelSource(_),
+                Operation::DeleteService(_)
+            ]
         ),
         "{operations:?}"
     );
