@@ -160,6 +160,11 @@ impl Pair {
         self.lab.holders(VIP).expect("ip works on every node")
     }
 
+    /// Waits until a node alone has the VIP as an address: one that hands over keeps it for a moment, and answers no question.
+    pub(crate) fn wait_until_alone(&self, name: &str) {
+        self.wait(&format!("{name} alone has the VIP"), || self.holders() == [name]);
+    }
+
     /// The names of those who answer one ARP request for the VIP.
     pub(crate) fn answerers(&self) -> Vec<String> {
         let macs = xtask::lab::probe::arp::ask_once(&self.client, VIP).expect("the client can ask");
