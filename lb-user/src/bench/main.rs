@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lb::bench::{BenchError, forward, packet, scale};
+use lb::bench::{BenchError, checks, forward, packet, scale};
 
 #[derive(Parser)]
 #[command(about = "Measures lb; prints a report as a line of JSON")]
@@ -21,6 +21,8 @@ enum Command {
     Forward(forward::Options),
     /// Time and memory of large configurations
     Scale(scale::Options),
+    /// The cost of checking backends
+    Checks(checks::Options),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Command::Packet(options) => packet::execute(&options),
         Command::Forward(options) => forward::execute(&options),
         Command::Scale(options) => scale::execute(&options),
+        Command::Checks(options) => checks::execute(&options),
     };
     let printed = result.and_then(|report| {
         let line = serde_json::to_string(&report).map_err(std::io::Error::from)?;

@@ -6,6 +6,7 @@ mod program;
 mod rows;
 mod world;
 
+pub mod checks;
 pub mod forward;
 pub mod packet;
 pub mod scale;

@@ -13,7 +13,7 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use xtask_report::{Group, Machine, Report, Row as Line};
+use xtask_report::{Group, LOADED, Machine, Report, Row as Line, VERIFIED};
 
 use super::{
     BenchError, failed,
@@ -22,7 +22,7 @@ use super::{
     rows::{self, Row, TRANSMIT, Target},
     world::{self, Mode, Shape},
 };
-use crate::dataplane::{Dataplane as _, Program, XdpDataplane};
+use crate::dataplane::{Dataplane as _, Program, ProgramSize, XdpDataplane};
 
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
@@ -112,13 +112,30 @@ pub fn execute(options: &Options) -> Result<Report, BenchError> {
     }
     eprintln!();
     machine.load_after = xtask_report::load();
+    let mut groups: Vec<Group> = sections.iter().map(Section::group).collect();
+    if let Some(dataplane) = sections.iter().find_map(|section| section.dataplane.as_ref()) {
+        groups.extend(sizes(&dataplane.sizes()?));
+    }
     Ok(Report {
         title: "What a packet costs in the XDP program".to_owned(),
         machine,
         rounds: u32::from(options.rounds),
         notes: notes(options),
-        groups: sections.iter().map(Section::group).collect(),
+        groups,
     })
+}
+
+/// How large the programs are that were measured, and those they call.
+fn sizes(programs: &[ProgramSize]) -> [Group; 3] {
+    let group = |title: &str, unit: &str, size: fn(&ProgramSize) -> u32| {
+        let row = |program: &ProgramSize| Line::new(&program.name, vec![f64::from(size(program))]);
+        Group::new(title, unit, None, programs.iter().map(row).collect())
+    };
+    [
+        group(VERIFIED, "instructions", |program| program.verified),
+        group(LOADED, "instructions", |program| program.instructions),
+        group("Machine code", "bytes", |program| program.machine_code),
+    ]
 }
 
 fn notes(options: &Options) -> Vec<String> {

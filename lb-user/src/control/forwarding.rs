@@ -92,6 +92,8 @@ pub(super) struct AppliedService {
     /// hands at once: the connections that may be there belong to the finished ring, as every other node has it.
     pub(super) complete: bool,
     pub(super) flow_timeout: Duration,
+    /// What was desired when it was brought about, if nothing was left to do: as long as the same is desired, nothing is.
+    pub(super) at_rest: Option<DesiredService>,
 }
 
 /// The applied state of the data plane's maps, and the only code that changes them.
@@ -167,10 +169,14 @@ impl Forwarding {
         self.tunnel_sources(dataplane, &desired.tunnel_sources, &mut errors);
         let mut new = Vec::new();
         for (key, service) in &desired.services {
-            if self.services.get(key).is_none_or(|applied| applied.source.size != service.ring_size) {
-                new.push((*key, service));
-            } else if let Err(error) = self.change_service(dataplane, *key, service, now) {
-                errors.push(error);
+            match self.services.get(key) {
+                Some(applied) if applied.at_rest.as_ref() == Some(service) => {}
+                Some(applied) if applied.source.size == service.ring_size => {
+                    if let Err(error) = self.change_service(dataplane, *key, service, now) {
+                        errors.push(error);
+                    }
+                }
+                _ => new.push((*key, service)),
             }
         }
         self.new_services(dataplane, &new, now, &mut errors);
@@ -622,6 +628,18 @@ impl Forwarding {
         for (_, backend) in self.backends_of_mut(service) {
             backend.left = backend.left.map(|_| now);
         }
+    }
+
+    /// Whether `desired`, which was brought about, is all there is to do: no slot is unsettled, no backend waits to go or to
+    /// come back.
+    pub(super) fn is_at_rest(&self, service: ServiceId, desired: &DesiredService) -> bool {
+        let is_settled = self.services.get(&service).is_some_and(|applied| applied.slots.is_none());
+        is_settled
+            && self.backends_of(service).all(|(key, applied)| {
+                let wanted = desired.backends.get(&(key.address, key.port));
+                let has_failed = wanted.is_some_and(|backend| backend.condition == Condition::Failed);
+                applied.left.is_none() && applied.failed.is_some() == has_failed
+            })
     }
 
     /// The identifiers of a service's failed backends.

@@ -67,8 +67,10 @@ impl Forwarding {
                 let complete = is_known(new.desired);
                 let flow_timeout = new.desired.flow_timeout;
                 let New { value, source, .. } = new;
-                let applied = AppliedService { value, source, slots: None, complete, flow_timeout };
+                let applied =
+                    AppliedService { value, source, slots: None, complete, flow_timeout, at_rest: None };
                 self.services.insert(new.key, applied);
+                self.note_rest(new.key, new.desired);
             }
         }
     }
@@ -102,6 +104,10 @@ impl Forwarding {
         desired: &DesiredService,
         now: Timestamp,
     ) -> Result<(), ForwardingError> {
+        // What fails half-way has brought about neither this nor what was before.
+        if let Some(applied) = self.services.get_mut(&key) {
+            applied.at_rest = None;
+        }
         let (source, flags) = self.members(dataplane, key, desired, now)?;
         let failed = self.failed_of(key);
         // Invariant: the caller has looked.
@@ -146,7 +152,16 @@ impl Forwarding {
             applied.complete |= is_known(desired);
             applied.flow_timeout = desired.flow_timeout;
         }
+        self.note_rest(key, desired);
         Ok(())
+    }
+
+    /// Remembers what was brought about, where that leaves nothing to do.
+    fn note_rest(&mut self, key: ServiceId, desired: &DesiredService) {
+        let at_rest = self.is_at_rest(key, desired).then(|| desired.clone());
+        if let Some(applied) = self.services.get_mut(&key) {
+            applied.at_rest = at_rest;
+        }
     }
 
     /// Indexes for a service's ring and for the ring of its previous backends.
@@ -174,10 +189,12 @@ pub(super) fn put_slots(
     value: &Service,
     slots: &Slots,
 ) -> Result<(), DataplaneError> {
-    if slots.unsettled() > 0 {
-        dataplane.put_ring(value.previous, &slots.previous())?;
+    let marked = slots.marked(|id| id | UNSETTLED);
+    if slots.unsettled() == 0 {
+        return dataplane.put_ring(value.ring, &marked);
     }
-    dataplane.put_ring(value.ring, &slots.marked(|id| id | UNSETTLED))
+    // In this order, and the kernel waits for the packets under way only once.
+    dataplane.put_rings(&[(value.previous, &slots.previous()), (value.ring, &marked)])
 }
 
 fn ring_slots(source: &RingSource) -> Vec<u32> {

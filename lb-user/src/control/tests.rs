@@ -392,6 +392,28 @@ fn every_failure_is_made_good_by_the_next_run() {
 }
 
 #[test]
+fn a_change_that_failed_half_way_is_undone_when_it_is_not_wanted_any_more() {
+    let before = desired(&tutorial(), &NodeA::default());
+    let mut after = before.clone();
+    let backend = after.services.get_mut(&id()).unwrap().backends.get_mut(&(NODE_B, 80)).unwrap();
+    backend.next_hop = NextHop::new(Mac([2, 0, 0, 0, 0, 9]), 0);
+    backend.weight = 0;
+    let mut reference = Node::default();
+    reference.apply(&before);
+    let steps = reference.apply(&after).len();
+    assert!(steps > 1, "the next hop, then the ring");
+    for fail_at in 0..steps {
+        let mut node = Node::default();
+        node.apply(&before);
+        let (ring, backends) = (node.ring(), node.dataplane.backends.clone());
+        node.dataplane.fail_after(fail_at);
+        assert_eq!(node.complaints(&after).len(), 1, "step {fail_at}");
+        node.apply(&before);
+        assert_eq!((node.ring(), &node.dataplane.backends), (ring, &backends), "step {fail_at}");
+    }
+}
+
+#[test]
 fn nat_backend_has_its_replies_rewritten_until_it_leaves() {
     let text = TUTORIAL.replace("mode = \"dr\"", "mode = \"nat\"\nport = 8080");
     let config = Config::parse("nat.toml", &text).unwrap();

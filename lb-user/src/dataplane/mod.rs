@@ -67,7 +67,7 @@ pub trait Dataplane: Send {
     /// Replaces the ring at `index` as a whole: a packet meets the old one or the new one. `slots` are backend
     /// identifiers.
     fn put_ring(&mut self, index: u32, slots: &[u32]) -> Result<(), DataplaneError>;
-    /// The same for many at once, which takes the kernel little longer than one.
+    /// The same for many, in this order, which takes the kernel little longer than one.
     fn put_rings(&mut self, rings: &[(u32, &[u32])]) -> Result<(), DataplaneError>;
     /// Frees the ring's memory; no service may name it any more.
     fn delete_ring(&mut self, index: u32) -> Result<(), DataplaneError>;

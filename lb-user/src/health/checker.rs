@@ -14,7 +14,7 @@ use super::{ProbeError, RiseFall, Schedule, VipPath, first_delay, probe::Prober}
 use crate::{
     config::Check,
     time::Timestamp,
-    track::{Leftover, Spawner},
+    track::{Leftover, Spawner, lasts_until_due},
 };
 
 /// Whose result it is; chosen by the control task.
@@ -152,8 +152,7 @@ async fn run(target: Target, started_together: usize, spawner: Spawner, events: 
     }
 }
 
-/// Waits until a command that was killed is gone, and reports a failure whenever a probe would have been due: a process
-/// that the kernel does not let go must not leave a backend looking healthy.
+/// Waits until a command that was killed is gone, and reports a failure whenever a probe would have been due.
 async fn outlast(
     leftover: Leftover,
     id: CheckId,
@@ -161,17 +160,10 @@ async fn outlast(
     events: &mpsc::Sender<HealthEvent>,
 ) {
     let mut gone = pin!(leftover.gone());
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut gone => return,
-            () = tokio::time::sleep(schedule.next().since(Timestamp::now())) => {
-                let at = Timestamp::now();
-                // If nobody receives it, the caller finds out.
-                let _ = events.send(HealthEvent { id, at, result: Err(ProbeError::CommandStuck) }).await;
-                schedule.advance(at);
-            }
-        }
+    while let Some(at) = lasts_until_due(gone.as_mut(), schedule.next()).await {
+        // If nobody receives it, the caller finds out.
+        let _ = events.send(HealthEvent { id, at, result: Err(ProbeError::CommandStuck) }).await;
+        schedule.advance(at);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::unix::process::ExitStatusExt,
+    pin::Pin,
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use super::{
     process::{Ends, Process},
     spawner::Spawner,
 };
+use crate::time::Timestamp;
 
 /// How much of the end of a script's output is kept.
 const TAIL: usize = 512;
@@ -46,6 +48,19 @@ impl Leftover {
     pub(crate) async fn gone(self) {
         // Whatever the status, it is over.
         let _ = self.process.collect(&self.ends).await;
+    }
+}
+
+/// Waits until a killed process is `gone` (`None`), but no longer than until its next run would have been due (when that
+/// was). Whoever asks reports a failure then: a process that the kernel does not let go must not leave anybody looking healthy.
+pub(crate) async fn lasts_until_due(
+    gone: Pin<&mut impl Future<Output = ()>>,
+    due: Timestamp,
+) -> Option<Timestamp> {
+    tokio::select! {
+        biased;
+        () = gone => None,
+        () = tokio::time::sleep(due.since(Timestamp::now())) => Some(Timestamp::now()),
     }
 }
 

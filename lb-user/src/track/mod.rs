@@ -17,7 +17,7 @@ mod user;
 mod watcher;
 mod witness;
 
-pub(crate) use command::{Leftover, Outcome, run_once};
+pub(crate) use command::{Leftover, Outcome, lasts_until_due, run_once};
 pub use effects::{Effect, Effects, Reading, Value, effects};
 pub use machine::{Machine, Transition};
 pub use runner::{Runner, TrackEvent};

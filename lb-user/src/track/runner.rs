@@ -6,7 +6,7 @@ use nix::unistd::geteuid;
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::{
-    command::{self, Outcome},
+    command::{self, Outcome, lasts_until_due},
     spawner::Spawner,
 };
 use crate::{config::TrackScript, health::Schedule, time::Timestamp};
@@ -119,8 +119,7 @@ async fn run(script: TrackScript, spawner: Spawner, events: mpsc::Sender<TrackEv
     }
 }
 
-/// Waits until a killed run is `gone` before the next may start, and reports a failure whenever that would
-/// have been due: a process the kernel does not let go must not leave the script looking healthy.
+/// Waits until a killed run is `gone` before the next may start, and reports a failure whenever that would have been due.
 async fn outlast(
     gone: impl Future<Output = ()>,
     script: &TrackScript,
@@ -128,19 +127,12 @@ async fn outlast(
     events: &mpsc::Sender<TrackEvent>,
 ) {
     let mut gone = pin!(gone);
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut gone => return,
-            () = tokio::time::sleep(schedule.next().since(Timestamp::now())) => {
-                let at = Timestamp::now();
-                let detail = "the run before was killed and has not ended; look for a process in state D".to_owned();
-                let event = TrackEvent { script: script.name.clone(), at, ok: false, detail };
-                // If nobody receives it, the caller finds out.
-                let _ = events.send(event).await;
-                schedule.advance(at);
-            }
-        }
+    while let Some(at) = lasts_until_due(gone.as_mut(), schedule.next()).await {
+        let detail = "the run before was killed and has not ended; look for a process in state D".to_owned();
+        let event = TrackEvent { script: script.name.clone(), at, ok: false, detail };
+        // If nobody receives it, the caller finds out.
+        let _ = events.send(event).await;
+        schedule.advance(at);
     }
 }
 

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 pub use machine::{Machine, load};
 pub use summary::Summary;
 
+/// The title of a group with a row for each program: how many instructions the verifier followed.
+pub const VERIFIED: &str = "Instructions that the verifier followed";
+/// Likewise: of how many instructions it is.
+pub const LOADED: &str = "Instructions of the programs";
+
 /// Everything about one run of a benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {

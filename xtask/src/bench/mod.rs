@@ -1,11 +1,18 @@
 //! `cargo xtask bench`: what `lb` costs. `lb-bench` (`lb-user/src/bench`), which this builds and starts as root, measures;
 //! reports of all benchmarks are shown by `report`. What a failover costs is measured in a lab.
 
+mod baseline;
+mod daemon;
 mod failover;
 mod forward;
+mod machine;
 mod report;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
 use clap::{Args, Subcommand};
 
@@ -37,6 +44,12 @@ enum What {
     Forward(forward::Options),
     /// Building rings, how many slots a change moves, and time and memory that 1,000 services of 100 backends take
     Scale(Scale),
+    /// How long the daemon takes to start and to reload, by the size of its configuration, and what it holds at rest
+    Daemon(daemon::Options),
+    /// What the checks of backends cost, and how many a core can make
+    Checks(Checks),
+    /// Program sizes and packets counted in instructions, beside xtask/baseline.json; fails where they grew
+    Baseline(baseline::Options),
     /// How long clients go unanswered when something happens to the VIP's owner, with lb and with keepalived
     Failover(failover::Options),
 }
@@ -65,6 +78,15 @@ struct Scale {
     more: Vec<OsString>,
 }
 
+#[derive(Args, Debug)]
+struct Checks {
+    #[command(flatten)]
+    output: Output,
+    /// Passed on, for instance --backends 100; `-- --help` names them
+    #[arg(last = true, value_name = "OPTION")]
+    more: Vec<OsString>,
+}
+
 /// Carries the command out.
 ///
 /// # Errors
@@ -85,6 +107,12 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
             measure(&words, Profile::Release, output)
         }
         What::Forward(options) => forward::execute(options),
+        What::Checks(Checks { output, more }) => {
+            let words: Vec<OsString> = std::iter::once("checks".into()).chain(more.iter().cloned()).collect();
+            measure_alone(&words, output)
+        }
+        What::Daemon(options) => daemon::execute(options),
+        What::Baseline(options) => baseline::execute(options),
         What::Failover(options) => failover::execute(options),
     }
 }
@@ -96,6 +124,20 @@ fn measure(words: &[OsString], profile: Profile, output: &Output) -> Result<Exit
     privilege.acquire()?;
     let mut command = privilege.command(&bench.to_string_lossy());
     command.args(words);
+    publish(command, words, output)
+}
+
+/// The same in a network of its own, which has a loopback only.
+fn measure_alone(words: &[OsString], output: &Output) -> Result<ExitCode, Error> {
+    let privilege = ready(Level::Lab)?;
+    let bench = workspace::build_bench(Profile::Release)?;
+    privilege.acquire()?;
+    let mut command = privilege.command("unshare");
+    command.args(["--net", "sh", "-e", "-c", "ip link set lo up; exec \"$@\"", "sh"]).arg(bench).args(words);
+    publish(command, words, output)
+}
+
+fn publish(mut command: Command, words: &[OsString], output: &Output) -> Result<ExitCode, Error> {
     let printed = process::capture_stdout(&mut command, "measuring")?;
     if words.iter().any(|word| word == "--help") {
         print!("{printed}");

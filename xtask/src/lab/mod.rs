@@ -34,8 +34,8 @@ use std::{
 
 use nix::unistd::{Pid, geteuid, setsid};
 
-pub(crate) use self::args::become_root;
 use self::supervisor::{DETACH, Report};
+pub(crate) use self::{args::become_root, processes::processor_time};
 pub use self::{
     args::{Options, execute},
     cable::{Cable, End},
@@ -184,7 +184,7 @@ impl Lab {
         let inits = self.state.inits.values().map(|init| Pid::from_raw(*init));
         let mut processes: Vec<Pid> = inits.flat_map(processes::in_namespace_of).collect();
         processes.extend(processes::softirq_daemons());
-        processes::processor_time(&processes)
+        processor_time(&processes)
     }
 
     /// The nodes whose first interface carries `vip`. A frozen node keeps the address, so that this may be two; who *answers* for it

@@ -248,10 +248,15 @@ impl Node {
         DaemonStatus::parse(&text, self.name())
     }
 
+    /// What its daemons wrote, all of them.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(daemon::log_path(&self.folder, self.name())).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// The last `lines` lines of what the daemon wrote.
     pub fn log_tail(&self, lines: usize) -> String {
-        let bytes = fs::read(daemon::log_path(&self.folder, self.name())).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
+        let text = self.log();
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }

@@ -37,7 +37,7 @@ const CALM: Duration = Duration::from_secs(1);
 /// How long an answer may be on its way.
 const ON_THE_WAY: Duration = Duration::from_millis(200);
 /// How long everything may take to be as it was.
-const SETTLE_WITHIN: Duration = Duration::from_mins(1);
+const SETTLE_WITHIN: Duration = Duration::from_mins(2);
 
 /// Connections of each kind that stand when the fault strikes.
 const STANDING: usize = 200;
@@ -242,8 +242,16 @@ impl Stage {
         })
     }
 
+    /// Two daemons of `lb` have their BFD sessions too: one that failed often is held down for a minute, and what is measured
+    /// then is not what the first failure costs.
     fn daemons_are_well(&self) -> bool {
-        self.under_lb().all(|node| node.status().is_ok_and(|status| status.all_backends_up()))
+        let both = self.under_lb().count() == 2;
+        self.under_lb().all(|node| {
+            node.status().is_ok_and(|status| {
+                let detects = !both || status.bfd_sessions().values().all(|state| *state == "up");
+                status.all_backends_up() && detects
+            })
+        })
     }
 
     /// The nodes that `lb` runs on.

@@ -6,15 +6,13 @@ use std::{
     time::Duration,
 };
 
-use clap::ValueEnum as _;
-use xtask_report::Report;
-
 use super::{Options, Part, Programs, verdict};
 use crate::{
     Error,
-    bench::report,
-    vm::{self, Errand, Series},
+    bench::machine,
+    vm::{Errand, Series},
 };
+use clap::ValueEnum as _;
 
 /// What one machine may take: emulated, and with its instructions counted, the verifier alone takes minutes.
 const TIMEOUT: Duration = Duration::from_hours(1);
@@ -25,28 +23,10 @@ pub(super) fn execute(options: &Options, programs: &Programs, series: &[Series])
     let mut exit = ExitCode::SUCCESS;
     for &series in series {
         let words = words(options, programs, counting)?;
-        let errand = Errand { command: &words, timeout: TIMEOUT, instruction_counting: counting };
-        eprintln!("── Linux {} ──", series.name());
-        let mut printed = String::new();
-        let (release, status) = vm::run_errand(series, errand, &mut |line| {
-            let line = String::from_utf8_lossy(line);
-            // The report is not for eyes.
-            if !line.starts_with('{') {
-                eprintln!("  {}", line.trim_end());
-            }
-            printed.push_str(&line);
-            printed.push('\n');
-        })?;
-        if status != 0 && !printed.lines().any(|line| line.starts_with('{')) {
-            return Err(Error::Failed {
-                what: format!("measuring in a virtual machine with Linux {release}"),
-                status: format!("exit status {status}"),
-                command: words.join(" "),
-                output: String::new(),
-                remedy: "  → what it said last is above".to_owned(),
-            });
-        }
-        let report: Report = report::parse(&printed)?;
+        let report = machine::measure(
+            series,
+            Errand { command: &words, timeout: TIMEOUT, instruction_counting: counting },
+        )?;
         options.output.for_part(series.name()).publish(&report)?;
         if verdict(&report) != ExitCode::SUCCESS {
             exit = ExitCode::FAILURE;
