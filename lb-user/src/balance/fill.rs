@@ -89,12 +89,13 @@ impl Claimant {
         for _ in 0..looks {
             let slot = self.at;
             self.at = if slot >= wrap { slot - wrap } else { slot + self.skip };
-            if free.take(slot) {
-                slots[slot as usize] = self.index;
-                self.quota -= 1;
-                if self.quota == 0 {
-                    break;
-                }
+            // Without a branch, which the processor would have to guess: a slot that is somebody's stays so, and one that is
+            // nobody's has all bits set.
+            let is_free = free.take(slot);
+            slots[slot as usize] &= self.index | is_free.wrapping_sub(1);
+            self.quota -= is_free;
+            if self.quota == 0 {
+                break;
             }
         }
         quota - self.quota
@@ -159,13 +160,12 @@ impl Free {
         Self { words }
     }
 
-    /// Whether `slot` was free; it is not any more.
-    fn take(&mut self, slot: u32) -> bool {
+    /// 1 if `slot` was free, else 0; it is not any more.
+    fn take(&mut self, slot: u32) -> u32 {
         let word = &mut self.words[(slot / 64) as usize];
-        let bit = 1 << (slot % 64);
-        let free = *word & bit != 0;
-        *word &= !bit;
-        free
+        let free = *word >> (slot % 64) & 1;
+        *word &= !(1 << (slot % 64));
+        free as u32
     }
 
     /// Those that are left, in order.

@@ -110,7 +110,7 @@ fn measure(options: &Options, kind: &CheckKind, server: u16) -> Result<f64, Benc
             good(event)?;
             checks += 1;
         }
-        let spent = own_time()? - started;
+        let spent = own_time()?.saturating_sub(started);
         if checks == 0 {
             return Err(wrong("no check in time".to_owned()));
         }

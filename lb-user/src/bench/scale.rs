@@ -124,10 +124,9 @@ fn compared(what: &str, before: &[Member], after: &[Member], ring_size: u32) -> 
         .sum();
     let moved =
         std::iter::zip(old.ids(before), new.ids(after)).filter(|(old, new)| old != new).count() as u32;
-    let at_least = format!("{what}: at least");
-    let goal = Some(Goal::new(Bound::AtMost(1.1), Some(&at_least)));
-    let is = Row { goal, ..Row::new(what, vec![f64::from(moved)]) };
-    [Row::new(at_least, vec![f64::from(least)]), is]
+    let note = Some(format!("{:.2} × the least", f64::from(moved) / f64::from(least.max(1))));
+    let is = Row { note, ..Row::new(what, vec![f64::from(moved)]) };
+    [Row::new(format!("{what}: at least"), vec![f64::from(least)]), is]
 }
 
 /// The same with weights that can be halved.

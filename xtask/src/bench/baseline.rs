@@ -54,11 +54,11 @@ struct Baseline {
     /// The kernel it was measured on, for those who wonder about a difference.
     kernel: String,
     /// Program → instructions that the verifier followed.
-    verified: BTreeMap<String, u64>,
+    verified: BTreeMap<String, u32>,
     /// Program → its instructions.
-    loaded: BTreeMap<String, u64>,
+    loaded: BTreeMap<String, u32>,
     /// Row of `bench packet` → the guest's instructions for a packet, the wrapper's and the test run's included.
-    packet: BTreeMap<String, u64>,
+    packet: BTreeMap<String, u32>,
     /// The same rows as multiples of the floor `return TX`.
     floors: BTreeMap<String, f64>,
 }
@@ -119,13 +119,12 @@ impl Baseline {
             };
             for row in &group.rows {
                 if let Some(summary) = row.summary {
-                    // Numbers of instructions: far below 2^53, and never negative.
-                    into.insert(row.name.clone(), summary.least.round() as u64);
+                    into.insert(row.name.clone(), whole(summary.least));
                 }
             }
             let floor = group.reference.as_ref().and_then(|name| baseline.packet.get(name)).copied();
             if let Some(floor) = floor {
-                let hundredths = |cost: f64| (cost / floor as f64 * 100.0).round() / 100.0;
+                let hundredths = |cost: f64| (cost / f64::from(floor) * 100.0).round() / 100.0;
                 let rows = group.rows.iter().filter_map(|row| Some((row.name.clone(), row.summary?.least)));
                 baseline.floors.extend(rows.map(|(name, cost)| (name, hundredths(cost))));
             }
@@ -158,8 +157,8 @@ impl Baseline {
 #[derive(Clone, Debug, PartialEq)]
 struct Line {
     what: String,
-    before: Option<u64>,
-    now: Option<u64>,
+    before: Option<u32>,
+    now: Option<u32>,
     change: Change,
 }
 
@@ -175,10 +174,14 @@ enum Change {
 }
 
 impl Change {
-    fn of(before: Option<u64>, now: Option<u64>) -> Self {
+    fn of(before: Option<u32>, now: Option<u32>) -> Self {
         match (before, now) {
-            (Some(before), Some(now)) if now * 100 > before * (100 + NOISE) => Self::More,
-            (Some(before), Some(now)) if now * 100 < before * (100 - NOISE) => Self::Less,
+            (Some(before), Some(now)) if u64::from(now) * 100 > u64::from(before) * (100 + NOISE) => {
+                Self::More
+            }
+            (Some(before), Some(now)) if u64::from(now) * 100 < u64::from(before) * (100 - NOISE) => {
+                Self::Less
+            }
             (Some(_), Some(_)) => Self::Same,
             (None, _) => Self::New,
             (_, None) => Self::Gone,
@@ -190,13 +193,19 @@ impl Change {
     }
 }
 
+/// A number of instructions.
+#[expect(clippy::cast_sign_loss, reason = "there are none below 0")]
+fn whole(instructions: f64) -> u32 {
+    instructions.round() as u32
+}
+
 /// A heading and a line for each number.
 fn lines(compared: &[Line]) -> Vec<Vec<String>> {
-    let number = |value: Option<u64>| value.map_or_else(|| "–".to_owned(), |value| value.to_string());
+    let number = |value: Option<u32>| value.map_or_else(|| "–".to_owned(), |value| value.to_string());
     let line = |line: &Line| {
         let percent = match (line.before, line.now) {
             (Some(before), Some(now)) if before > 0 => {
-                format!("{:+.1} %", (now as f64 / before as f64 - 1.0) * 100.0)
+                format!("{:+.1} %", (f64::from(now) / f64::from(before) - 1.0) * 100.0)
             }
             _ => String::new(),
         };
