@@ -52,7 +52,7 @@ const KINDS: [(Generator, bool); 4] = [
 struct Measured<'a> {
     way: &'a Way,
     samples: [Vec<f64>; KINDS.len()],
-    failed: Option<String>,
+    failed: [Option<String>; KINDS.len()],
     /// How many frames of new flows were sent: none of them comes twice.
     used: u32,
 }
@@ -71,11 +71,12 @@ pub fn execute(options: &Options) -> Result<Report, BenchError> {
     let mut all: Vec<Measured<'_>> = plan
         .ways
         .iter()
-        .map(|way| Measured { way, samples: KINDS.map(|_| Vec::new()), failed: None, used: 0 })
+        .map(|way| Measured { way, samples: KINDS.map(|_| Vec::new()), failed: KINDS.map(|_| None), used: 0 })
         .collect();
     for measured in &mut all {
         if let Ok(route) = &measured.way.route {
-            measured.failed = prove(&mut live, route)?;
+            let failed = prove(&mut live, route)?;
+            measured.failed = KINDS.map(|_| failed.clone());
         }
     }
     for round in 1..=plan.rounds {
@@ -139,7 +140,7 @@ fn warm_up(live: &mut Live, route: &Route) -> Result<(), BenchError> {
 impl Measured<'_> {
     /// Measures one kind of traffic once.
     fn round(&mut self, live: &mut Live, plan: &Plan, kind: usize) -> Result<(), BenchError> {
-        let (Ok(route), None) = (&self.way.route, &self.failed) else { return Ok(()) };
+        let (Ok(route), None) = (&self.way.route, &self.failed[kind]) else { return Ok(()) };
         let (generator, new) = KINDS[kind];
         let packets = if new { plan.new_flows } else { plan.packets };
         let traffic = |used| if new { Traffic { flows: 0, from: used, syn: true } } else { ESTABLISHED };
@@ -153,10 +154,21 @@ impl Measured<'_> {
                     live.send(route, traffic(self.used), packets)?
                 }
                 Generator::Pktgen => {
-                    if !new {
-                        live.send_by_pktgen(route, ESTABLISHED, WARM_UP * FEW, plan.cpu)?;
+                    let warmed = if new {
+                        Ok(())
+                    } else {
+                        live.send_by_pktgen(route, ESTABLISHED, WARM_UP * FEW, plan.cpu).map(drop)
+                    };
+                    let sent = warmed
+                        .and_then(|()| live.send_by_pktgen(route, traffic(self.used), packets, plan.cpu));
+                    match sent {
+                        Ok(sent) => sent,
+                        // A generator that does not begin is no reason to throw everything else away.
+                        Err(error) => {
+                            why = error.to_string();
+                            continue;
+                        }
                     }
-                    live.send_by_pktgen(route, traffic(self.used), packets, plan.cpu)?
                 }
             };
             if new {
@@ -174,13 +186,13 @@ impl Measured<'_> {
                 return Ok(());
             }
         }
-        self.failed = Some(format!("{why}, {TRIES} times ({})", title(kind)));
+        self.failed[kind] = Some(format!("{why}, {TRIES} times ({})", title(kind)));
         Ok(())
     }
 
     fn row(&self, kind: usize) -> Row {
         let name = &self.way.name;
-        match (&self.way.route, &self.failed) {
+        match (&self.way.route, &self.failed[kind]) {
             (Err(why), _) => Row::skipped(name, format!("SKIPPED: {why}")),
             (_, Some(why)) => Row::skipped(name, format!("ERROR: {why}")),
             (Ok(_), None) => {

@@ -15,7 +15,7 @@ use super::{super::BenchError, live::Traffic};
 /// Bytes of a packet without its checksum: as long as a live frame.
 const LENGTH: usize = 80;
 /// How long all packets of a run may take, a slow machine's included.
-const SEND_WITHIN: Duration = Duration::from_mins(1);
+const SEND_WITHIN: Duration = Duration::from_secs(15);
 /// How long its thread may take to begin, until it is told again.
 const START_WITHIN: Duration = Duration::from_secs(1);
 /// The first client, 100.64.0.0, and how many there are.
@@ -48,8 +48,8 @@ pub(super) fn send(route: &Route, traffic: Traffic, packets: u32, cpu: usize) ->
             break took;
         }
         if Instant::now() > deadline {
-            let text = text.trim().replace('\n', " / ");
-            return Err(io::Error::other(format!("{path} says: {text}")).into());
+            let both = format!("{} / {}", fs::read_to_string(&thread)?.trim(), text.trim());
+            return Err(io::Error::other(format!("{path} says: {}", both.replace('\n', " / "))).into());
         }
         // Seen once in hundreds of runs: the generator's thread missed the order.
         if text.contains(" started: 0us ") && Instant::now() > again {
