@@ -17,7 +17,10 @@ use xtask_report::{Bound, Goal, Group, Machine, Report, Row};
 use super::report::Output;
 use crate::{
     Error,
-    lab::{self, Daemon, Lab, LabError, LabSpec, Node, NodeSpec, XdpMode, pause, processor_time, wait_until},
+    lab::{
+        self, Daemon, GUARDIAN, Lab, LabError, LabSpec, Node, NodeSpec, XdpMode, pause, processor_time,
+        wait_until,
+    },
     play::signals,
     privilege::Privilege,
     progress::Progress,
@@ -31,6 +34,8 @@ const SIZES: [(u32, u32); 4] = [(1, 2), (10, 10), (100, 100), (1_000, 100)];
 const STARTED: &str = " running config=";
 const START_WITHIN: Duration = Duration::from_mins(2);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// How long it is left alone before: what it learns of the addresses that it has just added is work of the start.
+const CALM_DOWN: Duration = Duration::from_secs(5);
 /// For how long it is watched at rest.
 const REST: Duration = Duration::from_secs(3);
 /// MiB that the tutorial may take.
@@ -161,21 +166,20 @@ fn start(node: &Node) -> Result<f64, Error> {
 
 /// What the daemon holds and spends while nothing happens.
 fn at_rest(node: &Node, measured: &mut Measured) -> Result<(), Error> {
-    let processes = node.daemon_processes();
-    let pids: Vec<Pid> = processes.iter().copied().map(Pid::from_raw).collect();
+    let daemon = node.daemon_processes();
+    let guardian = node.processes(GUARDIAN);
+    let Some(&process) = daemon.first() else {
+        return Err(LabError::DaemonEnded { node: node.name().to_owned(), log: node.log_tail(20) }.into());
+    };
+    let pids: Vec<Pid> = daemon.iter().chain(&guardian).copied().map(Pid::from_raw).collect();
+    pause(CALM_DOWN)?;
     let before = processor_time(&pids);
     pause(REST)?;
     let spent = processor_time(&pids).saturating_sub(before);
     measured.rest.push(spent.as_secs_f64() * 1e3 / REST.as_secs_f64());
-    // The daemon has the maps; its guardian only LEASES.
-    let mut sizes: Vec<(f64, f64)> = processes.iter().map(|pid| (maps(*pid), resident(*pid))).collect();
-    sizes.sort_by(|a, b| f64::total_cmp(&b.0, &a.0));
-    let [(maps, daemon), guardian @ ..] = &sizes[..] else {
-        return Err(LabError::DaemonEnded { node: node.name().to_owned(), log: node.log_tail(20) }.into());
-    };
-    measured.maps.push(*maps);
-    measured.resident.push(*daemon);
-    measured.guardian.push(guardian.iter().map(|(_, resident)| resident).sum());
+    measured.maps.push(maps(process));
+    measured.resident.push(resident(process));
+    measured.guardian.push(guardian.iter().map(|process| resident(*process)).fold(0.0, f64::max));
     Ok(())
 }
 

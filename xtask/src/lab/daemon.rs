@@ -21,6 +21,9 @@ pub(crate) const LB_CONFIG: &str = "/run/lab/lb.toml";
 /// Where they find that of keepalived.
 pub(crate) const KEEPALIVED_CONFIG: &str = "/run/lab/keepalived.conf";
 
+/// The name of the process that watches over `lb`.
+pub(crate) const GUARDIAN: &str = "lb-guardian";
+
 /// The name of the daemon's processes; the kernel keeps 15 bytes of it.
 pub(crate) fn process_name(daemon: &Daemon) -> Option<String> {
     match daemon {

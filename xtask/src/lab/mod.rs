@@ -35,7 +35,7 @@ use std::{
 use nix::unistd::{Pid, geteuid, setsid};
 
 use self::supervisor::{DETACH, Report};
-pub(crate) use self::{args::become_root, processes::processor_time};
+pub(crate) use self::{args::become_root, daemon::GUARDIAN, processes::processor_time};
 pub use self::{
     args::{Options, execute},
     cable::{Cable, End},

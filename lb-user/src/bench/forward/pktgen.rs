@@ -10,14 +10,15 @@ use std::{
 
 use xtask_report::plan::Route;
 
-use super::{super::BenchError, live::Traffic};
+use super::{
+    super::BenchError,
+    live::{self, Traffic},
+};
 
 /// Bytes of a packet without its checksum: as long as a live frame.
 const LENGTH: usize = 80;
 /// How long all packets of a run may take, a slow machine's included.
 const SEND_WITHIN: Duration = Duration::from_secs(15);
-/// How long its thread may take to begin, until it is told again.
-const START_WITHIN: Duration = Duration::from_secs(1);
 /// The first client, 100.64.0.0, and how many there are.
 const CLIENTS: u32 = 0x6440_0000;
 const MASK: u32 = 0x3f_ffff;
@@ -37,11 +38,10 @@ pub(super) fn send(route: &Route, traffic: Traffic, packets: u32, cpu: usize) ->
     for command in commands(route, traffic, packets) {
         write(&path, &command)?;
     }
-    let start = || write(&format!("{folder}/pgctrl"), "start");
-    // Returns when all have been sent, or at once if the generator's thread has not begun within 125 ms.
-    start()?;
+    // Whose generator it starts the kernel tells by the network of the thread that writes, whatever the path says. Returns when
+    // all have been sent, or at once if the generator's thread has not begun within 125 ms.
+    live::within(route.generator.process, || write(&format!("{folder}/pgctrl"), "start"))??;
     let deadline = Instant::now() + SEND_WITHIN;
-    let mut again = Instant::now() + START_WITHIN;
     let took = loop {
         let text = fs::read_to_string(&path)?;
         if let Some(took) = nanoseconds(&text, packets) {
@@ -50,11 +50,6 @@ pub(super) fn send(route: &Route, traffic: Traffic, packets: u32, cpu: usize) ->
         if Instant::now() > deadline {
             let both = format!("{} / {}", fs::read_to_string(&thread)?.trim(), text.trim());
             return Err(io::Error::other(format!("{path} says: {}", both.replace('\n', " / "))).into());
-        }
-        // Seen once in hundreds of runs: the generator's thread missed the order.
-        if text.contains(" started: 0us ") && Instant::now() > again {
-            start()?;
-            again = Instant::now() + START_WITHIN;
         }
         thread::sleep(Duration::from_millis(10));
     };

@@ -18,7 +18,7 @@ use super::{
     system::{ECHO, System, with_priority},
 };
 use crate::lab::{
-    Daemon, Lab, LabError, MacAddress, Node, VIP, pause,
+    Daemon, GUARDIAN, Lab, LabError, MacAddress, Node, VIP, pause,
     probe::{
         advert::Advert,
         download::{Downloaded, Downloads},
@@ -56,8 +56,6 @@ const LOW_PRIORITY: u8 = 50;
 
 /// This part of a flood must have been sent for it to be one.
 const LEAST_FLOOD: u128 = 2;
-/// The process of `lb` that outlives a dead daemon.
-const GUARDIAN: &str = "lb-guardian";
 
 /// What one round showed.
 #[derive(Clone, Debug, Serialize)]

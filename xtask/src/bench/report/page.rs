@@ -72,6 +72,9 @@ fn plot(group: &Group) -> Result<String, String> {
             .disable_y_mesh()
             .y_labels(0)
             .x_desc(group.unit.as_str())
+            // Else as large as the plot is high.
+            .label_style(("sans-serif", 12))
+            .axis_desc_style(("sans-serif", 12))
             .draw()
             .map_err(|error| failed(&error))?;
         for (at, (row, summary)) in (0_u32..).zip(&rows) {
