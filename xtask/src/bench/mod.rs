@@ -34,6 +34,8 @@ pub struct Options {
     /// Whole forwarding in virtual machines with Linux 6.1 and 6.12, instructions counted: `forward --vm all --count-instructions`
     #[arg(long, required = true)]
     vm: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,7 +94,9 @@ struct Checks {
 /// # Errors
 /// The program does not build, there is no way to root's rights, or it fails to start.
 pub fn execute(options: &Options) -> Result<ExitCode, Error> {
-    let Some(what) = &options.what else { return forward::execute(&forward::Options::in_machines()) };
+    let Some(what) = &options.what else {
+        return forward::execute(&forward::Options::in_machines(options.output.clone()));
+    };
     match what {
         What::Packet(Packet { all, pinned, output, more }) => {
             let mut words: Vec<OsString> = vec!["packet".into()];

@@ -112,7 +112,7 @@ struct Programs {
 
 impl Options {
     /// Everything, with instructions counted, in both virtual machines.
-    pub(super) fn in_machines() -> Self {
+    pub(super) fn in_machines(output: Output) -> Self {
         Self {
             rounds: None,
             packets: None,
@@ -121,7 +121,7 @@ impl Options {
             cpu: 0,
             only: Vec::new(),
             machine: MachineOptions { vm: Some(Choice::All), count_instructions: true },
-            output: Output::default(),
+            output,
             lb: None,
             lb_bench: None,
             instructions: false,
