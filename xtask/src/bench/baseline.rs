@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::ExitCode, time::Durati
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use xtask_report::{LOADED, Report, VERIFIED};
+use xtask_toolchain::Toolchain;
 
 use super::{machine, report};
 use crate::{
@@ -35,6 +36,8 @@ const ROWS: [&str; 6] = [
 ];
 /// How much a number may grow, in percent: packets by what interrupts add, sizes by nothing.
 const NOISE: u64 = 1;
+/// The same where another compiler, linker or kernel has a part in the difference.
+const NOISE_OF_OTHERS: u64 = 5;
 
 /// `cargo xtask bench baseline`.
 #[derive(Args, Debug)]
@@ -51,7 +54,9 @@ pub(super) struct Options {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Baseline {
-    /// The kernel it was measured on, for those who wonder about a difference.
+    /// What compiled and linked the programs.
+    built_by: String,
+    /// The kernel it was measured on.
     kernel: String,
     /// Program → instructions that the verifier followed.
     verified: BTreeMap<String, u32>,
@@ -68,7 +73,9 @@ pub(super) fn execute(options: &Options) -> Result<ExitCode, Error> {
     setup::ensure(Level::Build)?;
     // What is measured runs in the kernel.
     let bench = workspace::build_bench(Profile::Debug)?;
-    let now = Baseline::of(&measure(&bench)?);
+    let Toolchain { compiler, linker, .. } = Toolchain::find()?;
+    let built_by = format!("rustc {}, bpf-linker {}", compiler.version, linker.version);
+    let now = Baseline::of(built_by, &measure(&bench)?);
     let path = workspace::root().join("xtask/baseline.json");
     if options.write {
         let text = serde_json::to_string_pretty(&now).map_err(at(&path))?;
@@ -80,10 +87,13 @@ pub(super) fn execute(options: &Options) -> Result<ExitCode, Error> {
     let before: Baseline = serde_json::from_str(&text).map_err(at(&path))?;
     let compared = before.compare(&now);
     print!("{}", report::table(&lines(&compared)));
-    println!("baseline: Linux {}; now: Linux {}", before.kernel, now.kernel);
+    println!(
+        "baseline: {}, Linux {}; now: {}, Linux {}",
+        before.built_by, before.kernel, now.built_by, now.kernel
+    );
     let worse = compared.iter().filter(|line| line.change.is_worse()).count();
     if worse == 0 {
-        println!("nothing grew by more than {NOISE} %");
+        println!("nothing grew by more than {} %", before.noise(&now));
         return Ok(ExitCode::SUCCESS);
     }
     println!(
@@ -108,8 +118,8 @@ fn measure(bench: &Path) -> Result<Report, Error> {
 
 impl Baseline {
     /// What a report of `bench packet` has, each row's least.
-    fn of(report: &Report) -> Self {
-        let mut baseline = Self { kernel: report.machine.kernel.clone(), ..Self::default() };
+    fn of(built_by: String, report: &Report) -> Self {
+        let mut baseline = Self { built_by, kernel: report.machine.kernel.clone(), ..Self::default() };
         for group in &report.groups {
             let into = match group.title.as_str() {
                 VERIFIED => &mut baseline.verified,
@@ -132,8 +142,14 @@ impl Baseline {
         baseline
     }
 
+    /// By how many percent a number may grow.
+    fn noise(&self, now: &Self) -> u64 {
+        if (&self.built_by, &self.kernel) == (&now.built_by, &now.kernel) { NOISE } else { NOISE_OF_OTHERS }
+    }
+
     /// Line by line. Ratios to the floor follow from the rest.
     fn compare(&self, now: &Self) -> Vec<Line> {
+        let noise = self.noise(now);
         let parts = [
             ("verified", &self.verified, &now.verified),
             ("instructions", &self.loaded, &now.loaded),
@@ -146,7 +162,7 @@ impl Baseline {
             names.dedup();
             lines.extend(names.into_iter().map(|name| {
                 let (before, now) = (before.get(name).copied(), now.get(name).copied());
-                Line { what: format!("{part}: {name}"), before, now, change: Change::of(before, now) }
+                Line { what: format!("{part}: {name}"), before, now, change: Change::of(before, now, noise) }
             }));
         }
         lines
@@ -174,12 +190,12 @@ enum Change {
 }
 
 impl Change {
-    fn of(before: Option<u32>, now: Option<u32>) -> Self {
+    fn of(before: Option<u32>, now: Option<u32>, noise: u64) -> Self {
         match (before, now) {
-            (Some(before), Some(now)) if u64::from(now) * 100 > u64::from(before) * (100 + NOISE) => {
+            (Some(before), Some(now)) if u64::from(now) * 100 > u64::from(before) * (100 + noise) => {
                 Self::More
             }
-            (Some(before), Some(now)) if u64::from(now) * 100 < u64::from(before) * (100 - NOISE) => {
+            (Some(before), Some(now)) if u64::from(now) * 100 < u64::from(before) * (100 - noise) => {
                 Self::Less
             }
             (Some(_), Some(_)) => Self::Same,
@@ -250,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_least_of_all_rounds_is_what_a_packet_costs() {
-        let baseline = Baseline::of(&report(1_000.0, [260.0, 250.0]));
+        let baseline = Baseline::of(String::new(), &report(1_000.0, [260.0, 250.0]));
         assert_eq!(baseline.kernel, "6.1.0");
         assert_eq!(baseline.packet, BTreeMap::from([("floor".into(), 100), ("dr".into(), 250)]));
         assert!((baseline.floors["dr"] - 2.5).abs() < f64::EPSILON);
@@ -259,25 +275,33 @@ mod tests {
 
     #[test]
     fn what_grows_beyond_the_noise_is_worse_and_what_shrinks_is_not() {
-        let before = Baseline::of(&report(1_000.0, [250.0; 2]));
-        let same = Baseline::of(&report(1_009.0, [252.0; 2]));
+        let before = Baseline::of(String::new(), &report(1_000.0, [250.0; 2]));
+        let same = Baseline::of(String::new(), &report(1_009.0, [252.0; 2]));
         assert!(before.compare(&same).iter().all(|line| line.change == Change::Same));
 
-        let dearer = Baseline::of(&report(1_000.0, [253.0; 2]));
+        let dearer = Baseline::of(String::new(), &report(1_000.0, [253.0; 2]));
         let more = before.compare(&dearer);
         let worse: Vec<&str> =
             more.iter().filter(|line| line.change.is_worse()).map(|line| line.what.as_str()).collect();
         assert_eq!(worse, ["packet: dr"]);
 
-        let larger = Baseline::of(&report(1_011.0, [200.0; 2]));
+        let larger = Baseline::of(String::new(), &report(1_011.0, [200.0; 2]));
         let all = changes(&before, &larger);
         assert!(all.contains(&("verified: lb_xdp".into(), Change::More)), "{all:?}");
         assert!(all.contains(&("packet: dr".into(), Change::Less)), "{all:?}");
     }
 
     #[test]
+    fn another_compiler_may_have_made_some_of_the_difference() {
+        let before = Baseline::of("rustc 1".to_owned(), &report(1_000.0, [250.0; 2]));
+        let grown = |verified| Baseline::of("rustc 2".to_owned(), &report(verified, [250.0; 2]));
+        assert!(before.compare(&grown(1_050.0)).iter().all(|line| line.change == Change::Same));
+        assert!(before.compare(&grown(1_051.0)).iter().any(|line| line.change == Change::More));
+    }
+
+    #[test]
     fn what_is_on_one_side_only_is_worse() {
-        let full = Baseline::of(&report(1_000.0, [250.0; 2]));
+        let full = Baseline::of(String::new(), &report(1_000.0, [250.0; 2]));
         let mut less = full.clone();
         less.packet.remove("dr");
         assert!(changes(&less, &full).contains(&("packet: dr".into(), Change::New)));
