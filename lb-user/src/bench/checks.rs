@@ -9,7 +9,6 @@ use std::{
 };
 
 use clap::Args;
-use nix::time::{ClockId, clock_gettime};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -19,7 +18,7 @@ use tokio::{
 };
 use xtask_report::{Group, Machine, Report, Row};
 
-use super::{BenchError, failed};
+use super::{BenchError, failed, program::processor_time};
 use crate::{
     config::{Check, CheckKind, HttpCheck},
     health::{CheckId, Checker, HealthEvent, Target, VipPath},
@@ -104,13 +103,13 @@ fn measure(options: &Options, kind: &CheckKind, server: u16) -> Result<f64, Benc
         for _ in 0..options.backends {
             good(timeout_at(deadline, events.recv()).await.ok().flatten())?;
         }
-        let (started, deadline) = (own_time()?, Instant::now() + Duration::from_secs(options.seconds));
+        let (started, deadline) = (processor_time()?, Instant::now() + Duration::from_secs(options.seconds));
         let mut checks = 0_u32;
         while let Ok(event) = timeout_at(deadline, events.recv()).await {
             good(event)?;
             checks += 1;
         }
-        let spent = own_time()?.saturating_sub(started);
+        let spent = processor_time()?.saturating_sub(started);
         if checks == 0 {
             return Err(wrong("no check in time".to_owned()));
         }
@@ -128,12 +127,6 @@ fn good(event: Option<HealthEvent>) -> Result<(), BenchError> {
 
 fn wrong(found: String) -> BenchError {
     BenchError::Wrong { row: "checks".to_owned(), found, expected: "a good answer".to_owned() }
-}
-
-/// Processor time of this thread.
-fn own_time() -> Result<Duration, BenchError> {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_err(failed("read the thread's clock"))?;
-    Ok(time.into())
 }
 
 /// Backends with an address of the loopback's network each, all of them the one server.

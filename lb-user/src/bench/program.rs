@@ -204,7 +204,7 @@ pub(super) fn object() -> Result<Ebpf, BenchError> {
 }
 
 /// Processor time of this thread: what others do meanwhile does not count.
-fn processor_time() -> Result<Duration, BenchError> {
+pub(super) fn processor_time() -> Result<Duration, BenchError> {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_err(failed("read the thread's clock"))?;
     Ok(time.into())
 }

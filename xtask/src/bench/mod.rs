@@ -45,11 +45,11 @@ enum What {
     /// What a packet costs from a generator through a node to a sink: lb beside kernel forwarding, nftables and IPVS
     Forward(forward::Options),
     /// Building rings, how many slots a change moves, and time and memory that 1,000 services of 100 backends take
-    Scale(Scale),
+    Scale(Passed),
     /// How long the daemon takes to start and to reload, by the size of its configuration, and what it holds at rest
     Daemon(daemon::Options),
     /// What the checks of backends cost, and how many a core can make
-    Checks(Checks),
+    Checks(Passed),
     /// Program sizes and packets counted in instructions, beside xtask/baseline.json; fails where they grew
     Baseline(baseline::Options),
     /// How long clients go unanswered when something happens to the VIP's owner, with lb and with keepalived
@@ -71,22 +71,20 @@ struct Packet {
     more: Vec<OsString>,
 }
 
+/// What is `lb-bench`'s own business but for where the report goes.
 #[derive(Args, Debug)]
-struct Scale {
+struct Passed {
     #[command(flatten)]
     output: Output,
-    /// Passed on, for instance --services 100; `-- --help` names them
+    /// Passed on, for instance --rounds 31; `-- --help` names them
     #[arg(last = true, value_name = "OPTION")]
     more: Vec<OsString>,
 }
 
-#[derive(Args, Debug)]
-struct Checks {
-    #[command(flatten)]
-    output: Output,
-    /// Passed on, for instance --backends 100; `-- --help` names them
-    #[arg(last = true, value_name = "OPTION")]
-    more: Vec<OsString>,
+impl Passed {
+    fn words(&self, command: &str) -> Vec<OsString> {
+        std::iter::once(command.into()).chain(self.more.iter().cloned()).collect()
+    }
 }
 
 /// Carries the command out.
@@ -106,15 +104,9 @@ pub fn execute(options: &Options) -> Result<ExitCode, Error> {
             // What it measures runs in the kernel.
             measure(&words, Profile::Debug, output)
         }
-        What::Scale(Scale { output, more }) => {
-            let words: Vec<OsString> = std::iter::once("scale".into()).chain(more.iter().cloned()).collect();
-            measure(&words, Profile::Release, output)
-        }
+        What::Scale(passed) => measure(&passed.words("scale"), Profile::Release, &passed.output),
         What::Forward(options) => forward::execute(options),
-        What::Checks(Checks { output, more }) => {
-            let words: Vec<OsString> = std::iter::once("checks".into()).chain(more.iter().cloned()).collect();
-            measure_alone(&words, output)
-        }
+        What::Checks(passed) => measure_alone(&passed.words("checks"), &passed.output),
         What::Daemon(options) => daemon::execute(options),
         What::Baseline(options) => baseline::execute(options),
         What::Failover(options) => failover::execute(options),

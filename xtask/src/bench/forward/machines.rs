@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum as _;
+
 use super::{Options, Part, Programs, verdict};
 use crate::{
     Error,
     bench::machine,
     vm::{Errand, Series},
 };
-use clap::ValueEnum as _;
 
 /// What one machine may take: emulated, and with its instructions counted, the verifier alone takes minutes.
 const TIMEOUT: Duration = Duration::from_hours(1);
